@@ -1,0 +1,48 @@
+# make run: serve on an embedded PostgreSQL.   make test: every test.   make check: the linters.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The only place that has torch for Linux without several gigabytes of CUDA.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+export MEMORY_DRIVER ?= pgvector
+
+.PHONY: run test check format openapi clean
+
+run: .venv/.embedded
+	@exec $(BIN)/python -m app serve
+
+test: .venv/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+openapi: .venv/.dev
+	$(BIN)/python -m app.openapi
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@echo "Making .venv (about 1.5 GB; a few minutes the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --no-deps torch 2>/dev/null || $(PIP) --no-deps --index-url $(TORCH_INDEX) torch
+	@touch $@
+
+.venv/.embedded: .venv/.torch pyproject.toml
+	@$(PIP) --editable '.[embedded]'
+	@touch $@
+
+.venv/.dev: .venv/.torch pyproject.toml
+	@$(PIP) --editable '.[dev]'
+	@touch $@ .venv/.embedded

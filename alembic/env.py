@@ -1,0 +1,65 @@
+"""Run the migrations: on `DATABASE_URL`, or on the embedded server when it is unset.
+
+The service passes its own DSN and dimension as attributes of the configuration; a command line
+reads the settings. One lock in the database lets only one process migrate at a time.
+"""
+
+import asyncio
+
+import asyncpg
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from alembic import context
+from app.database.embedded import EmbeddedPostgres
+from app.embedding import build_embedder
+from app.settings import load_settings
+
+LOCK = 7_203_114_090_441_552_701
+"""Any number that no other program uses with pg_advisory_lock in the same database."""
+
+attributes = context.config.attributes
+
+
+async def run() -> None:
+    if "dsn" in attributes:
+        await migrate(attributes["dsn"])
+        return
+    settings = load_settings()
+    embedder = build_embedder(settings.embedding)
+    await embedder.open()
+    attributes["dimension"] = embedder.dimension
+    if settings.database.url is not None:
+        await migrate(settings.database.url.get_secret_value())
+        return
+    server = EmbeddedPostgres(settings.database.data_dir)
+    await server.open()
+    try:
+        await migrate(server.dsn)
+    finally:
+        await server.close()
+
+
+async def migrate(dsn: str) -> None:
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn), poolclass=NullPool
+    )
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(migrate_locked)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+def migrate_locked(connection: Connection) -> None:
+    connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    raise SystemExit("The migrations need the database: --sql is not supported.")
+asyncio.run(run())

@@ -1,0 +1,288 @@
+"""What requests and responses look like; the fields have the contract's names."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.limits import (
+    Category,
+    Content,
+    ConversationId,
+    DocId,
+    Metadata,
+    PageSize,
+    Query,
+    Tags,
+    Title,
+    TopK,
+    UserId,
+    batch,
+)
+from app.core.memory import records
+from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    def arguments(self) -> dict[str, Any]:
+        """The fields as the driver's keyword arguments."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+class StoreRequest(_Request):
+    """A memory to keep for a user."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": "ada",
+                    "content": "Ada's kettle is made of copper.",
+                    "conversation_id": "kitchen",
+                    "tags": ["home"],
+                    "metadata": {"speaker": "Ada"},
+                }
+            ]
+        }
+    )
+
+    user_id: UserId = Field(description="Whose memory it is: any text, compared exactly.")
+    content: Content = Field(
+        description="What to remember. All of it is kept and searched by words; the vector is made "
+        "of as many tokens as the embedding model reads (see /health)."
+    )
+    conversation_id: ConversationId | None = None
+    tags: Tags | None = None
+    metadata: Metadata | None = Field(
+        None, description="Any JSON object within the limits; it comes back as it was."
+    )
+
+
+class StoreManyRequest(_Request):
+    """Memories to keep, all or none."""
+
+    memories: Annotated[list[StoreRequest], batch("memories")]
+
+
+class RecallRequest(_Request):
+    """Which of a user's memories to find."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"user_id": "ada", "query": "What is the kettle made of?", "top_k": 3}]
+        }
+    )
+
+    user_id: UserId
+    conversation_id: ConversationId | None = Field(
+        None, description="Only memories of this conversation."
+    )
+    query: Query | None = Field(None, description="Without a query, the newest come first.")
+    top_k: TopK = 10
+    use_vector: bool = Field(
+        True, description="false: by words alone; only memories that share one are found."
+    )
+    exclude_tags: Tags | None = Field(
+        None, description="Leave out memories that have any of these tags, compared exactly."
+    )
+
+
+class StoreKnowledgeRequest(_Request):
+    """Knowledge to keep for everyone."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "content": "Descale a copper kettle with lemon juice, never with steel wool.",
+                    "category": "kitchen",
+                    "title": "Kettle care",
+                }
+            ]
+        }
+    )
+
+    content: Content
+    category: Category
+    title: Title | None = None
+    doc_id: DocId | None = Field(
+        None, description="Your own id for the source; several records may share one."
+    )
+    metadata: Metadata | None = None
+
+
+class StoreKnowledgeManyRequest(_Request):
+    """Knowledge to keep, all or none."""
+
+    knowledge: Annotated[list[StoreKnowledgeRequest], batch("knowledge")]
+
+
+class RecallKnowledgeRequest(_Request):
+    """Which knowledge to find."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"query": "How do I clean a kettle?", "top_k": 3}]}
+    )
+
+    query: Query
+    top_k: TopK = 5
+    category: Category | None = Field(None, description="Only knowledge of this category.")
+
+
+class _Parameters(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class OwnerParameters(_Parameters):
+    """Whose memory is meant."""
+
+    user_id: UserId
+
+
+class ListParameters(_Parameters):
+    """Which page of a user's memories."""
+
+    user_id: UserId
+    conversation_id: ConversationId | None = None
+    cursor: str | None = Field(None, description="The previous page's next_cursor.")
+    limit: PageSize = 50
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Memory(_Response):
+    """A user's record."""
+
+    memory_id: str = Field(json_schema_extra={"format": "uuid"})
+    user_id: str
+    conversation_id: str | None
+    content: str
+    tags: list[str]
+    metadata: dict[str, Any]
+    created_at: datetime = Field(description="UTC.")
+
+
+class RecalledMemory(Memory):
+    """A memory and how well it answers the query."""
+
+    score: float | None = Field(
+        description="0 to 1, higher is better; null when there was no query.", ge=0, le=1
+    )
+
+
+class Memories(_Response):
+    """The stored memories, in the order of the request."""
+
+    memories: list[Memory]
+
+
+class MemoryPage(_Response):
+    """Some of a user's memories, newest first."""
+
+    memories: list[Memory]
+    next_cursor: str | None = Field(description="Continues the list; null at its end.")
+
+
+class Deleted(_Response):
+    """How many records were deleted."""
+
+    deleted: int
+
+
+class Knowledge(_Response):
+    """A record for everyone."""
+
+    knowledge_id: str = Field(json_schema_extra={"format": "uuid"})
+    category: str
+    content: str
+    title: str | None
+    doc_id: str | None
+    metadata: dict[str, Any]
+    created_at: datetime = Field(description="UTC.")
+
+
+class RecalledKnowledge(Knowledge):
+    """Knowledge and how well it answers the query."""
+
+    score: float | None = Field(description="0 to 1, higher is better.", ge=0, le=1)
+
+
+class KnowledgeList(_Response):
+    """The stored knowledge, in the order of the request."""
+
+    knowledge: list[Knowledge]
+
+
+class _Answer(_Response):
+    driver: str = Field(description="The driver that answered.")
+    degraded: bool = Field(description="A fallback answered in the place of the first choice.")
+    cached: bool = Field(description="The answer came from a cache.")
+
+    @staticmethod
+    def _how(found: Sequence[object], driver: BaseMemoryDriver) -> dict[str, Any]:
+        if isinstance(found, records.Recalled):
+            return {"driver": found.driver, "degraded": found.degraded, "cached": found.cached}
+        return {"driver": driver.name, "degraded": False, "cached": False}
+
+
+class RecallResponse(_Answer):
+    """Recalled memories, best or newest first."""
+
+    memories: list[RecalledMemory]
+
+    @classmethod
+    def of(cls, found: Sequence[records.Memory], driver: BaseMemoryDriver) -> Self:
+        memories = [RecalledMemory.model_validate(memory) for memory in found]
+        return cls(memories=memories, **cls._how(found, driver))
+
+
+class RecallKnowledgeResponse(_Answer):
+    """Recalled knowledge, best first."""
+
+    knowledge: list[RecalledKnowledge]
+
+    @classmethod
+    def of(cls, found: Sequence[records.Knowledge], driver: BaseMemoryDriver) -> Self:
+        knowledge = [RecalledKnowledge.model_validate(record) for record in found]
+        return cls(knowledge=knowledge, **cls._how(found, driver))
+
+
+class DriverState(_Response):
+    """One driver's state, and those of the drivers it holds."""
+
+    driver: str
+    status: HealthStatus = Field(
+        description="ok; degraded: it serves, but see detail; unavailable."
+    )
+    detail: str | None
+    facts: dict[str, Any]
+    drivers: list["DriverState"]
+
+
+class Health(_Response):
+    """The service's state."""
+
+    status: HealthStatus
+    version: str
+    capabilities: list[str] = Field(description="What the driver can do beyond the six verbs.")
+    driver: DriverState
+
+    @classmethod
+    def of(cls, health: DriverHealth, version: str, capabilities: frozenset[str]) -> Self:
+        return cls(
+            status=health.status,
+            version=version,
+            capabilities=sorted(capabilities),
+            driver=DriverState.model_validate(health),
+        )
+
+
+class Live(_Response):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"

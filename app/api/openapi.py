@@ -1,0 +1,28 @@
+"""The OpenAPI document, with the limits in force and problem details in place of FastAPI's own."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.api.limits import current_limits
+from app.api.problems import Problem
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The document of `app`, made once."""
+    if app.openapi_schema is None:
+        token = current_limits.set(app.state.manager.settings.limits)
+        try:
+            schema = get_openapi(
+                title=app.title, version=app.version, summary=app.summary, routes=app.routes
+            )
+        finally:
+            current_limits.reset(token)
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = schema["components"]["schemas"]
+        schemas.update(problem.pop("$defs", {}), Problem=problem)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,139 @@
+"""Errors as RFC 9457 problem details: one shape for all, with a stable code and the request id."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app.api.request_id import request_id
+from app.errors import InvalidInput, MemoryServiceError
+
+_log = structlog.stdlib.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemPlace(BaseModel):
+    """What is wrong with one value of the input."""
+
+    loc: list[str | int] = Field(description="The path to the value: body, query or path first.")
+    msg: str
+    type: str
+
+
+class Problem(BaseModel):
+    """Problem details for an HTTP API (RFC 9457)."""
+
+    type: str = Field("about:blank", description="Always about:blank; `code` tells the kind.")
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable: programs may rely on it.")
+    request_id: str = Field(description="Also in the header X-Request-ID and in the log.")
+    errors: list[ProblemPlace] | None = Field(None, description="The places, for bad input.")
+
+
+def problems(*kinds: type[MemoryServiceError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these errors."""
+    by_status: dict[int, list[type[MemoryServiceError]]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, []).append(kind)
+    return {
+        status: {
+            "description": " ".join(kind.default_message() for kind in same),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": _example(same[0]),
+                }
+            },
+        }
+        for status, same in sorted(by_status.items())
+    }
+
+
+def _example(kind: type[MemoryServiceError]) -> dict[str, Any]:
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(kind.status).phrase,
+        "status": kind.status,
+        "detail": kind.default_message(),
+        "code": kind.code,
+        "request_id": "01a2041e-3795-7337-a045-ffd936bf1f5e",
+    }
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem."""
+    app.add_exception_handler(MemoryServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    errors: Sequence[Mapping[str, Any]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The response for one error."""
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id.get(),
+    }
+    if errors is not None:
+        content["errors"] = errors
+    return JSONResponse(content, status, headers, MEDIA_TYPE)
+
+
+async def _service_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, MemoryServiceError)  # noqa: S101 - registered for nothing else
+    if error.status >= 500:
+        _log.warning("request_failed", code=error.code, cause=type(error.__cause__).__name__)
+    errors = None
+    if isinstance(error, InvalidInput):
+        errors = [{"loc": list(error.loc), "msg": str(error), "type": error.code}]
+    return problem(error.status, error.code, str(error), errors, error.headers)
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
+    # Only what the caller may see again: `input` and `ctx` could hold what no JSON can.
+    errors = [
+        {"loc": [_printable(part) for part in e["loc"]], "msg": e["msg"], "type": e["type"]}
+        for e in error.errors()[:20]
+    ]
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return problem(422, InvalidInput.code, f"{place}: {first['msg']}", errors)
+
+
+def _printable(part: str | int) -> str | int:
+    return part if isinstance(part, int) else part.encode(errors="replace").decode()[:200]
+
+
+_CODES = {404: "no_such_path", 405: "method_not_allowed"}
+
+
+async def _http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    status = error.status_code
+    code = _CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    return problem(status, code, str(error.detail), headers=error.headers)
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    _log.error("unexpected_error", exc_info=error)
+    return problem(500, MemoryServiceError.code, MemoryServiceError.default_message())

@@ -1,0 +1,40 @@
+"""For probes; these need no API key."""
+
+from fastapi import APIRouter, Response
+
+from app import __version__
+from app.api.dependencies import DriverDep
+from app.api.models import Health, Live
+from app.api.problems import problems
+from app.core.memory.base import capabilities
+from app.errors import DriverUnavailable
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get(
+    "",
+    operation_id="health",
+    responses={503: {"model": Health, "description": "The driver is unavailable."}},
+)
+async def health(driver: DriverDep, response: Response) -> Health:
+    """Tell each driver's state; 503 when the service can't serve."""
+    state = await driver.health_check()
+    if state.status == "unavailable":
+        response.status_code = 503
+    return Health.of(state, __version__, capabilities(driver))
+
+
+@router.get("/live", operation_id="live")
+async def live() -> Live:
+    """Tell that the process answers; no backend is asked."""
+    return Live()
+
+
+@router.get("/ready", operation_id="ready", responses=problems(DriverUnavailable))
+async def ready(driver: DriverDep) -> Live:
+    """Tell that requests can be served; 503 until the driver can."""
+    state = await driver.health_check()
+    if state.status == "unavailable":
+        raise DriverUnavailable(state.detail)
+    return Live()

@@ -1,0 +1,86 @@
+"""Knowledge for everyone."""
+
+from fastapi import APIRouter, Security
+
+from app.api.auth import bearer
+from app.api.dependencies import LOOKED_UP, OPTIONAL, WITH_BODY, DriverDep, KnowledgeIdPath
+from app.api.models import (
+    Knowledge,
+    KnowledgeList,
+    RecallKnowledgeRequest,
+    RecallKnowledgeResponse,
+    StoreKnowledgeManyRequest,
+    StoreKnowledgeRequest,
+)
+from app.api.problems import problems
+from app.api.route import ApiRoute
+from app.core.memory.base import (
+    SupportsDeleteKnowledge,
+    SupportsGetKnowledge,
+    SupportsStoreKnowledgeMany,
+    require,
+)
+from app.core.memory.records import NewKnowledge
+from app.errors import NotFound
+
+router = APIRouter(
+    prefix="/v1/knowledge",
+    tags=["knowledge"],
+    route_class=ApiRoute,
+    dependencies=[Security(bearer)],
+)
+
+
+@router.post("", operation_id="store_knowledge", status_code=201, responses=problems(*WITH_BODY))
+async def store_knowledge(request: StoreKnowledgeRequest, driver: DriverDep) -> Knowledge:
+    """Store knowledge. The next recall can find it."""
+    return Knowledge.model_validate(await driver.store_global_knowledge(**request.arguments()))
+
+
+@router.post(
+    "/batch",
+    operation_id="store_knowledge_many",
+    status_code=201,
+    responses=problems(*WITH_BODY, *OPTIONAL),
+)
+async def store_knowledge_many(
+    request: StoreKnowledgeManyRequest, driver: DriverDep
+) -> KnowledgeList:
+    """Store knowledge, all or none."""
+    new = [NewKnowledge(**knowledge.arguments()) for knowledge in request.knowledge]
+    stored = await require(driver, SupportsStoreKnowledgeMany).store_knowledge_many(new)
+    return KnowledgeList(knowledge=[Knowledge.model_validate(record) for record in stored])
+
+
+@router.post("/recall", operation_id="recall_knowledge", responses=problems(*WITH_BODY))
+async def recall_knowledge(
+    request: RecallKnowledgeRequest, driver: DriverDep
+) -> RecallKnowledgeResponse:
+    """Return the knowledge that best answers the query, best first."""
+    found = await driver.recall_global_knowledge(**request.arguments())
+    return RecallKnowledgeResponse.of(found, driver)
+
+
+@router.get(
+    "/{knowledge_id}",
+    operation_id="get_knowledge",
+    responses=problems(*LOOKED_UP, *OPTIONAL),
+)
+async def get_knowledge(knowledge_id: KnowledgeIdPath, driver: DriverDep) -> Knowledge:
+    """Return one record."""
+    knowledge = await require(driver, SupportsGetKnowledge).get_knowledge(knowledge_id)
+    if knowledge is None:
+        raise NotFound
+    return Knowledge.model_validate(knowledge)
+
+
+@router.delete(
+    "/{knowledge_id}",
+    operation_id="delete_knowledge",
+    status_code=204,
+    responses=problems(*LOOKED_UP, *OPTIONAL),
+)
+async def delete_knowledge(knowledge_id: KnowledgeIdPath, driver: DriverDep) -> None:
+    """Delete one record."""
+    if not await require(driver, SupportsDeleteKnowledge).delete_knowledge(knowledge_id):
+        raise NotFound

@@ -1,0 +1,116 @@
+"""A user's memories."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Security
+
+from app.api.auth import bearer
+from app.api.dependencies import (
+    ALWAYS,
+    LOOKED_UP,
+    OPTIONAL,
+    WITH_BODY,
+    DriverDep,
+    MemoryIdPath,
+    UserIdPath,
+)
+from app.api.models import (
+    Deleted,
+    ListParameters,
+    Memories,
+    Memory,
+    MemoryPage,
+    OwnerParameters,
+    RecallRequest,
+    RecallResponse,
+    StoreManyRequest,
+    StoreRequest,
+)
+from app.api.problems import problems
+from app.api.route import ApiRoute
+from app.core.memory.base import (
+    SupportsDeleteUser,
+    SupportsGet,
+    SupportsList,
+    SupportsStoreMany,
+    require,
+)
+from app.core.memory.records import NewMemory
+from app.errors import NotFound
+
+router = APIRouter(
+    prefix="/v1", tags=["memories"], route_class=ApiRoute, dependencies=[Security(bearer)]
+)
+
+
+@router.post("/memories", operation_id="store", status_code=201, responses=problems(*WITH_BODY))
+async def store(request: StoreRequest, driver: DriverDep) -> Memory:
+    """Store a memory. The next recall can find it."""
+    return Memory.model_validate(await driver.store(**request.arguments()))
+
+
+@router.post(
+    "/memories/batch",
+    operation_id="store_many",
+    status_code=201,
+    responses=problems(*WITH_BODY, *OPTIONAL),
+)
+async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
+    """Store memories, all or none."""
+    new = [NewMemory(**memory.arguments()) for memory in request.memories]
+    stored = await require(driver, SupportsStoreMany).store_many(new)
+    return Memories(memories=[Memory.model_validate(memory) for memory in stored])
+
+
+@router.post("/memories/recall", operation_id="recall", responses=problems(*WITH_BODY))
+async def recall(request: RecallRequest, driver: DriverDep) -> RecallResponse:
+    """Return the memories that best answer the query, best first."""
+    return RecallResponse.of(await driver.recall(**request.arguments()), driver)
+
+
+@router.get("/memories", operation_id="list_memories", responses=problems(*ALWAYS, *OPTIONAL))
+async def list_memories(
+    parameters: Annotated[ListParameters, Query()], driver: DriverDep
+) -> MemoryPage:
+    """List a user's memories, newest first."""
+    page = await require(driver, SupportsList).list_memories(**parameters.model_dump())
+    return MemoryPage.model_validate(page)
+
+
+@router.get(
+    "/memories/{memory_id}",
+    operation_id="get_memory",
+    responses=problems(*LOOKED_UP, *OPTIONAL),
+)
+async def get_memory(
+    memory_id: MemoryIdPath, owner: Annotated[OwnerParameters, Query()], driver: DriverDep
+) -> Memory:
+    """Return one memory of the user. Missing and another user's look the same."""
+    memory = await require(driver, SupportsGet).get(memory_id, owner.user_id)
+    if memory is None:
+        raise NotFound
+    return Memory.model_validate(memory)
+
+
+@router.delete(
+    "/memories/{memory_id}",
+    operation_id="delete",
+    status_code=204,
+    responses=problems(*LOOKED_UP),
+)
+async def delete(
+    memory_id: MemoryIdPath, owner: Annotated[OwnerParameters, Query()], driver: DriverDep
+) -> None:
+    """Delete one memory of the user. Missing and another user's look the same."""
+    if not await driver.delete(memory_id, owner.user_id):
+        raise NotFound
+
+
+@router.delete(
+    "/users/{user_id:path}/memories",
+    operation_id="delete_user",
+    responses=problems(*ALWAYS, *OPTIONAL),
+)
+async def delete_user(user_id: UserIdPath, driver: DriverDep) -> Deleted:
+    """Delete all of a user's memories."""
+    return Deleted(deleted=await require(driver, SupportsDeleteUser).delete_user(user_id))

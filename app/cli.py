@@ -1,0 +1,139 @@
+"""The command line: `memory-driver serve`, the same as `python -m app serve`."""
+
+import ipaddress
+import logging
+import socket
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+import uvicorn
+
+from app.core.memory.manager import MemoryDriverManager
+from app.errors import ConfigurationError
+from app.logs import configure_logging
+from app.main import create_app
+from app.settings import Settings, load_settings, unknown_variables
+
+_log = structlog.stdlib.get_logger(__name__)
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@cli.callback()
+def main_help() -> None:
+    """Memory driver service. It is configured by environment variables: see the README."""
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="In place of MEMORY_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="In place of MEMORY_PORT.")] = None,
+) -> None:
+    """Serve the REST API until SIGINT or SIGTERM; running requests get to end."""
+    try:
+        settings = load_settings()
+        changes = {"host": host, "port": port}
+        settings = settings.model_copy(
+            update={name: value for name, value in changes.items() if value is not None}
+        )
+        configure_logging(settings)
+        for name, meant in unknown_variables().items():
+            _log.warning("unknown_setting", variable=name, did_you_mean=meant)
+        _check_exposure(settings)
+        app = create_app(MemoryDriverManager(settings))
+        listener = _bind(settings)
+    except ConfigurationError as error:
+        _refuse(error)
+    logging.getLogger("uvicorn.error").addFilter(_SaidAlready())
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=settings.shutdown_timeout,
+            server_header=False,
+        ),
+        app.state.driver.name,
+    )
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        listener.close()
+    if isinstance(app.state.failure, ConfigurationError):
+        _refuse(app.state.failure)
+
+
+class _Server(uvicorn.Server):
+    """Says where the documentation is, once requests are answered."""
+
+    def __init__(self, config: uvicorn.Config, driver: str) -> None:
+        super().__init__(config)
+        self._driver = driver
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if sockets and self.started and not self.should_exit:
+            host, port = sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            typer.echo(f"Ready: http://{shown}:{port}/docs (driver: {self._driver})")
+
+
+class _SaidAlready(logging.Filter):
+    """Drops the traceback of a refused configuration, which is told in one line instead."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        return not (
+            message.startswith("Application startup failed") or "app.errors." in message[-2000:]
+        )
+
+
+def _check_exposure(settings: Settings) -> None:
+    if settings.api_key_digests:
+        return
+    if settings.allow_anonymous:
+        _log.warning("no_api_key", effect="anyone who reaches this address is served")
+    elif not _is_loopback(settings.host):
+        raise ConfigurationError(
+            f"MEMORY_HOST: {settings.host} is reachable from other machines and there is no API "
+            "key: set MEMORY_API_KEYS, or MEMORY_ALLOW_ANONYMOUS=true"
+        )
+    else:
+        _log.info("no_api_key", effect="only this machine is served")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """The address, taken before anything is started, so that a port in use is told at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ConfigurationError(
+            f"MEMORY_HOST, MEMORY_PORT: can't listen on {settings.host}:{settings.port} "
+            f"({error.strerror})"
+        ) from None
+    return listener
+
+
+def _refuse(error: ConfigurationError) -> NoReturn:
+    typer.echo(f"memory-driver: {error}", err=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """The entry point."""
+    cli()

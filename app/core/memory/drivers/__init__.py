@@ -1,0 +1,1 @@
+"""One module or package per backend; a client library is imported only by its own driver."""

@@ -1,0 +1,242 @@
+"""The way to PostgreSQL: opened once, checked before anything is stored, found again when lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+from pgvector.asyncpg import register_vector
+from sqlalchemy.exc import DBAPIError
+
+from app.core.memory.drivers.pgvector import sql
+from app.core.memory.drivers.pgvector.errors import backend_errors, describe
+from app.database import migrations
+from app.database.embedded import EmbeddedPostgres
+from app.embedding import Embedder
+from app.errors import ConfigurationError, DriverUnavailable, MemoryServiceError, PoolExhausted
+from app.settings import DatabaseSettings
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+_SAMPLE = "Ada keeps a copper kettle on the windowsill and waters the basil on Sundays."
+_AGREEMENT = 0.999
+"""Least cosine between one model's vectors of the sample, whatever engine computes them."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Connections:
+    """A pool that opens itself again after PostgreSQL was away.
+
+    However many callers find it closed, one attempt to open it runs at a time, for all of them.
+    """
+
+    def __init__(self, settings: DatabaseSettings, embedder: Embedder) -> None:
+        self._settings = settings
+        self._embedder = embedder
+        self._server = EmbeddedPostgres(settings.data_dir) if settings.url is None else None
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening: asyncio.Task[asyncpg.Pool[asyncpg.Record]] | None = None
+        self._failing = False
+
+    async def open(self) -> None:
+        """Start, migrate, check and connect, as the settings say; twice is harmless.
+
+        Raises `ConfigurationError`, or `DriverUnavailable` when it may work later.
+        """
+        await self._opened()
+
+    async def close(self) -> None:
+        """Give running statements a moment, then disconnect."""
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            with suppress(asyncio.CancelledError, MemoryServiceError):
+                await self._opening
+        pool, self._pool, self._opening = self._pool, None, None
+        if pool is not None:
+            try:
+                async with asyncio.timeout(self._settings.pool_timeout):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
+        if self._server is not None:
+            await self._server.close()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Pooled]:
+        """A connection for one verb; every failure inside leaves as a `MemoryServiceError`."""
+        try:
+            async with asyncio.timeout(self._settings.pool_timeout):
+                pool = await self._opened()
+        except TimeoutError:
+            raise DriverUnavailable from None
+        try:
+            with backend_errors():
+                connection = await self._take(pool)
+                try:
+                    yield connection
+                finally:
+                    await pool.release(connection, timeout=self._settings.connect_timeout)
+        except PoolExhausted:
+            raise
+        except DriverUnavailable as error:
+            self._report(error)
+            raise
+        self._report(None)
+
+    async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Pooled:
+        try:
+            return await pool.acquire(timeout=self._settings.pool_timeout)
+        except TimeoutError as error:
+            if pool.get_idle_size() == 0 and pool.get_size() >= pool.get_max_size():
+                raise PoolExhausted from error
+            raise DriverUnavailable from error
+
+    def facts(self) -> dict[str, Any]:
+        """The pool's figures for `/health`."""
+        pool = self._pool
+        return {
+            "pool_size": pool.get_size() if pool else 0,
+            "pool_idle": pool.get_idle_size() if pool else 0,
+            "pool_max_size": self._settings.pool_max_size,
+        }
+
+    def _report(self, error: MemoryServiceError | None) -> None:
+        """Log that PostgreSQL was lost or found, once each."""
+        if error is not None and not self._failing:
+            _log.error("postgresql_unavailable", reason=describe(error))
+        elif error is None and self._failing:
+            _log.warning("postgresql_available")
+        self._failing = error is not None
+
+    async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
+        if self._pool is not None:
+            return self._pool
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(_retrieve)
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
+        try:
+            with backend_errors():
+                return await self._connect()
+        except MemoryServiceError as error:
+            self._report(error)
+            raise
+
+    async def _connect(self) -> "asyncpg.Pool[asyncpg.Record]":
+        if self._server is not None:
+            await asyncio.gather(self._server.open(), self._embedder.open())
+            dsn = self._server.dsn
+        else:
+            await self._embedder.open()
+            assert self._settings.url is not None  # noqa: S101 - there is no server without it
+            dsn = self._settings.url.get_secret_value()
+        try:
+            connection = await asyncpg.connect(dsn, timeout=self._settings.connect_timeout)
+        except (OSError, asyncpg.PostgresError) as error:
+            raise DriverUnavailable(
+                f"PostgreSQL at {_place(dsn)} can't be reached ({describe(error)})"
+            ) from error
+        try:
+            await self._migrate(connection, dsn)
+            schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
+            await register_vector(connection, schema=schema)
+            await self._check_model(connection)
+        finally:
+            await connection.close(timeout=self._settings.connect_timeout)
+
+        async def prepare(connection: Connection) -> None:
+            await register_vector(connection, schema=schema)
+
+        self._pool = await asyncpg.create_pool(
+            dsn,
+            min_size=min(self._settings.pool_min_size, self._settings.pool_max_size),
+            max_size=self._settings.pool_max_size,
+            timeout=self._settings.connect_timeout,
+            command_timeout=self._settings.timeout,
+            init=prepare,
+            server_settings={"application_name": "memory-driver-service"},
+        )
+        self._report(None)
+        return self._pool
+
+    async def _migrate(self, connection: Connection, dsn: str) -> None:
+        place = _place(dsn)
+        encoding = await connection.fetchval(sql.ENCODING)
+        if encoding != "UTF8":
+            raise ConfigurationError(
+                f"the database at {place} is encoded as {encoding}, which can't keep every text: "
+                "create it with encoding UTF8"
+            )
+        if not await connection.fetchval(sql.EXTENSION_AVAILABLE):
+            raise ConfigurationError(
+                f"PostgreSQL at {place} lacks the extension pgvector: install it there (Debian: "
+                "postgresql-NN-pgvector; container: the image pgvector/pgvector)"
+            )
+        head = migrations.head()
+        revision = await self._revision(connection)
+        if revision != head and self._settings.migrates:
+            try:
+                await migrations.upgrade(dsn, self._embedder.dimension)
+            except DBAPIError as error:
+                raise ConfigurationError(
+                    f"the database at {place} can't be migrated ({describe(error)}); "
+                    "if the role may not create extensions, let an administrator run: "
+                    "create extension vector"
+                ) from error
+            revision = await self._revision(connection)
+        if revision != head:
+            raise ConfigurationError(
+                f"the database at {place} has schema {revision or 'none'}, and this version needs "
+                f"{head}: run `alembic upgrade head`, or set MEMORY_MIGRATE=true"
+            )
+
+    async def _revision(self, connection: Connection) -> str | None:
+        if not await connection.fetchval(sql.REVISION_TABLE):
+            return None
+        revision: str | None = await connection.fetchval(sql.REVISION)
+        return revision
+
+    async def _check_model(self, connection: Connection) -> None:
+        """Refuse a model other than the one that the rows were embedded with.
+
+        It is known by its vector of one sentence, so the same model by another path or another
+        engine is the same, and another model of the same name and dimension is not.
+        """
+        ours = self._embedder
+        dimension = await connection.fetchval(sql.DIMENSION)
+        same = dimension == ours.dimension
+        name = None
+        if same:
+            sample = (await ours.embed([_SAMPLE]))[0]
+            await connection.execute(sql.REMEMBER_MODEL, ours.name, ours.dimension, sample)
+            model = await connection.fetchrow(sql.MODEL, sample)
+            assert model is not None  # noqa: S101 - it was just remembered
+            same = model["agreement"] >= _AGREEMENT
+            name = model["name"]
+        if not same:
+            raise ConfigurationError(
+                f"MEMORY_EMBEDDING_MODEL: {ours.name!r} ({ours.dimension} dimensions) is not the "
+                f"model of this database's vectors ({name or 'another'}, {dimension} dimensions): "
+                "set it back, choose another database, or give up the stored records with "
+                "`alembic downgrade base` and `alembic upgrade head`"
+            )
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _place(dsn: str) -> str:
+    """Host and port of a DSN, without user and password."""
+    parts = urlsplit(dsn)
+    host = parts.netloc.rpartition("@")[2]
+    return host or parse_qs(parts.query).get("host", ["the local socket"])[0]

@@ -1,0 +1,274 @@
+"""Memories and knowledge in PostgreSQL, found by exact vector search and by words."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, Self
+
+import asyncpg
+
+from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
+from app.core.memory.cursor import Cursor, page
+from app.core.memory.drivers.pgvector import sql
+from app.core.memory.drivers.pgvector.connections import Connections
+from app.core.memory.records import (
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Metadata,
+    NewKnowledge,
+    NewMemory,
+    check_batch,
+    check_id,
+    check_recall,
+    check_recall_knowledge,
+    check_scope,
+    check_top_k,
+    dump_json,
+    new_knowledge,
+    new_memory,
+)
+from app.embedding import Embedder
+from app.errors import MemoryServiceError, PoolExhausted
+from app.settings import DatabaseSettings, Limits
+
+_HEALTH_SECONDS = 2.0
+
+
+class PgvectorDriver(BaseMemoryDriver):
+    """PostgreSQL 13 or newer with pgvector.
+
+    `score` is (1 + cosine) / 2 by vector: 1 the same, 0.5 unrelated. With `use_vector=False` it is
+    the share of the query's words that the memory has. A batch is one transaction.
+    """
+
+    name = "pgvector"
+
+    def __init__(self, settings: DatabaseSettings, embedder: Embedder, limits: Limits) -> None:
+        self._embedder = embedder
+        self._limits = limits
+        self._connections = Connections(settings, embedder)
+
+    @classmethod
+    def from_context(cls, context: DriverContext) -> Self:
+        return cls(context.settings.database, context.embedder, context.settings.limits)
+
+    async def open(self) -> None:
+        await self._connections.open()
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+    async def recall(
+        self,
+        user_id: str,
+        conversation_id: str | None = None,
+        query: str | None = None,
+        top_k: int = 10,
+        use_vector: bool = True,
+        exclude_tags: Sequence[str] | None = None,
+    ) -> list[Memory]:
+        check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
+        scope = (user_id, conversation_id, list(exclude_tags or ()), top_k)
+        scoped = conversation_id is not None
+        if query is None:
+            rows = await self._fetch(sql.RECALL_NEWEST[scoped], *scope)
+        elif use_vector:
+            vector = await self._embedder.embed_query(query)
+            rows = await self._fetch(sql.RECALL_BY_VECTOR[scoped], *scope, vector)
+        else:
+            rows = await self._fetch(sql.RECALL_BY_WORDS[scoped], *scope, query)
+        return [_memory(row) for row in rows]
+
+    async def recall_global_knowledge(
+        self, query: str, top_k: int = 5, category: str | None = None
+    ) -> list[Knowledge]:
+        check_recall_knowledge(self._limits, query, top_k, category)
+        vector = await self._embedder.embed_query(query)
+        statement = sql.RECALL_KNOWLEDGE[category is not None]
+        return [_knowledge(row) for row in await self._fetch(statement, vector, category, top_k)]
+
+    async def store(
+        self,
+        user_id: str,
+        content: str,
+        conversation_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Metadata | None = None,
+    ) -> Memory:
+        new = NewMemory(
+            user_id=user_id,
+            content=content,
+            conversation_id=conversation_id,
+            tags=tags,
+            metadata=metadata,
+        )
+        return (await self._keep([new_memory(new, self._limits)]))[0]
+
+    async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
+        check_batch(memories, self._limits, "memories")
+        return await self._keep(
+            [new_memory(new, self._limits, ("memories", n)) for n, new in enumerate(memories)]
+        )
+
+    async def _keep(self, memories: list[Memory]) -> list[Memory]:
+        vectors = await self._embedder.embed([memory.content for memory in memories])
+        rows = [
+            (
+                memory.memory_id,
+                memory.user_id,
+                memory.conversation_id,
+                memory.content,
+                memory.tags,
+                dump_json(memory.metadata),
+                memory.created_at,
+                vector,
+            )
+            for memory, vector in zip(memories, vectors, strict=True)
+        ]
+        await self._insert(sql.STORE, rows)
+        return memories
+
+    async def store_global_knowledge(
+        self,
+        content: str,
+        category: str,
+        title: str | None = None,
+        doc_id: str | None = None,
+        metadata: Metadata | None = None,
+    ) -> Knowledge:
+        new = NewKnowledge(
+            content=content, category=category, title=title, doc_id=doc_id, metadata=metadata
+        )
+        return (await self._keep_knowledge([new_knowledge(new, self._limits)]))[0]
+
+    async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
+        check_batch(knowledge, self._limits, "knowledge")
+        return await self._keep_knowledge(
+            [new_knowledge(new, self._limits, ("knowledge", n)) for n, new in enumerate(knowledge)]
+        )
+
+    async def _keep_knowledge(self, knowledge: list[Knowledge]) -> list[Knowledge]:
+        vectors = await self._embedder.embed([record.content for record in knowledge])
+        rows = [
+            (
+                record.knowledge_id,
+                record.category,
+                record.content,
+                record.title,
+                record.doc_id,
+                dump_json(record.metadata),
+                record.created_at,
+                vector,
+            )
+            for record, vector in zip(knowledge, vectors, strict=True)
+        ]
+        await self._insert(sql.STORE_KNOWLEDGE, rows)
+        return knowledge
+
+    async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
+        key = check_id(memory_id)
+        if user_id is None:
+            return await self._delete(sql.DELETE, key) > 0
+        check_scope(self._limits, user_id)
+        return await self._delete(sql.DELETE_OF_USER, key, user_id) > 0
+
+    async def get(self, memory_id: str, user_id: str) -> Memory | None:
+        check_scope(self._limits, user_id)
+        rows = await self._fetch(sql.GET, user_id, check_id(memory_id))
+        return _memory(rows[0]) if rows else None
+
+    async def list_memories(
+        self,
+        user_id: str,
+        conversation_id: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> MemoryPage:
+        check_scope(self._limits, user_id, conversation_id)
+        check_top_k(limit, self._limits, "limit")
+        end = Cursor.decode(cursor) if cursor is not None else (None, None)
+        statement = sql.LIST[conversation_id is not None]
+        rows = await self._fetch(statement, user_id, conversation_id, [], limit + 1, *end)
+        return page([_memory(row) for row in rows], limit)
+
+    async def delete_user(self, user_id: str) -> int:
+        check_scope(self._limits, user_id)
+        return await self._delete(sql.DELETE_USER, user_id)
+
+    async def get_knowledge(self, knowledge_id: str) -> Knowledge | None:
+        rows = await self._fetch(sql.GET_KNOWLEDGE, check_id(knowledge_id, "knowledge_id"))
+        return _knowledge(rows[0]) if rows else None
+
+    async def delete_knowledge(self, knowledge_id: str) -> bool:
+        return await self._delete(sql.DELETE_KNOWLEDGE, check_id(knowledge_id, "knowledge_id")) > 0
+
+    async def health_check(self) -> DriverHealth:
+        started = perf_counter()
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                await self._fetch("select 1")
+        except PoolExhausted as error:
+            return self._health("degraded", str(error))
+        except TimeoutError:
+            return self._health("degraded", f"no answer within {_HEALTH_SECONDS:.0f} s")
+        except MemoryServiceError as error:
+            return self._health("unavailable", str(error))
+        return self._health("ok", latency_ms=round((perf_counter() - started) * 1000, 1))
+
+    def _health(
+        self, status: HealthStatus, detail: str | None = None, **facts: Any
+    ) -> DriverHealth:
+        embedding: dict[str, Any] = {"model": self._embedder.name}
+        if status != "unavailable":
+            embedding |= {
+                "dimension": self._embedder.dimension,
+                "max_tokens": self._embedder.max_tokens,
+            }
+        return DriverHealth(
+            driver=self.name,
+            status=status,
+            detail=detail,
+            facts={**facts, **self._connections.facts(), "embedding": embedding},
+        )
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with self._connections.acquire() as connection:
+            return await connection.fetch(statement, *arguments)
+
+    async def _insert(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        """All rows or none: asyncpg runs `executemany` as one transaction."""
+        async with self._connections.acquire() as connection:
+            await connection.executemany(statement, rows)
+
+    async def _delete(self, statement: str, *arguments: Any) -> int:
+        async with self._connections.acquire() as connection:
+            status = await connection.execute(statement, *arguments)
+        return int(status.rpartition(" ")[2])
+
+
+def _memory(row: asyncpg.Record) -> Memory:
+    return Memory(
+        memory_id=str(row["memory_id"]),
+        user_id=row["user_id"],
+        content=row["content"],
+        conversation_id=row["conversation_id"],
+        tags=row["tags"],
+        metadata=json.loads(row["metadata"]),
+        created_at=row["created_at"],
+        score=row["score"],
+    )
+
+
+def _knowledge(row: asyncpg.Record) -> Knowledge:
+    return Knowledge(
+        knowledge_id=str(row["knowledge_id"]),
+        content=row["content"],
+        category=row["category"],
+        title=row["title"],
+        doc_id=row["doc_id"],
+        metadata=json.loads(row["metadata"]),
+        created_at=row["created_at"],
+        score=row["score"],
+    )

@@ -1,0 +1,59 @@
+"""asyncpg's errors as the service's own: one table, one context manager."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from asyncpg import exceptions as pg
+
+from app.errors import (
+    ConfigurationError,
+    DriverError,
+    DriverTimeout,
+    DriverUnavailable,
+    MemoryServiceError,
+)
+
+# The first row that fits counts. What asyncpg or PostgreSQL may say tomorrow is a DriverError.
+TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
+    (TimeoutError, DriverTimeout),
+    (pg.QueryCanceledError, DriverTimeout),
+    (pg.LockNotAvailableError, DriverTimeout),
+    (pg.ClientConfigurationError, ConfigurationError),
+    (pg.PostgresConnectionError, DriverUnavailable),
+    (pg.InvalidAuthorizationSpecificationError, DriverUnavailable),
+    (pg.InvalidCatalogNameError, DriverUnavailable),
+    (pg.InsufficientResourcesError, DriverUnavailable),
+    (pg.OperatorInterventionError, DriverUnavailable),
+    (pg.PostgresSystemError, DriverUnavailable),
+    (pg.TransactionRollbackError, DriverUnavailable),
+    (pg.ReadOnlySQLTransactionError, DriverUnavailable),
+    (pg.PostgresError, DriverError),
+    (asyncpg.InterfaceError, DriverUnavailable),
+    (asyncpg.InternalClientError, DriverUnavailable),
+    (OSError, DriverUnavailable),
+)
+
+
+def translate(error: Exception) -> MemoryServiceError | None:
+    """The service's error for `error`, or None when it is not the backend's."""
+    for kind, ours in TRANSLATIONS:
+        if isinstance(error, kind):
+            return ours()
+    return None
+
+
+@contextmanager
+def backend_errors() -> Iterator[None]:
+    """Let no asyncpg error, and no failure of its socket, leave as it is."""
+    try:
+        yield
+    except tuple(kind for kind, _ in TRANSLATIONS) as error:
+        raise (translate(error) or DriverError()) from error
+
+
+def describe(error: BaseException) -> str:
+    """What the log may say of `error`: its kind and SQLSTATE, never a value or a DSN."""
+    cause = error.__cause__ or error
+    state = getattr(cause, "sqlstate", None)
+    return f"{type(cause).__name__} {state}" if state else type(cause).__name__

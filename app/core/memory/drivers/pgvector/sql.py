@@ -1,0 +1,120 @@
+"""Every statement of the pgvector driver. Alembic owns the tables that they name.
+
+The similarity is (1 + cosine) / 2, to six decimals so that rounding errors do not break a tie.
+Ordering by it, and not by the bare distance, also keeps the planner from answering with an
+approximate index and filtering afterwards: a recall is exact.
+"""
+
+_MEMORY = "memory_id, user_id, conversation_id, content, tags, metadata, created_at"
+_KNOWLEDGE = "knowledge_id, category, content, title, doc_id, metadata, created_at"
+_NEWEST_FIRST = "created_at desc, memory_id desc"
+_SIMILARITY = "round((1 - (embedding <=> {vector}) / 2) * 1e6) / 1e6"
+
+# $1 user, $2 conversation or null, $3 excluded tags
+_SCOPES = {
+    False: "user_id = $1 and $2::text is null and not tags && $3",
+    True: "user_id = $1 and conversation_id = $2 and not tags && $3",
+}
+"""By whether there is a conversation: a condition for each lets each use its own index."""
+
+RECALL_NEWEST = {
+    conversation: f"""
+        select {_MEMORY}, null::float8 as score from memories where {scope}
+        order by {_NEWEST_FIRST} limit $4
+    """
+    for conversation, scope in _SCOPES.items()
+}
+
+RECALL_BY_VECTOR = {
+    conversation: f"""
+        select {_MEMORY}, {_SIMILARITY.format(vector="$5")} as score
+        from memories where {scope}
+        order by score desc, {_NEWEST_FIRST} limit $4
+    """
+    for conversation, scope in _SCOPES.items()
+}
+
+# A word is found with its forms (english stemming); the score is the share of the words found.
+RECALL_BY_WORDS = {
+    conversation: f"""
+        with query as (
+            select
+                array_agg(lexeme) as words,
+                string_agg(
+                    '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''', ' | '
+                )::tsquery as any_word
+            from unnest(to_tsvector('english', $5))
+        )
+        select {_MEMORY}, (
+            select count(*) from unnest(query.words) as word
+            where word = any (tsvector_to_array(memories.words))
+        )::float8 / cardinality(query.words) as score
+        from memories, query where {scope} and memories.words @@ query.any_word
+        order by score desc, {_NEWEST_FIRST} limit $4
+    """
+    for conversation, scope in _SCOPES.items()
+}
+
+LIST = {
+    conversation: f"""
+        select {_MEMORY}, null::float8 as score from memories where {scope}
+        and ($5::timestamptz is null or (created_at, memory_id) < ($5, $6::uuid))
+        order by {_NEWEST_FIRST} limit $4
+    """
+    for conversation, scope in _SCOPES.items()
+}
+
+GET = f"""
+    select {_MEMORY}, null::float8 as score from memories where user_id = $1 and memory_id = $2
+"""
+
+STORE = f"""
+    insert into memories ({_MEMORY}, embedding) values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+DELETE = "delete from memories where memory_id = $1"
+DELETE_OF_USER = "delete from memories where memory_id = $1 and user_id = $2"
+DELETE_USER = "delete from memories where user_id = $1"
+
+RECALL_KNOWLEDGE = {
+    category: f"""
+        select {_KNOWLEDGE}, {_SIMILARITY.format(vector="$1")} as score
+        from global_knowledge where {condition}
+        order by score desc, created_at desc, knowledge_id desc limit $3
+    """
+    for category, condition in {False: "$2::text is null", True: "category = $2"}.items()
+}
+
+GET_KNOWLEDGE = f"""
+    select {_KNOWLEDGE}, null::float8 as score from global_knowledge where knowledge_id = $1
+"""
+
+STORE_KNOWLEDGE = f"""
+    insert into global_knowledge ({_KNOWLEDGE}, embedding) values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+DELETE_KNOWLEDGE = "delete from global_knowledge where knowledge_id = $1"
+
+ENCODING = "select current_setting('server_encoding')"
+
+EXTENSION_AVAILABLE = "select exists (select from pg_available_extensions where name = 'vector')"
+
+EXTENSION_SCHEMA = """
+    select nspname from pg_extension join pg_namespace on pg_namespace.oid = extnamespace
+    where extname = 'vector'
+"""
+
+REVISION_TABLE = "select to_regclass('alembic_version') is not null"
+REVISION = "select version_num from alembic_version"
+
+DIMENSION = """
+    select atttypmod from pg_attribute
+    where attrelid = 'memories'::regclass and attname = 'embedding'
+"""
+
+REMEMBER_MODEL = """
+    insert into embedding_model (name, dimension, sample) values ($1, $2, $3)
+    on conflict do nothing
+"""
+
+MODEL = "select name, dimension, 1 - (sample <=> $1) as agreement from embedding_model"

@@ -1,0 +1,144 @@
+"""Configuration picks a driver by name; the manager builds it once and remembers it."""
+
+import importlib
+import threading
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, TypeAlias
+
+from app.core.memory.base import BaseMemoryDriver, DriverContext
+from app.embedding import Embedder, build_embedder
+from app.errors import ConfigurationError, DriverNotFound
+from app.settings import Settings, load_settings
+
+Maker: TypeAlias = type[BaseMemoryDriver] | Callable[[DriverContext], BaseMemoryDriver]
+"""A driver's class, or a function that builds one."""
+
+BUILT_IN = {
+    "inmemory": "app.core.memory.drivers.inmemory:InMemoryDriver",
+    "pgvector": "app.core.memory.drivers.pgvector:PgvectorDriver",
+}
+_EXTRAS = {"pgvector": "pgvector"}
+_PLANNED = {"automem": "the default, is not part of this version"}
+ENTRY_POINTS = "memory_drivers"
+
+
+class MemoryDriverManager:
+    """The only place that wires drivers. Safe to share between threads.
+
+    A name is looked for among the registered, the built-in, the installed entry points of the group
+    `memory_drivers`, and at last as a dotted path `package.module:Class`.
+    """
+
+    _registered: ClassVar[dict[str, Maker]] = {}
+    _shared: ClassVar["MemoryDriverManager | None"] = None
+    _class_lock: ClassVar[threading.RLock] = threading.RLock()
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or load_settings()
+        self._selected = self.settings.driver
+        self._drivers: dict[str, BaseMemoryDriver] = {}
+        self._embedder: Embedder | None = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def shared(cls) -> "MemoryDriverManager":
+        """The process's own manager, made from the environment when it is first asked for."""
+        with cls._class_lock:
+            if cls._shared is None:
+                cls._shared = cls()
+            return cls._shared
+
+    @classmethod
+    def register_driver(cls, name: str, driver: Maker) -> None:
+        """Make `driver` selectable as `name`, also in place of a built-in one."""
+        with cls._class_lock:
+            cls._registered[name] = driver
+            if cls._shared is not None:
+                cls._shared._drivers.pop(name, None)
+
+    @classmethod
+    def reset_cache(cls) -> None:
+        """Forget the shared manager and what was registered, closing nothing: for tests."""
+        with cls._class_lock:
+            cls._shared = None
+            cls._registered.clear()
+
+    def driver(self, name: str | None = None) -> BaseMemoryDriver:
+        """The driver of that name, or the selected one; built when it is first asked for.
+
+        Raises `DriverNotFound`, a ValueError, or `ConfigurationError`. It does no I/O.
+        """
+        with self._lock:
+            name = name or self._selected
+            if name not in self._drivers:
+                self._drivers[name] = self._build(name)
+            return self._drivers[name]
+
+    def select(self, name: str) -> BaseMemoryDriver:
+        """Make `name` the selected driver from now on."""
+        with self._lock:
+            driver = self.driver(name)
+            self._selected = name
+            return driver
+
+    async def close(self) -> None:
+        """Close every driver that was built, then the embedder that they shared."""
+        with self._lock:
+            drivers, self._drivers = list(self._drivers.values()), {}
+            embedder, self._embedder = self._embedder, None
+        for driver in drivers:
+            await driver.close()
+        if embedder is not None:
+            await embedder.close()
+
+    def _build(self, name: str) -> BaseMemoryDriver:
+        maker = self._find(name)
+        if self._embedder is None:
+            self._embedder = build_embedder(self.settings.embedding)
+        context = DriverContext(name, self.settings, self._embedder)
+        if isinstance(maker, type) and issubclass(maker, BaseMemoryDriver):
+            driver = maker.from_context(context)
+        else:
+            driver = maker(context)
+        if not isinstance(driver, BaseMemoryDriver):
+            raise ConfigurationError(
+                f"MEMORY_DRIVER: {name!r} makes a {type(driver).__name__}, not a BaseMemoryDriver"
+            )
+        driver.name = name
+        return driver
+
+    def _find(self, name: str) -> Any:
+        if name in self._registered:
+            return self._registered[name]
+        if name in BUILT_IN:
+            return _load(name, BUILT_IN[name])
+        for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+            return _load(name, entry_point.value)
+        if ":" in name:
+            return _load(name, name)
+        raise DriverNotFound(self._not_found(name))
+
+    def _not_found(self, name: str) -> str:
+        installed = (entry_point.name for entry_point in entry_points(group=ENTRY_POINTS))
+        available = ", ".join(sorted({*self._registered, *BUILT_IN, *installed}))
+        planned = f" ({name}, {_PLANNED[name]})" if name in _PLANNED else ""
+        return (
+            f"Memory driver '{name}' not found{planned}. Set MEMORY_DRIVER to one of: {available}; "
+            "or to a dotted path package.module:Class"
+        )
+
+
+def _load(name: str, path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        if name in _EXTRAS:
+            raise ConfigurationError(
+                f"Memory driver '{name}' needs {error.name}: "
+                f"pip install 'memory-driver-service[{_EXTRAS[name]}]'"
+            ) from error
+        raise DriverNotFound(f"Memory driver '{name}' not found: {error}") from error
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DriverNotFound(f"Memory driver '{name}' not found: {error}") from error

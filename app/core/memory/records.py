@@ -1,0 +1,281 @@
+"""Memories and knowledge: what drivers keep and give back, and the limits they keep.
+
+Every record gets its id here, a UUIDv7, and `created_at` is that id's own time, so that ordering
+by either is the same. `new_memory` and `new_knowledge` check every field: a driver that makes its
+records with them keeps nothing that it could not give back as it was.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import uuid_utils
+
+from app.errors import InvalidInput
+from app.settings import Limits
+
+Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMemory:
+    """What a caller asks to store for a user."""
+
+    user_id: str
+    content: str
+    conversation_id: str | None = None
+    tags: Sequence[str] | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """A user's record. `score` is None unless a query recalled it: 0..1, higher is better."""
+
+    memory_id: str
+    user_id: str
+    content: str
+    conversation_id: str | None = None
+    tags: list[str] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    created_at: datetime
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKnowledge:
+    """What a caller asks to store for everyone."""
+
+    content: str
+    category: str
+    title: str | None = None
+    doc_id: str | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """A global record. `score` is None unless a query recalled it: 0..1, higher is better."""
+
+    knowledge_id: str
+    content: str
+    category: str
+    title: str | None = None
+    doc_id: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    created_at: datetime
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPage:
+    """Memories, newest first; `next_cursor` continues, None at the end."""
+
+    memories: list[Memory]
+    next_cursor: str | None
+
+
+Record = TypeVar("Record", bound="Memory | Knowledge")
+
+
+class Recalled(list[Record]):
+    """Recalled records, best first, that know who answered and how.
+
+    A driver may return a plain list instead: then it answered itself, neither degraded nor cached.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        *,
+        driver: str,
+        degraded: bool = False,
+        cached: bool = False,
+    ) -> None:
+        super().__init__(records)
+        self.driver = driver
+        self.degraded = degraded
+        self.cached = cached
+
+
+def new_memory(new: NewMemory, limits: Limits, loc: tuple[str | int, ...] = ()) -> Memory:
+    """The record to keep for `new`; raises `InvalidInput` that names the field and its limit."""
+    check_text(new.user_id, limits.user_id_chars, (*loc, "user_id"))
+    check_text(new.content, limits.content_chars, (*loc, "content"))
+    if new.conversation_id is not None:
+        check_text(new.conversation_id, limits.conversation_id_chars, (*loc, "conversation_id"))
+    memory_id, created_at = _new_id()
+    return Memory(
+        memory_id=memory_id,
+        user_id=new.user_id,
+        content=new.content,
+        conversation_id=new.conversation_id,
+        tags=check_tags(new.tags, limits, (*loc, "tags")),
+        metadata=check_metadata(new.metadata, limits, (*loc, "metadata")),
+        created_at=created_at,
+    )
+
+
+def new_knowledge(new: NewKnowledge, limits: Limits, loc: tuple[str | int, ...] = ()) -> Knowledge:
+    """The record to keep for `new`; raises `InvalidInput` that names the field and its limit."""
+    check_text(new.content, limits.content_chars, (*loc, "content"))
+    check_text(new.category, limits.category_chars, (*loc, "category"))
+    if new.title is not None:
+        check_text(new.title, limits.title_chars, (*loc, "title"))
+    if new.doc_id is not None:
+        check_text(new.doc_id, limits.doc_id_chars, (*loc, "doc_id"))
+    knowledge_id, created_at = _new_id()
+    return Knowledge(
+        knowledge_id=knowledge_id,
+        content=new.content,
+        category=new.category,
+        title=new.title,
+        doc_id=new.doc_id,
+        metadata=check_metadata(new.metadata, limits, (*loc, "metadata")),
+        created_at=created_at,
+    )
+
+
+def _new_id() -> tuple[str, datetime]:
+    made = uuid_utils.uuid7()
+    return str(made), datetime.fromtimestamp(made.timestamp / 1000, UTC)
+
+
+def check_id(value: str, name: str = "memory_id") -> UUID:
+    """`value` as a UUID; raises `InvalidInput`."""
+    try:
+        return UUID(value)
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidInput(f"{name} is not a UUID", (name,)) from None
+
+
+def check_text(value: str, maximum: int, loc: tuple[str | int, ...]) -> str:
+    """`value` itself when it is 1..`maximum` characters that every backend can keep."""
+    name = loc[-1]
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} must be a string", loc)
+    if not value:
+        raise InvalidInput(f"{name} must not be empty", loc)
+    if len(value) > maximum:
+        raise InvalidInput(f"{name} has {len(value)} characters; the limit is {maximum}", loc)
+    return check_encodable(value, loc)
+
+
+def check_encodable(value: str, loc: tuple[str | int, ...]) -> str:
+    """`value` itself unless it holds a NUL or a lone surrogate, which no UTF-8 text can keep."""
+    if "\x00" in value:
+        raise InvalidInput(f"{loc[-1]} has a NUL character (U+0000)", loc)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(
+            f"{loc[-1]} has a lone surrogate, which is not a character", loc
+        ) from None
+    return value
+
+
+def check_tags(tags: Sequence[str] | None, limits: Limits, loc: tuple[str | int, ...]) -> list[str]:
+    """`tags` as a list, in their order, each within the limits."""
+    if tags is None:
+        return []
+    if isinstance(tags, str) or not isinstance(tags, Sequence):
+        raise InvalidInput(f"{loc[-1]} must be a list of strings", loc)
+    if len(tags) > limits.tags:
+        raise InvalidInput(f"{loc[-1]} has {len(tags)} entries; the limit is {limits.tags}", loc)
+    return [check_text(tag, limits.tag_chars, (*loc, n)) for n, tag in enumerate(tags)]
+
+
+def check_metadata(
+    metadata: Metadata | None, limits: Limits, loc: tuple[str | int, ...]
+) -> dict[str, Any]:
+    """A deep copy of `metadata` when it is a JSON object within the limits."""
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise InvalidInput(f"{loc[-1]} must be an object", loc)
+    copy: dict[str, Any] = _copy_json(metadata, limits.metadata_depth, loc)
+    try:
+        size = len(dump_json(copy).encode())
+    except ValueError:
+        raise InvalidInput(f"{loc[-1]} has an integer of too many digits", loc) from None
+    if size > limits.metadata_bytes:
+        raise InvalidInput(
+            f"{loc[-1]} is {size} bytes as JSON; the limit is {limits.metadata_bytes}", loc
+        )
+    return copy
+
+
+def _copy_json(value: Any, depth: int, loc: tuple[str | int, ...]) -> Any:
+    if isinstance(value, str):
+        return check_encodable(value, loc)
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidInput("JSON has no NaN and no infinity", loc)
+        return value
+    if isinstance(value, (Mapping, list, tuple)):
+        if depth == 0:
+            raise InvalidInput("metadata is nested too deeply", loc)
+        if not isinstance(value, Mapping):
+            return [_copy_json(item, depth - 1, (*loc, n)) for n, item in enumerate(value)]
+        if not all(isinstance(key, str) for key in value):
+            raise InvalidInput("the keys of a JSON object are strings", loc)
+        return {
+            check_encodable(key, (*loc, "key")): _copy_json(item, depth - 1, (*loc, key))
+            for key, item in value.items()
+        }
+    raise InvalidInput(f"{type(value).__name__} is not a JSON value", loc)
+
+
+def dump_json(value: Any) -> str:
+    """Compact JSON that `json.loads` turns into an equal value, floats and key order included."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def check_scope(limits: Limits, user_id: str, conversation_id: str | None = None) -> None:
+    """Refuse a user or conversation that no memory could have."""
+    check_text(user_id, limits.user_id_chars, ("user_id",))
+    if conversation_id is not None:
+        check_text(conversation_id, limits.conversation_id_chars, ("conversation_id",))
+
+
+def check_recall(
+    limits: Limits,
+    user_id: str,
+    conversation_id: str | None,
+    query: str | None,
+    top_k: int,
+    exclude_tags: Sequence[str] | None,
+) -> None:
+    """Refuse a recall that is not within the limits."""
+    check_scope(limits, user_id, conversation_id)
+    if query is not None:
+        check_text(query, limits.query_chars, ("query",))
+    check_top_k(top_k, limits)
+    check_tags(exclude_tags, limits, ("exclude_tags",))
+
+
+def check_recall_knowledge(limits: Limits, query: str, top_k: int, category: str | None) -> None:
+    """Refuse a recall of knowledge that is not within the limits."""
+    check_text(query, limits.query_chars, ("query",))
+    check_top_k(top_k, limits)
+    if category is not None:
+        check_text(category, limits.category_chars, ("category",))
+
+
+def check_top_k(top_k: int, limits: Limits, name: str = "top_k") -> int:
+    """`top_k` itself when it is within 1..`limits.top_k`."""
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= limits.top_k:
+        raise InvalidInput(f"{name} must be an integer from 1 to {limits.top_k}", (name,))
+    return top_k
+
+
+def check_batch(batch: Sequence[object], limits: Limits, name: str) -> None:
+    """Refuse an empty or over-long batch."""
+    if not 1 <= len(batch) <= limits.batch:
+        raise InvalidInput(f"{name} must have 1 to {limits.batch} entries", (name,))

@@ -1,0 +1,1 @@
+"""PostgreSQL's life beside the drivers: the embedded server and the migrations."""

