@@ -60,10 +60,12 @@ def serve(
         server.run(sockets=[listener])
     except KeyboardInterrupt:
         pass
+    except SystemExit:
+        if app.state.failure is None:
+            raise
+        _refuse(app.state.failure)
     finally:
         listener.close()
-    if isinstance(app.state.failure, ConfigurationError):
-        _refuse(app.state.failure)
 
 
 class _Server(uvicorn.Server):

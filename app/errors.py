@@ -61,7 +61,7 @@ class Unauthorized(MemoryServiceError):
 
 
 class Forbidden(MemoryServiceError):
-    """No API key is configured, so only requests from this machine are served."""
+    """No API key is configured, so only requests from this machine, to this machine, are served."""
 
     status = 403
     code = "forbidden"

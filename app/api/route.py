@@ -8,11 +8,21 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from app.api.auth import authorise
 from app.api.limits import current_limits
 from app.errors import BodyTooLarge, InvalidInput, UnsupportedMediaType
 from app.settings import Settings
+
+
+class _AnyText(StringConvertor):
+    """A path parameter that may hold slashes and line breaks: a user id is any text."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("any", _AnyText())
 
 _DRAINED = 8
 """How many times the limit is read and dropped, so that the client gets to read the answer."""
@@ -82,7 +92,8 @@ async def _parse(request: Request, limit: int) -> Request:
     try:
         parsed.parsed = from_json(bytes(body), allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
+        hint = " (a lone surrogate is not a character)" if "hex escape" in str(error) else ""
         raise RequestValidationError(
-            [{"type": "json_invalid", "loc": ("body",), "msg": f"invalid JSON: {error}"}]
+            [{"type": "json_invalid", "loc": ("body",), "msg": f"invalid JSON: {error}{hint}"}]
         ) from None
     return parsed

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import structlog
 
+from app.errors import ConfigurationError
 from app.settings import EmbeddingSettings
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -17,10 +18,15 @@ _WHEELS = {
 
 
 def locate_model(settings: EmbeddingSettings) -> str:
-    """What to give sentence-transformers: a folder, or a name that it will look up on the hub."""
+    """What to give sentence-transformers: a folder, or a name that it will look up on the hub.
+
+    Raises `ConfigurationError` for a path that is not there.
+    """
     path = Path(settings.model).expanduser()
     if path.is_dir():
         return str(path)
+    if path.is_absolute() or settings.model.startswith((".", "~")):
+        raise ConfigurationError(f"MEMORY_EMBEDDING_MODEL: there is no folder {path}")
     package = _WHEELS.get(settings.model)
     spec = importlib.util.find_spec(package) if package else None
     if spec is not None and spec.origin is not None:

@@ -75,9 +75,10 @@ class SentenceTransformerEmbedder(Embedder):
         transformers_logging.disable_progress_bar()
         if self._settings.threads is not None:
             torch.set_num_threads(self._settings.threads)
+        place = locate_model(self._settings)
         try:
             model: SentenceTransformer = library.SentenceTransformer(
-                locate_model(self._settings), device=self._settings.device
+                place, device=self._settings.device
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigurationError(

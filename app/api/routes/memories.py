@@ -107,7 +107,7 @@ async def delete(
 
 
 @router.delete(
-    "/users/{user_id:path}/memories",
+    "/users/{user_id:any}/memories",
     operation_id="delete_user",
     responses=problems(*ALWAYS, *OPTIONAL),
 )

@@ -155,7 +155,7 @@ def check_id(value: str, name: str = "memory_id") -> UUID:
 
 def check_text(value: str, maximum: int, loc: tuple[str | int, ...]) -> str:
     """`value` itself when it is 1..`maximum` characters that every backend can keep."""
-    name = loc[-1]
+    name = _name(loc)
     if not isinstance(value, str):
         raise InvalidInput(f"{name} must be a string", loc)
     if not value:
@@ -165,15 +165,21 @@ def check_text(value: str, maximum: int, loc: tuple[str | int, ...]) -> str:
     return check_encodable(value, loc)
 
 
+def _name(loc: tuple[str | int, ...]) -> str:
+    """What a message calls the value at `loc`: content, tags[3]."""
+    last = loc[-1]
+    return last if isinstance(last, str) else f"{_name(loc[:-1])}[{last}]"
+
+
 def check_encodable(value: str, loc: tuple[str | int, ...]) -> str:
     """`value` itself unless it holds a NUL or a lone surrogate, which no UTF-8 text can keep."""
     if "\x00" in value:
-        raise InvalidInput(f"{loc[-1]} has a NUL character (U+0000)", loc)
+        raise InvalidInput(f"{_name(loc)} has a NUL character (U+0000)", loc)
     try:
         value.encode()
     except UnicodeEncodeError:
         raise InvalidInput(
-            f"{loc[-1]} has a lone surrogate, which is not a character", loc
+            f"{_name(loc)} has a lone surrogate, which is not a character", loc
         ) from None
     return value
 
@@ -183,9 +189,9 @@ def check_tags(tags: Sequence[str] | None, limits: Limits, loc: tuple[str | int,
     if tags is None:
         return []
     if isinstance(tags, str) or not isinstance(tags, Sequence):
-        raise InvalidInput(f"{loc[-1]} must be a list of strings", loc)
+        raise InvalidInput(f"{_name(loc)} must be a list of strings", loc)
     if len(tags) > limits.tags:
-        raise InvalidInput(f"{loc[-1]} has {len(tags)} entries; the limit is {limits.tags}", loc)
+        raise InvalidInput(f"{_name(loc)} has {len(tags)} entries; the limit is {limits.tags}", loc)
     return [check_text(tag, limits.tag_chars, (*loc, n)) for n, tag in enumerate(tags)]
 
 
@@ -196,15 +202,15 @@ def check_metadata(
     if metadata is None:
         return {}
     if not isinstance(metadata, Mapping):
-        raise InvalidInput(f"{loc[-1]} must be an object", loc)
+        raise InvalidInput(f"{_name(loc)} must be an object", loc)
     copy: dict[str, Any] = _copy_json(metadata, limits.metadata_depth, loc)
     try:
         size = len(dump_json(copy).encode())
     except ValueError:
-        raise InvalidInput(f"{loc[-1]} has an integer of too many digits", loc) from None
+        raise InvalidInput(f"{_name(loc)} has an integer of too many digits", loc) from None
     if size > limits.metadata_bytes:
         raise InvalidInput(
-            f"{loc[-1]} is {size} bytes as JSON; the limit is {limits.metadata_bytes}", loc
+            f"{_name(loc)} is {size} bytes as JSON; the limit is {limits.metadata_bytes}", loc
         )
     return copy
 

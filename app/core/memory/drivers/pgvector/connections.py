@@ -71,11 +71,7 @@ class Connections:
     async def acquire(self) -> AsyncIterator[Pooled]:
         """A connection for one verb; every failure inside leaves as a `MemoryServiceError`."""
         try:
-            async with asyncio.timeout(self._settings.pool_timeout):
-                pool = await self._opened()
-        except TimeoutError:
-            raise DriverUnavailable from None
-        try:
+            pool = await self._opened_in_time()
             with backend_errors():
                 connection = await self._take(pool)
                 try:
@@ -122,13 +118,18 @@ class Connections:
             self._opening.add_done_callback(_retrieve)
         return await asyncio.shield(self._opening)
 
-    async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
+    async def _opened_in_time(self) -> "asyncpg.Pool[asyncpg.Record]":
         try:
-            with backend_errors():
-                return await self._connect()
-        except MemoryServiceError as error:
-            self._report(error)
-            raise
+            async with asyncio.timeout(self._settings.pool_timeout):
+                return await self._opened()
+        except TimeoutError as error:
+            raise DriverUnavailable from error
+
+    async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
+        with backend_errors():
+            self._pool = await self._connect()
+        self._report(None)
+        return self._pool
 
     async def _connect(self) -> "asyncpg.Pool[asyncpg.Record]":
         if self._server is not None:
@@ -155,7 +156,7 @@ class Connections:
         async def prepare(connection: Connection) -> None:
             await register_vector(connection, schema=schema)
 
-        self._pool = await asyncpg.create_pool(
+        return await asyncpg.create_pool(
             dsn,
             min_size=min(self._settings.pool_min_size, self._settings.pool_max_size),
             max_size=self._settings.pool_max_size,
@@ -164,8 +165,6 @@ class Connections:
             init=prepare,
             server_settings={"application_name": "memory-driver-service"},
         )
-        self._report(None)
-        return self._pool
 
     async def _migrate(self, connection: Connection, dsn: str) -> None:
         place = _place(dsn)

@@ -1,0 +1,81 @@
+"""What every test shares: one model, one PostgreSQL, and a fresh database for whoever asks."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from app.database import migrations
+from app.database.embedded import EmbeddedPostgres
+from app.embedding import Embedder, build_embedder
+from app.settings import DatabaseSettings, EmbeddingSettings, Limits, Settings
+
+for _name in list(os.environ):
+    if _name.startswith(("MEMORY_", "DATABASE_")):
+        del os.environ[_name]
+for _group in (Settings, Limits, EmbeddingSettings, DatabaseSettings):
+    _group.model_config["env_file"] = None
+
+
+class NewDatabase(Protocol):
+    """Makes a database that is already at head, and gives its URL."""
+
+    async def __call__(self) -> str: ...
+
+
+@pytest.fixture(scope="session")
+async def embedder() -> AsyncIterator[Embedder]:
+    """The default model, as the service loads it."""
+    embedder = build_embedder(EmbeddingSettings())
+    await embedder.open()
+    yield embedder
+    await embedder.close()
+
+
+@pytest.fixture(scope="session")
+async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedPostgres]:
+    """A PostgreSQL with pgvector that lives as long as the tests."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    await server.open()
+    yield server
+    await server.close()
+
+
+@pytest.fixture(scope="session")
+async def template(postgres: EmbeddedPostgres, embedder: Embedder) -> str:
+    """The name of a database at head, without rows, that others are cloned from."""
+    await migrations.upgrade(postgres.dsn, embedder.dimension)
+    return "memory"
+
+
+@pytest.fixture
+async def new_database(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[NewDatabase]:
+    """Clones of the template, dropped after the test."""
+    admin = await asyncpg.connect(database_url(postgres, "postgres"))
+    made: list[str] = []
+
+    async def clone() -> str:
+        name = f"test_{uuid4().hex}"
+        await admin.execute(f"create database {name} template {template}")
+        made.append(name)
+        return database_url(postgres, name)
+
+    yield clone
+    for name in made:
+        await admin.execute(f"drop database {name} with (force)")
+    await admin.close()
+
+
+def database_url(server: EmbeddedPostgres, name: str) -> str:
+    """The URL of another database of the server."""
+    return server.dsn.replace("/memory?", f"/{name}?")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return Path(__file__).parents[1]
