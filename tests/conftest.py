@@ -30,7 +30,8 @@ class NewDatabase(Protocol):
 @pytest.fixture(scope="session")
 async def embedder() -> AsyncIterator[Embedder]:
     """The default model, as the service loads it."""
-    embedder = build_embedder(EmbeddingSettings())
+    # One thread: the tests share the cores with PostgreSQL and with the services they start.
+    embedder = build_embedder(EmbeddingSettings(threads=1))
     await embedder.open()
     yield embedder
     await embedder.close()

@@ -31,11 +31,14 @@ class Cursor(NamedTuple):
         try:
             packed = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
             microseconds = int.from_bytes(packed[:8], "big", signed=True)
-            return cls(
+            cursor = cls(
                 datetime.fromtimestamp(microseconds / 1_000_000, UTC), UUID(bytes=packed[8:])
             )
         except (UnicodeEncodeError, binascii.Error, ValueError, OverflowError, OSError):
-            raise InvalidInput("cursor is not one that a page gave", ("cursor",)) from None
+            cursor = None
+        if cursor is None or cursor.encode() != text:
+            raise InvalidInput("cursor is not one that a page gave", ("cursor",))
+        return cursor
 
 
 def page(found: list[Memory], limit: int) -> MemoryPage:

@@ -1,0 +1,26 @@
+"""The suite runs once for every case."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.core.memory.base import BaseMemoryDriver
+from app.embedding import Embedder
+from app.settings import Limits
+from tests.conformance.cases import CASES, Case, Surroundings
+from tests.conftest import NewDatabase
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    case: Case = request.param
+    return case
+
+
+@pytest.fixture
+async def driver(
+    case: Case, embedder: Embedder, new_database: NewDatabase
+) -> AsyncIterator[BaseMemoryDriver]:
+    """An open driver whose backend is empty."""
+    async with case.driver(Surroundings(embedder, new_database, Limits())) as driver:
+        yield driver

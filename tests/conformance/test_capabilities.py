@@ -1,0 +1,101 @@
+"""Get, list and batches, where a driver has them."""
+
+import asyncio
+
+import pytest
+
+from app.core.memory.base import (
+    BaseMemoryDriver,
+    SupportsGet,
+    SupportsList,
+    SupportsStoreMany,
+    require,
+)
+from app.core.memory.records import NewMemory
+from app.errors import InvalidInput
+
+
+async def test_a_memory_is_got_by_its_owner_alone(driver: BaseMemoryDriver) -> None:
+    stored = await driver.store("ada", "kettle", tags=["x"], metadata={"n": 1.0})
+    getting = require(driver, SupportsGet)
+    assert await getting.get(stored.memory_id, "ada") == stored
+    assert await getting.get(stored.memory_id, "bob") is None
+
+
+async def test_a_batch_is_stored_in_order(driver: BaseMemoryDriver) -> None:
+    contents = [f"{'long ' * (n % 7 * 20)}kettle {n}" for n in range(50)]
+    batch = [NewMemory(user_id=f"user {n % 3}", content=c) for n, c in enumerate(contents)]
+    stored = await require(driver, SupportsStoreMany).store_many(batch)
+    assert [memory.content for memory in stored] == contents
+    assert [memory.memory_id for memory in stored] == sorted(m.memory_id for m in stored)
+    for n in range(3):
+        found = await driver.recall(f"user {n}", top_k=100)
+        assert [memory.content for memory in found] == contents[n::3][::-1]
+    best = await driver.recall("user 1", query=contents[13], top_k=1)
+    assert best[0].content == contents[13]
+
+
+@pytest.mark.parametrize("size", [0, 1_001])
+async def test_a_batch_out_of_range_is_refused(driver: BaseMemoryDriver, size: int) -> None:
+    batch = [NewMemory(user_id="ada", content="kettle")] * size
+    with pytest.raises(InvalidInput, match="1000"):
+        await require(driver, SupportsStoreMany).store_many(batch)
+    assert await driver.recall("ada") == []
+
+
+async def test_pages_visit_every_memory_once_newest_first(driver: BaseMemoryDriver) -> None:
+    batch = [
+        NewMemory(user_id="ada", content=f"kettle {n}", conversation_id="a" if n % 2 else None)
+        for n in range(25)
+    ]
+    stored = await require(driver, SupportsStoreMany).store_many(batch)
+    await driver.store("bob", "kettle")
+    listing = require(driver, SupportsList)
+    seen, cursor, pages = [], None, 0
+    while pages == 0 or cursor is not None:
+        page = await listing.list_memories("ada", cursor=cursor, limit=10)
+        seen += page.memories
+        cursor, pages = page.next_cursor, pages + 1
+        if pages == 1:
+            await driver.store("ada", "newer than every page")
+    assert seen == stored[::-1]
+    assert pages == 3
+    of_a = await listing.list_memories("ada", "a", limit=100)
+    assert of_a.memories == [m for m in stored[::-1] if m.conversation_id == "a"]
+    assert of_a.next_cursor is None
+
+
+async def test_a_last_full_page_has_no_next(driver: BaseMemoryDriver) -> None:
+    for n in range(4):
+        await driver.store("ada", f"kettle {n}")
+    listing = require(driver, SupportsList)
+    first = await listing.list_memories("ada", limit=2)
+    last = await listing.list_memories("ada", limit=2, cursor=first.next_cursor)
+    assert len(last.memories) == 2
+    assert last.next_cursor is None
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "AAAA", "é", "A" * 32 + "=", "\x00", "/" * 32])
+async def test_a_cursor_that_no_page_gave_is_refused_or_empty(
+    driver: BaseMemoryDriver, cursor: str
+) -> None:
+    await driver.store("ada", "kettle")
+    with pytest.raises(InvalidInput):
+        await require(driver, SupportsList).list_memories("ada", cursor=cursor)
+
+
+async def test_another_users_cursor_shows_nothing_of_theirs(driver: BaseMemoryDriver) -> None:
+    for n in range(3):
+        await driver.store("ada", f"ada's kettle {n}")
+        await driver.store("bob", f"bob's kettle {n}")
+    listing = require(driver, SupportsList)
+    cursor = (await listing.list_memories("ada", limit=1)).next_cursor
+    page = await listing.list_memories("bob", cursor=cursor)
+    assert {memory.user_id for memory in page.memories} == {"bob"}
+
+
+async def test_concurrent_stores_are_all_kept(driver: BaseMemoryDriver) -> None:
+    stored = await asyncio.gather(*(driver.store("ada", f"kettle {n}") for n in range(60)))
+    found = await driver.recall("ada", top_k=100)
+    assert {memory.memory_id for memory in found} == {memory.memory_id for memory in stored}
+    assert [m.memory_id for m in found] == sorted((m.memory_id for m in stored), reverse=True)
