@@ -1,10 +1,13 @@
 """Run the migrations: on `DATABASE_URL`, or on the embedded server when it is unset.
 
-The service passes its own DSN and dimension as attributes of the configuration; a command line
-reads the settings. One lock in the database lets only one process migrate at a time.
+The service passes its DSN and its model's dimension as attributes of the configuration. A command
+line reads the settings, and loads the model only if a migration asks for the dimension. One lock
+in the database lets only one process migrate at a time.
 """
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
 from sqlalchemy import Connection, text
@@ -14,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from alembic import context
 from app.database.embedded import EmbeddedPostgres
 from app.embedding import build_embedder
-from app.settings import load_settings
+from app.settings import EmbeddingSettings, load_settings
 
 LOCK = 7_203_114_090_441_552_701
 """Any number that no other program uses with pg_advisory_lock in the same database."""
@@ -27,9 +30,7 @@ async def run() -> None:
         await migrate(attributes["dsn"])
         return
     settings = load_settings()
-    embedder = build_embedder(settings.embedding)
-    await embedder.open()
-    attributes["dimension"] = embedder.dimension
+    attributes["dimension"] = lambda: in_another_thread(dimension(settings.embedding))
     if settings.database.url is not None:
         await migrate(settings.database.url.get_secret_value())
         return
@@ -39,6 +40,18 @@ async def run() -> None:
         await migrate(server.dsn)
     finally:
         await server.close()
+
+
+async def dimension(settings: EmbeddingSettings) -> int:
+    embedder = build_embedder(settings)
+    await embedder.open()
+    return embedder.dimension
+
+
+def in_another_thread(work: Coroutine[None, None, int]) -> int:
+    """A migration runs inside an event loop already, but is not a coroutine itself."""
+    with ThreadPoolExecutor() as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 async def migrate(dsn: str) -> None:

@@ -10,7 +10,7 @@ LARGEST_PLAIN_DIMENSION = 1_024
 
 
 def upgrade() -> None:
-    dimension = int(context.config.attributes["dimension"])
+    dimension = int(context.config.attributes["dimension"]())
     op.execute("create extension if not exists vector")
     op.execute(
         """

@@ -27,13 +27,19 @@ def head() -> str:
     return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 
+def is_older(revision: str | None) -> bool:
+    """Whether a database with `revision`, or with no schema, can be brought to head."""
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return revision != head() and (revision is None or revision in known)
+
+
 async def upgrade(dsn: str, dimension: int) -> None:
     """Bring the schema to head; processes that start together wait for one another.
 
     `dimension` is that of the embedding columns, where they do not exist yet.
     """
     config = _config()
-    config.attributes.update(dsn=dsn, dimension=dimension)
+    config.attributes.update(dsn=dsn, dimension=lambda: dimension)
     # `alembic/env.py` runs an event loop, which only a thread without one can do.
     await asyncio.to_thread(_upgrade, config)
 

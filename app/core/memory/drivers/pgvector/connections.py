@@ -181,7 +181,7 @@ class Connections:
             )
         head = migrations.head()
         revision = await self._revision(connection)
-        if revision != head and self._settings.migrates:
+        if self._settings.migrates and migrations.is_older(revision):
             try:
                 await migrations.upgrade(dsn, self._embedder.dimension)
             except DBAPIError as error:

@@ -1,0 +1,73 @@
+"""Every error that asyncpg can raise leaves the driver as one of ours."""
+
+import inspect
+
+import asyncpg
+import pytest
+from asyncpg import exceptions
+
+from app.core.memory.drivers.pgvector.errors import backend_errors, describe, translate
+from app.errors import (
+    ConfigurationError,
+    DriverError,
+    DriverTimeout,
+    DriverUnavailable,
+    InvalidInput,
+    MemoryServiceError,
+)
+
+PUBLIC = [
+    kind
+    for _, kind in inspect.getmembers(exceptions, inspect.isclass)
+    if issubclass(kind, Exception) and not issubclass(kind, Warning)
+]
+
+
+def test_there_is_something_to_map() -> None:
+    assert len(PUBLIC) > 200
+
+
+@pytest.mark.parametrize("kind", PUBLIC, ids=lambda kind: kind.__name__)
+def test_every_public_error_is_mapped(kind: type[Exception]) -> None:
+    original = kind("select secret from memories")
+    with pytest.raises(MemoryServiceError) as raised, backend_errors():
+        raise original
+    assert raised.value.__cause__ is original
+    assert "secret" not in str(raised.value)
+    assert "secret" not in describe(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TimeoutError(), DriverTimeout),
+        (exceptions.QueryCanceledError(""), DriverTimeout),
+        (ConnectionRefusedError(), DriverUnavailable),
+        (ConnectionResetError(), DriverUnavailable),
+        (FileNotFoundError(), DriverUnavailable),
+        (exceptions.ConnectionDoesNotExistError(""), DriverUnavailable),
+        (exceptions.CannotConnectNowError(""), DriverUnavailable),
+        (exceptions.AdminShutdownError(""), DriverUnavailable),
+        (exceptions.TooManyConnectionsError(""), DriverUnavailable),
+        (exceptions.DiskFullError(""), DriverUnavailable),
+        (exceptions.InvalidPasswordError(""), DriverUnavailable),
+        (exceptions.DeadlockDetectedError(""), DriverUnavailable),
+        (exceptions.ReadOnlySQLTransactionError(""), DriverUnavailable),
+        (asyncpg.InterfaceError("connection is closed"), DriverUnavailable),
+        (exceptions.ClientConfigurationError(""), ConfigurationError),
+        (exceptions.UndefinedTableError(""), DriverError),
+        (exceptions.DataError(""), DriverError),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_means_what_its_kind_says(
+    error: Exception, expected: type[MemoryServiceError]
+) -> None:
+    assert type(translate(error)) is expected
+
+
+def test_our_own_errors_and_bugs_pass_unchanged() -> None:
+    for error in (InvalidInput("x"), KeyError("x")):
+        with pytest.raises(type(error)) as raised, backend_errors():
+            raise error
+        assert raised.value is error

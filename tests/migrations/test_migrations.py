@@ -1,0 +1,119 @@
+"""Alembic owns the schema: up, down and up again, by one process at a time."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.database import migrations
+from app.database.embedded import EmbeddedPostgres
+from app.embedding import Embedder
+from app.settings import DatabaseSettings, Limits
+from tests.conftest import NewDatabase, database_url
+
+TABLES = {"memories", "global_knowledge", "embedding_model", "alembic_version"}
+
+
+async def tables(url: str) -> set[str]:
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch("select tablename from pg_tables where schemaname = 'public'")
+    await connection.close()
+    return {row["tablename"] for row in rows}
+
+
+async def empty_database(postgres: EmbeddedPostgres, name: str) -> str:
+    """A database without any table."""
+    connection = await asyncpg.connect(database_url(postgres, "postgres"))
+    await connection.execute(f"drop database if exists {name}")
+    await connection.execute(f"create database {name}")
+    await connection.close()
+    return database_url(postgres, name)
+
+
+def alembic(root: Path, url: str, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=root,
+        env={"DATABASE_URL": url, "PATH": "/usr/bin:/bin", "MEMORY_DRIVER": "pgvector"},
+        check=True,
+        capture_output=True,
+    )
+
+
+async def test_the_command_line_goes_up_down_and_up_again_on_an_empty_database(
+    postgres: EmbeddedPostgres, root: Path
+) -> None:
+    url = await empty_database(postgres, "by_command")
+    for revision in ("head", "base", "head"):
+        direction = "downgrade" if revision == "base" else "upgrade"
+        await asyncio.to_thread(alembic, root, url, direction, revision)
+        assert await tables(url) == (TABLES if revision == "head" else {"alembic_version"})
+
+
+async def test_a_filled_database_goes_down_and_up_again(
+    new_database: NewDatabase, embedder: Embedder, root: Path
+) -> None:
+    url = await new_database()
+    settings = DatabaseSettings(url=SecretStr(url))
+    async with PgvectorDriver(settings, embedder, Limits()) as driver:
+        stored = await driver.store("ada", "kettle")
+        await driver.store_global_knowledge("kettle", "kitchen")
+    await migrations.upgrade(url, embedder.dimension)
+    async with PgvectorDriver(settings, embedder, Limits()) as driver:
+        assert await driver.recall("ada") == [stored]
+    await asyncio.to_thread(alembic, root, url, "downgrade", "base")
+    await migrations.upgrade(url, embedder.dimension)
+    async with PgvectorDriver(settings, embedder, Limits()) as driver:
+        assert await driver.recall("ada") == []
+        await driver.store("ada", "kettle")
+
+
+async def test_two_processes_that_start_together_migrate_once(
+    postgres: EmbeddedPostgres, root: Path
+) -> None:
+    url = await empty_database(postgres, "by_two")
+    code = (
+        "import asyncio, sys; from app.database import migrations;"
+        "asyncio.run(migrations.upgrade(sys.argv[1], 384))"
+    )
+    started = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", code, url, cwd=root)
+        for _ in range(3)
+    ]
+    assert await asyncio.gather(*(process.wait() for process in started)) == [0, 0, 0]
+    assert await tables(url) == TABLES
+
+
+@pytest.mark.parametrize("dimension", [3, 384, 1_024, 1_025, 2_000])
+async def test_the_dimension_is_the_models(postgres: EmbeddedPostgres, dimension: int) -> None:
+    url = await empty_database(postgres, "by_dimension")
+    await migrations.upgrade(url, dimension)
+    connection = await asyncpg.connect(url)
+    vector = str([0.1] * dimension)
+    await connection.execute(
+        "insert into memories values"
+        " ($1, gen_random_uuid(), $1, $2, $3, '{}', now(), $4::text::vector)",
+        "ü" * 256,
+        "x" * 32_768,
+        ["t" * 128] * 64,
+        vector,
+    )
+    kept = await connection.fetchval("select vector_dims(embedding) from memories")
+    await connection.close()
+    assert kept == dimension
+
+
+async def test_every_index_of_the_vectors_is_ivfflat_by_cosine(new_database: NewDatabase) -> None:
+    connection = await asyncpg.connect(await new_database())
+    rows = await connection.fetch(
+        "select tablename, indexdef from pg_indexes where indexdef like '%embedding%'"
+    )
+    await connection.close()
+    vectors = {row["tablename"]: row["indexdef"] for row in rows if "ivfflat" in row["indexdef"]}
+    assert set(vectors) == {"memories", "global_knowledge"}
+    assert all("vector_cosine_ops" in definition for definition in vectors.values())
