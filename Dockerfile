@@ -1,16 +1,16 @@
 FROM python:3.11-slim-bookworm AS base
 
+
 FROM base AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 RUN python -m venv --without-pip /venv
 
-# torch on its own: it is large, and its +cpu pin is met only by a CPU build, which PyPI lacks.
+# torch on its own, since it is large. PyPI has no build that meets its +cpu pin: so never CUDA.
 COPY constraints.txt ./
-RUN pip --python /venv/bin/python install --no-deps -c constraints.txt torch \
-    || pip --python /venv/bin/python install --no-deps -c constraints.txt \
-        --index-url "$TORCH_INDEX" torch
+RUN pip --python /venv/bin/python install --no-deps -c constraints.txt \
+        --extra-index-url "$TORCH_INDEX" torch
 
 COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -22,6 +22,7 @@ e = p['optional-dependencies']; print(*p['dependencies'], *e['pgvector'], *e['em
 RUN cd /venv/lib/python3.11/site-packages \
     && rm -rf torch/include torch/bin/*[Tt]est* \
     && find . -depth -type d \( -name test -o -name tests \) -exec rm -rf {} +
+
 
 FROM base
 RUN groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home app

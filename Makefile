@@ -34,7 +34,7 @@ clean:
 
 .venv/.torch: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12")'
-	@echo "Making .venv (about 1.5 GB; a few minutes the first time)"
+	@echo "Making .venv (over a gigabyte; it takes minutes the first time)"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --no-deps torch 2>/dev/null || $(PIP) --no-deps --index-url $(TORCH_INDEX) torch
 	@touch $@

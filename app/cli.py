@@ -15,6 +15,8 @@ from app.logs import configure_logging
 from app.main import create_app
 from app.settings import Settings, load_settings, unknown_variables
 
+_BACKLOG = 2048
+
 _log = structlog.stdlib.get_logger(__name__)
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -42,15 +44,17 @@ def serve(
             _log.warning("unknown_setting", variable=name, did_you_mean=meant)
         _check_exposure(settings)
         app = create_app(MemoryDriverManager(settings))
-        listener = _bind(settings)
+        listener = _listen(settings)
     except ConfigurationError as error:
         _refuse(error)
+    _tell_exposure(settings)
     logging.getLogger("uvicorn.error").addFilter(_SaidAlready())
     server = _Server(
         uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
+            backlog=_BACKLOG,
             timeout_graceful_shutdown=settings.shutdown_timeout,
             server_header=False,
         ),
@@ -94,15 +98,18 @@ class _SaidAlready(logging.Filter):
 
 
 def _check_exposure(settings: Settings) -> None:
-    if settings.api_key_digests:
-        return
-    if settings.allow_anonymous:
-        _log.warning("no_api_key", effect="anyone who reaches this address is served")
-    elif not _is_loopback(settings.host):
+    if not (settings.api_key_digests or settings.allow_anonymous or _is_loopback(settings.host)):
         raise ConfigurationError(
             f"MEMORY_HOST: {settings.host} is reachable from other machines and there is no API "
             "key: set MEMORY_API_KEYS, or MEMORY_ALLOW_ANONYMOUS=true"
         )
+
+
+def _tell_exposure(settings: Settings) -> None:
+    if settings.api_key_digests:
+        return
+    if settings.allow_anonymous:
+        _log.warning("no_api_key", effect="anyone who reaches this address is served")
     else:
         _log.info("no_api_key", effect="only this machine is served")
 
@@ -114,8 +121,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _bind(settings: Settings) -> socket.socket:
-    """The address, taken before anything is started, so that a port in use is told at once."""
+def _listen(settings: Settings) -> socket.socket:
+    """The address, taken before anything is started, so that a port in use is told at once.
+
+    Bound alone it could still be lost to another process; who calls early waits for the start.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -123,6 +133,7 @@ def _bind(settings: Settings) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
             f"MEMORY_HOST, MEMORY_PORT: can't listen on {settings.host}:{settings.port} "

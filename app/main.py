@@ -11,6 +11,7 @@ from app.api.openapi import openapi
 from app.api.problems import install_problems
 from app.api.request_id import RequestIdMiddleware
 from app.api.routes import health, knowledge, memories
+from app.api.shutdown import ShutdownMiddleware
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError, DriverUnavailable
 
@@ -28,6 +29,7 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     app.state.manager = manager or MemoryDriverManager.shared()
     app.state.driver = app.state.manager.driver()
     app.state.failure = None
+    app.add_middleware(ShutdownMiddleware)
     app.add_middleware(RequestIdMiddleware)
     install_problems(app)
     for module in (memories, knowledge, health):
@@ -44,7 +46,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await driver.open()
         except DriverUnavailable as error:
             # Not a reason to stop: the driver opens itself when its backend is back.
-            _log.error("driver_unavailable_at_start", driver=driver.name, reason=str(error))
+            _log.error("driver_unavailable_at_start", driver=driver.name, reason=error.reason)
         except ConfigurationError as error:
             app.state.failure = error
             raise

@@ -10,17 +10,25 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigurationError
 
 
 def _group(prefix: str) -> SettingsConfigDict:
     return SettingsConfigDict(
+        enable_decoding=False,  # a group's own name, such as MEMORY_LIMITS, is not a setting
         env_prefix=prefix,
         env_file=".env",
         env_ignore_empty=True,
@@ -93,12 +101,12 @@ class DatabaseSettings(BaseSettings):
     )
     migrate: bool | None = Field(
         None,
-        validation_alias=AliasChoices("MEMORY_MIGRATE", "migrate"),
+        validation_alias=AliasChoices("MEMORY_MIGRATE"),
         description="bring the schema to head at start; unset: only the embedded server's",
     )
     data_dir: Path = Field(
         Path(".memory-data"),
-        validation_alias=AliasChoices("MEMORY_DATA_DIR", "data_dir"),
+        validation_alias=AliasChoices("MEMORY_DATA_DIR"),
         description="where the embedded PostgreSQL keeps its data",
     )
 
@@ -111,6 +119,13 @@ class DatabaseSettings(BaseSettings):
         if scheme.partition("+")[0] not in {"postgres", "postgresql"} or not rest:
             raise ValueError("must look like postgresql://user:password@host:5432/database")
         return SecretStr(f"postgresql://{rest}")
+
+    @field_validator("pool_max_size")
+    @classmethod
+    def _not_below_minimum(cls, size: int, info: ValidationInfo) -> int:
+        if size < info.data.get("pool_min_size", 0):
+            raise ValueError("must not be less than DATABASE_POOL_MIN_SIZE")
+        return size
 
     @property
     def migrates(self) -> bool:
@@ -210,7 +225,7 @@ def variables() -> Iterator[tuple[str, FieldInfo]]:
 
 def variable_name(group: type[BaseSettings], field: str) -> str:
     """The environment variable that sets `field`."""
-    alias: Any = group.model_fields[field].validation_alias
+    alias = group.model_fields[field].validation_alias
     if isinstance(alias, AliasChoices):
         return str(alias.choices[0])
     return f"{group.model_config.get('env_prefix', '')}{field}".upper()
@@ -219,8 +234,9 @@ def variable_name(group: type[BaseSettings], field: str) -> str:
 def unknown_variables() -> dict[str, str | None]:
     """Set `MEMORY_*` variables that mean nothing here, each with the nearest known name."""
     known = [name for name, _ in variables()]
+    in_file = DotEnvSettingsSource(Settings).env_vars
     return {
         name: next(iter(difflib.get_close_matches(name, known, n=1)), None)
-        for name in sorted(os.environ)
+        for name in sorted({name.upper() for name in (*os.environ, *in_file)})
         if name.startswith("MEMORY_") and name not in known
     }

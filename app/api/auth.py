@@ -28,11 +28,11 @@ def authorise(request: Request, settings: Settings) -> None:
 
 
 def _token(request: Request) -> bytes:
-    for name, value in request.scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = bytes(value).partition(b" ")
-            return token.strip() if scheme.lower() == b"bearer" else b""
-    return b""
+    given = [bytes(value) for name, value in request.scope["headers"] if name == b"authorization"]
+    if len(given) != 1:
+        return b""
+    scheme, _, token = given[0].partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 def _is_accepted(token: bytes, accepted: frozenset[bytes]) -> bool:

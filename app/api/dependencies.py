@@ -23,7 +23,7 @@ from app.errors import (
 )
 
 
-def _driver(request: Request) -> BaseMemoryDriver:
+async def _driver(request: Request) -> BaseMemoryDriver:
     driver: BaseMemoryDriver = request.app.state.driver
     return driver
 

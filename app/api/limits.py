@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, LiteralString, TypeAlias, TypeVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -24,66 +24,79 @@ current_limits: ContextVar[Limits] = ContextVar("current_limits")
 
 
 class _Limited:
-    """Checks a value as the drivers do, and describes the check as a JSON schema."""
+    """Checks a value as the drivers do, and describes the check as a JSON schema.
+
+    The check is given the value, the limits and the name of the field; the error's place within
+    the field is kept in its context, as `within`. A check that comes `first` sees any value.
+    """
 
     def __init__(
         self,
-        check: Callable[[Any, Limits], Any],
+        check: Callable[[Any, Limits, str], Any],
         schema: Callable[[Limits], dict[str, Any]],
+        *,
+        first: bool = False,
     ) -> None:
         self._check = check
         self._schema = schema
+        self._first = first
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._validate, handler(source))
+        schema: Any = handler(source)
+        if schema["type"] == "list":
+            schema["fail_fast"] = True  # millions of wrong entries can be in one body
+        if self._first:
+            return core_schema.with_info_before_validator_function(self._validate, schema)
+        return core_schema.with_info_after_validator_function(self._validate, schema)
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         return {**handler(schema), **self._schema(current_limits.get())}
 
-    def _validate(self, value: Any) -> Any:
+    def _validate(self, value: Any, info: ValidationInfo) -> Any:
         try:
-            return self._check(value, current_limits.get())
+            return self._check(value, current_limits.get(), info.field_name or "value")
         except InvalidInput as error:
-            message = str(error).replace("{", "{{").replace("}", "}}")
-            raise PydanticCustomError("invalid_input", "{message}", {"message": message}) from None
+            raise refusal("invalid_input", str(error), error.loc[1:]) from None
+
+
+def refusal(
+    kind: LiteralString, message: str, within: tuple[str | int, ...]
+) -> PydanticCustomError:
+    """A validation error of the part `within` of a value; its message is taken as it is."""
+    return PydanticCustomError(kind, "{message}", {"message": message, "within": within})
 
 
 def _text(limit: str) -> _Limited:
     return _Limited(
-        lambda value, limits: check_text(
-            value, getattr(limits, limit), (limit.removesuffix("_chars"),)
-        ),
+        lambda value, limits, name: check_text(value, getattr(limits, limit), (name,)),
         lambda limits: {"minLength": 1, "maxLength": getattr(limits, limit)},
     )
 
 
-def _top_k(name: str) -> _Limited:
-    return _Limited(
-        lambda value, limits: check_top_k(value, limits, name),
-        lambda limits: {"minimum": 1, "maximum": limits.top_k},
-    )
-
-
-def batch(name: str) -> Any:
-    """The annotation of a list that has at least one entry and at most the batch limit."""
-
-    def check(value: list[Any], limits: Limits) -> list[Any]:
+def _batch(value: Any, limits: Limits, name: str) -> Any:
+    if isinstance(value, list):
         check_batch(value, limits, name)
-        return value
-
-    return _Limited(check, lambda limits: {"minItems": 1, "maxItems": limits.batch})
+    return value
 
 
-def _tags(value: list[str], limits: Limits) -> list[str]:
-    return check_tags(value, limits, ("tags",))
+def _tags(value: list[str], limits: Limits, name: str) -> list[str]:
+    return check_tags(value, limits, (name,))
 
 
-def _metadata(value: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    return check_metadata(value, limits, ("metadata",))
+def _metadata(value: dict[str, Any], limits: Limits, name: str) -> dict[str, Any]:
+    return check_metadata(value, limits, (name,))
+
+
+def _record_id(value: str, _: Limits, __: str) -> str:
+    """The id as records have it: only its usual spelling is one, in capitals too."""
+    record_id = str(check_id(value, "the id"))
+    if record_id != value.lower():
+        raise InvalidInput("the id is not a UUID", ("id",))
+    return record_id
 
 
 UserId: TypeAlias = Annotated[str, _text("user_id_chars")]
@@ -93,8 +106,10 @@ Query: TypeAlias = Annotated[str, _text("query_chars")]
 Category: TypeAlias = Annotated[str, _text("category_chars")]
 Title: TypeAlias = Annotated[str, _text("title_chars")]
 DocId: TypeAlias = Annotated[str, _text("doc_id_chars")]
-TopK: TypeAlias = Annotated[int, _top_k("top_k")]
-PageSize: TypeAlias = Annotated[int, _top_k("limit")]
+TopK: TypeAlias = Annotated[
+    int,
+    _Limited(check_top_k, lambda limits: {"minimum": 1, "maximum": limits.top_k}),
+]
 Tags: TypeAlias = Annotated[
     list[str],
     _Limited(
@@ -106,7 +121,10 @@ Tags: TypeAlias = Annotated[
     ),
 ]
 Metadata: TypeAlias = Annotated[dict[str, Any], _Limited(_metadata, lambda _: {})]
-RecordId: TypeAlias = Annotated[
-    str,
-    _Limited(lambda value, _: str(check_id(value, "id")), lambda _: {"format": "uuid"}),
+RecordId: TypeAlias = Annotated[str, _Limited(_record_id, lambda _: {"format": "uuid"})]
+
+Entry = TypeVar("Entry")
+Batch: TypeAlias = Annotated[
+    list[Entry],
+    _Limited(_batch, lambda limits: {"minItems": 1, "maxItems": limits.batch}, first=True),
 ]

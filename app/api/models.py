@@ -2,30 +2,59 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from app.api.limits import (
+    Batch,
     Category,
     Content,
     ConversationId,
     DocId,
     Metadata,
-    PageSize,
     Query,
     Tags,
     Title,
     TopK,
     UserId,
-    batch,
+    refusal,
 )
 from app.core.memory import records
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 
+_MEMORY: JsonDict = {
+    "user_id": "ada",
+    "content": "Ada's kettle is made of copper.",
+    "conversation_id": "kitchen",
+    "tags": ["home"],
+    "metadata": {"speaker": "Ada"},
+}
+_KNOWLEDGE: JsonDict = {
+    "content": "Descale a copper kettle with lemon juice, never with steel wool.",
+    "category": "kitchen",
+    "title": "Kettle care",
+}
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+
+class _Known(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, value: Any) -> Any:
+        """Tell the first unknown field only: a million of them can be in one body."""
+        if isinstance(value, dict):
+            for name in value:
+                if name not in cls.model_fields:
+                    known = ", ".join(cls.model_fields)
+                    raise refusal("extra_forbidden", f"unknown; there are {known}", (name,))
+        return value
+
+
+class _Request(_Known):
+    model_config = ConfigDict(strict=True)
 
     def arguments(self) -> dict[str, Any]:
         """The fields as the driver's keyword arguments."""
@@ -35,19 +64,7 @@ class _Request(BaseModel):
 class StoreRequest(_Request):
     """A memory to keep for a user."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "ada",
-                    "content": "Ada's kettle is made of copper.",
-                    "conversation_id": "kitchen",
-                    "tags": ["home"],
-                    "metadata": {"speaker": "Ada"},
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_MEMORY]})
 
     user_id: UserId = Field(description="Whose memory it is: any text, compared exactly.")
     content: Content = Field(
@@ -64,7 +81,9 @@ class StoreRequest(_Request):
 class StoreManyRequest(_Request):
     """Memories to keep, all or none."""
 
-    memories: Annotated[list[StoreRequest], batch("memories")]
+    model_config = ConfigDict(json_schema_extra={"examples": [{"memories": [_MEMORY]}]})
+
+    memories: Batch[StoreRequest]
 
 
 class RecallRequest(_Request):
@@ -93,17 +112,7 @@ class RecallRequest(_Request):
 class StoreKnowledgeRequest(_Request):
     """Knowledge to keep for everyone."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "content": "Descale a copper kettle with lemon juice, never with steel wool.",
-                    "category": "kitchen",
-                    "title": "Kettle care",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_KNOWLEDGE]})
 
     content: Content
     category: Category
@@ -117,7 +126,9 @@ class StoreKnowledgeRequest(_Request):
 class StoreKnowledgeManyRequest(_Request):
     """Knowledge to keep, all or none."""
 
-    knowledge: Annotated[list[StoreKnowledgeRequest], batch("knowledge")]
+    model_config = ConfigDict(json_schema_extra={"examples": [{"knowledge": [_KNOWLEDGE]}]})
+
+    knowledge: Batch[StoreKnowledgeRequest]
 
 
 class RecallKnowledgeRequest(_Request):
@@ -132,23 +143,19 @@ class RecallKnowledgeRequest(_Request):
     category: Category | None = Field(None, description="Only knowledge of this category.")
 
 
-class _Parameters(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class OwnerParameters(_Parameters):
+class OwnerParameters(_Known):
     """Whose memory is meant."""
 
     user_id: UserId
 
 
-class ListParameters(_Parameters):
+class ListParameters(_Known):
     """Which page of a user's memories."""
 
     user_id: UserId
     conversation_id: ConversationId | None = None
     cursor: str | None = Field(None, description="The previous page's next_cursor.")
-    limit: PageSize = 50
+    limit: TopK = 50
 
 
 class _Response(BaseModel):

@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from app.api.request_id import request_id
 from app.errors import InvalidInput, MemoryServiceError
@@ -74,6 +76,7 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(MemoryServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -98,42 +101,91 @@ def problem(
     return JSONResponse(content, status, headers, MEDIA_TYPE)
 
 
-async def _service_error(_: Request, error: Exception) -> Response:
+async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MemoryServiceError)  # noqa: S101 - registered for nothing else
     if error.status >= 500:
         _log.warning("request_failed", code=error.code, cause=type(error.__cause__).__name__)
-    errors = None
-    if isinstance(error, InvalidInput):
-        errors = [{"loc": list(error.loc), "msg": str(error), "type": error.code}]
-    return problem(error.status, error.code, str(error), errors, error.headers)
+    if not isinstance(error, InvalidInput):
+        return problem(error.status, error.code, error.detail, headers=error.headers)
+    return _invalid([_place(_located(error.loc, request), str(error), error.code)])
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
-    # Only what the caller may see again: `input` and `ctx` could hold what no JSON can.
-    errors = [
-        {"loc": [_printable(part) for part in e["loc"]], "msg": e["msg"], "type": e["type"]}
-        for e in error.errors()[:20]
-    ]
-    first = errors[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return problem(422, InvalidInput.code, f"{place}: {first['msg']}", errors)
+    # Only what the caller may see again: `input` could hold what no JSON can.
+    places = []
+    for e in error.errors()[:20]:
+        context = e.get("ctx", {})
+        loc = (*e["loc"], *context.get("within", ()))
+        places.append(_place(loc, context.get("message", e["msg"]), e["type"]))
+    return _invalid(places)
+
+
+def _invalid(places: list[dict[str, Any]]) -> Response:
+    first = places[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return problem(InvalidInput.status, InvalidInput.code, f"{where}: {first['msg']}", places)
+
+
+def _place(loc: Sequence[str | int], message: str, kind: str) -> dict[str, Any]:
+    return {"loc": [_printable(part) for part in loc], "msg": _printable(message), "type": kind}
+
+
+def _located(loc: tuple[str | int, ...], request: Request) -> tuple[str | int, ...]:
+    """`loc` after the part of the request that it is in; drivers know their arguments only."""
+    if loc and loc[0] in ("body", "query", "path"):
+        return loc
+    if loc and loc[0] in request.path_params:
+        return ("path", *loc)
+    return ("body" if request.method == "POST" else "query", *loc)
+
+
+_LONGEST = 200
 
 
 def _printable(part: str | int) -> str | int:
-    return part if isinstance(part, int) else part.encode(errors="replace").decode()[:200]
+    """What of the caller's own text may be told again."""
+    if isinstance(part, int):
+        return part
+    text = part.encode(errors="replace").decode()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 _CODES = {404: "no_such_path", 405: "method_not_allowed"}
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
-async def _http_exception(_: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     status = error.status_code
     code = _CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
-    return problem(status, code, str(error.detail), headers=error.headers)
+    headers = {"Allow": ", ".join(_allowed(request))} if status == 405 else error.headers
+    return problem(status, code, str(error.detail), headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of every route of this path; Starlette tells those of the first one only."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
+
+
+async def _disconnected(_: Request, __: Exception) -> Response:
+    """For nobody: the client left before its request was complete."""
+    return Response(status_code=400)
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:
-    _log.error("unexpected_error", exc_info=error)
-    return problem(500, MemoryServiceError.code, MemoryServiceError.default_message())
+    # Starlette calls this outside of the middleware that would add the id.
+    _log.error("unexpected_error", request_id=request_id.get(), exc_info=error)
+    return problem(
+        MemoryServiceError.status,
+        MemoryServiceError.code,
+        MemoryServiceError.default_message(),
+        headers={"X-Request-ID": request_id.get()},
+    )

@@ -1,14 +1,14 @@
 """The way of every /v1 request before its route: authorise, then bound and parse the body."""
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+import json
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic_core import from_json
 from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.exceptions import HTTPException
 
 from app.api.auth import authorise
 from app.api.limits import current_limits
@@ -43,11 +43,12 @@ class ApiRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         has_body = self.body_field is not None
+        has_query = bool(self.dependant.query_params)
 
         async def checked(request: Request) -> Response:
             settings: Settings = request.app.state.manager.settings
             authorise(request, settings)
-            _check_url(request)
+            _check_url(request, has_query=has_query)
             token = current_limits.set(settings.limits)
             try:
                 if has_body:
@@ -59,16 +60,33 @@ class ApiRoute(APIRoute):
         return checked
 
 
-def _check_url(request: Request) -> None:
-    """Refuse a URL that could be understood in two ways: not UTF-8, or a parameter given twice."""
-    query = request.scope["query_string"]
+def _check_url(request: Request, *, has_query: bool) -> None:
+    """Refuse a URL that could be understood in two ways, and parameters that nobody reads."""
+    if request.scope["path"].endswith("\n"):  # `$` of Starlette's patterns would not mind
+        raise HTTPException(404)
     try:
         unquote_to_bytes(request.scope.get("raw_path") or b"").decode()
-        names = [name for name, _ in parse_qsl(query.decode(), True, errors="strict")]
-    except (UnicodeDecodeError, ValueError):
-        raise InvalidInput("the URL is not UTF-8", ("query",)) from None
-    if len(names) != len(set(names)):
-        raise InvalidInput("a query parameter is given twice", ("query",))
+    except UnicodeDecodeError:
+        raise InvalidInput("the path is not UTF-8", ("path",)) from None
+    try:
+        query = request.scope["query_string"].decode("ascii")
+        names = [name for name, _ in parse_qsl(query, keep_blank_values=True, errors="strict")]
+    except UnicodeDecodeError:
+        raise InvalidInput("the query is not percent-encoded UTF-8", ("query",)) from None
+    if names and not has_query:
+        raise InvalidInput("there are no query parameters here", ("query", names[0]))
+    repeated = _first_repeated(names)
+    if repeated is not None:
+        raise InvalidInput("the parameter is given twice", ("query", repeated))
+
+
+def _first_repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 async def _parse(request: Request, limit: int) -> Request:
@@ -77,6 +95,25 @@ async def _parse(request: Request, limit: int) -> Request:
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         raise UnsupportedMediaType
+    body = await _read(request, limit)
+    parsed = _JsonRequest(request.scope, request.receive)
+    parsed._body = body
+    try:
+        parsed.parsed = _JSON.decode(body.decode())
+    except UnicodeDecodeError as error:
+        raise _not_json(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _not_json(f"{error.msg} at line {error.lineno} column {error.colno}") from None
+    except _Unusable as error:
+        raise _not_json(str(error)) from None
+    except RecursionError:
+        raise _not_json("nested too deeply") from None
+    except ValueError:
+        raise _not_json("a number has too many digits") from None
+    return parsed
+
+
+async def _read(request: Request, limit: int) -> bytes:
     body = bytearray()
     size = 0
     async for chunk in request.stream():
@@ -87,13 +124,27 @@ async def _parse(request: Request, limit: int) -> Request:
             body += chunk
     if size > limit:
         raise BodyTooLarge(f"The request body is too large; the limit is {limit} bytes.")
-    parsed = _JsonRequest(request.scope, request.receive)
-    parsed._body = bytes(body)
-    try:
-        parsed.parsed = from_json(bytes(body), allow_inf_nan=False, cache_strings="keys")
-    except ValueError as error:
-        hint = " (a lone surrogate is not a character)" if "hex escape" in str(error) else ""
-        raise RequestValidationError(
-            [{"type": "json_invalid", "loc": ("body",), "msg": f"invalid JSON: {error}{hint}"}]
-        ) from None
-    return parsed
+    return bytes(body)
+
+
+class _Unusable(Exception):
+    """What Python's parser lets pass: NaN, and a key given twice, of which it keeps the last."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        repeated = _first_repeated(name for name, _ in pairs)
+        raise _Unusable(f"an object has the key {json.dumps(repeated)} twice")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Unusable(f"{name} is not a number")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+
+
+def _not_json(reason: str) -> InvalidInput:
+    return InvalidInput(f"invalid JSON: {reason}", ("body",))

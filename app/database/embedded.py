@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-import psutil
 import structlog
 
 from app.errors import ConfigurationError
@@ -24,12 +23,12 @@ _KEEPER = """
 exec 3<&0
 "$@" &
 server=$!
-{ cat <&3; kill -INT $server; } >/dev/null 2>&1 &
+{ read -r nothing <&3; touch "$SOCKET_DIR/stopping"; kill -INT $server; } >/dev/null 2>&1 &
 keeper=$!
 wait $server
 status=$?
 kill $keeper 2>/dev/null
-rm -rf "$SOCKET_DIR"
+[ -e "$SOCKET_DIR/stopping" ] && rm -rf "$SOCKET_DIR"
 exit $status
 """
 
@@ -45,18 +44,19 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        self._root = data_dir.expanduser().absolute()
+        self._root = data_dir.expanduser().resolve()
         self._cluster = self._root / "postgresql"
         self._server_log = self._root / "postgresql.log"
         self._lock: IO[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._socket_dir = ""
+        self.socket_dir = ""
+        """The folder of the Unix socket, the same as long as the server is open."""
 
     @property
     def dsn(self) -> str:
         """Where to connect while the server is open."""
-        return f"postgresql://memory@/memory?host={self._socket_dir}"
+        return f"postgresql://memory@/memory?host={self.socket_dir}"
 
     @property
     def pid(self) -> int:
@@ -84,6 +84,8 @@ class EmbeddedPostgres:
             ) from None
         try:
             await self._stop_leftover(binaries)
+            self.socket_dir = tempfile.mkdtemp(prefix="memory-")
+            _give_away(Path(self.socket_dir))
             if not (self._cluster / "PG_VERSION").exists():
                 await self._create_cluster(binaries)
             await self._start(binaries)
@@ -97,6 +99,8 @@ class EmbeddedPostgres:
         """Shut the server down cleanly and wait until it is gone."""
         if self._supervisor is not None:
             self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
             self._supervisor = None
             await self._stop()
             self._unlock()
@@ -120,8 +124,7 @@ class EmbeddedPostgres:
         unfinished.rename(self._cluster)
 
     async def _start(self, binaries: Path) -> None:
-        self._socket_dir = tempfile.mkdtemp(prefix="memory-")
-        _give_away(Path(self._socket_dir))
+        _empty(Path(self.socket_dir))
         with self._server_log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 "/bin/sh",
@@ -133,10 +136,10 @@ class EmbeddedPostgres:
                 "-D",
                 str(self._cluster),
                 "-k",
-                self._socket_dir,
+                self.socket_dir,
                 "-c",
                 "listen_addresses=",
-                env={**os.environ, "SOCKET_DIR": self._socket_dir},
+                env={**os.environ, "SOCKET_DIR": self.socket_dir},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -157,7 +160,7 @@ class EmbeddedPostgres:
                 f"see {self._server_log}"
             ) from None
         await _run(
-            binaries / "createdb", f"--host={self._socket_dir}", "--username=memory", "memory"
+            binaries / "createdb", f"--host={self.socket_dir}", "--username=memory", "memory"
         )
 
     def _is_ready(self) -> bool:
@@ -165,31 +168,35 @@ class EmbeddedPostgres:
             lines = (self._cluster / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) > 7 and lines[4] == self._socket_dir and lines[7].strip() == "ready"
+        return len(lines) > 7 and lines[4] == self.socket_dir and lines[7].strip() == "ready"
 
     async def _stop(self) -> None:
-        if self._process is None or self._process.stdin is None:
-            return
-        self._process.stdin.close()
-        try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await self._process.wait()
-        except TimeoutError:
-            _log.error("embedded_postgresql_does_not_stop", log=str(self._server_log))
-        self._process = None
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._process.wait()
+            except TimeoutError:
+                _log.error("embedded_postgresql_does_not_stop", log=str(self._server_log))
+            self._process = None
+        shutil.rmtree(self.socket_dir, ignore_errors=True)
 
     async def _stop_leftover(self, binaries: Path) -> None:
         """End a server whose service was killed: usually its keeper is doing so already."""
+        import psutil  # only there with the extra `embedded`
+
         try:
-            process = psutil.Process(self.pid)
-            if str(self._cluster) in process.cmdline():
-                pg_ctl = binaries / "pg_ctl"
-                await _run(pg_ctl, f"--pgdata={self._cluster}", "--mode=fast", "--wait", "stop")
-                return
-        except (OSError, IndexError, ValueError, psutil.Error):
-            pass
-        # No server of ours: a stale file would be mistaken for one if its pid is in use again.
-        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+            arguments = psutil.Process(self.pid).cmdline()
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return  # PostgreSQL itself sees that the file is stale, and that nobody uses the data
+        except (IndexError, ValueError, psutil.Error):
+            arguments = []
+        if str(self._cluster) in arguments:
+            pg_ctl = binaries / "pg_ctl"
+            await _run(pg_ctl, f"--pgdata={self._cluster}", "--mode=fast", "--wait", "stop")
+        else:
+            # PostgreSQL would take the process that has this id now for a server.
+            (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
     async def _restart_when_it_dies(self, binaries: Path) -> None:
         while self._process is not None:
@@ -199,7 +206,7 @@ class EmbeddedPostgres:
                 try:
                     await self._start(binaries)
                     break
-                except ConfigurationError as error:
+                except (ConfigurationError, OSError) as error:
                     _log.error("embedded_postgresql_not_restarted", reason=str(error))
                     await asyncio.sleep(5)
             _log.warning("embedded_postgresql_restarted")
@@ -246,6 +253,12 @@ def _owner() -> pwd.struct_passwd | None:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
     raise ConfigurationError("the embedded PostgreSQL can't run as root: start it as a user")
+
+
+def _empty(folder: Path) -> None:
+    """Remove the socket that a killed server leaves, and its lock, which names a process id."""
+    for left in folder.iterdir():
+        left.unlink()
 
 
 def _give_away(folder: Path) -> None:

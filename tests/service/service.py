@@ -15,32 +15,41 @@ from typing import Self
 import httpx
 
 ROOT = Path(__file__).parents[2]
-READY_SECONDS = 60.0
+COMMAND = [sys.executable, "-m", "app", "serve"]
+READY_SECONDS = 120.0
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with only the given settings of the service."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MEMORY_", "DATABASE_"))
+    }
+    # Two threads of torch wait for each other long where something else uses the processors.
+    ours = {"MEMORY_PORT": "0", "HF_HUB_OFFLINE": "1", "MEMORY_EMBEDDING_THREADS": "1"}
+    return {**inherited, **ours, **settings}
 
 
 class Service:
     """`python -m app serve` on a free port, with only the given settings.
 
     As a context manager it starts, waits until it says that it is ready, and is stopped at the end.
+    With a `key` it accepts only that one, which its clients send.
     """
 
-    def __init__(self, settings: Mapping[str, str], cwd: Path = ROOT) -> None:
-        self._environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("MEMORY_", "DATABASE_"))
-        }
-        self._environment |= {"MEMORY_PORT": "0", "HF_HUB_OFFLINE": "1", **settings}
-        self._cwd = cwd
+    def __init__(self, settings: Mapping[str, str], key: str = "") -> None:
+        self._environment = environment({"MEMORY_API_KEYS": key, **settings})
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._lines: list[str] = []
         self.url = ""
 
     def start(self) -> Self:
         """Start without waiting."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve"],
+            COMMAND,
             env=self._environment,
-            cwd=self._cwd,
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -73,7 +82,7 @@ class Service:
             time.sleep(0.02)
         raise AssertionError(f"the service did not get ready:\n{self.output}")
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """Wait for its end; the exit code."""
         code = self.process.wait(seconds)
         self._reader.join(5)
@@ -85,12 +94,39 @@ class Service:
             self.process.send_signal(sign)
         return self.wait()
 
-    def client(self, **arguments: object) -> httpx.Client:
+    def client(self, headers: Mapping[str, str] | None = None) -> httpx.Client:
         """An HTTP client of the service."""
-        return httpx.Client(base_url=self.url, timeout=30, **arguments)  # type: ignore[arg-type]
+        headers = self._headers if headers is None else headers
+        return httpx.Client(base_url=self.url, timeout=60, headers=headers)
+
+    def store(self, user_id: str, content: str) -> str:
+        """Store a memory, which must succeed; its id."""
+        with self.client() as client:
+            stored = client.post("/v1/memories", json={"user_id": user_id, "content": content})
+        assert stored.status_code == 201, stored.text
+        return str(stored.json()["memory_id"])
+
+    def recalled(self, user_id: str, query: str) -> list[str]:
+        """The contents of the user's memories, best first."""
+        with self.client() as client:
+            found = client.post("/v1/memories/recall", json={"user_id": user_id, "query": query})
+        assert found.status_code == 200, found.text
+        return [str(memory["content"]) for memory in found.json()["memories"]]
+
+    def wait_recovered(self, seconds: float = 30) -> None:
+        """Wait until it can serve again."""
+        deadline = time.monotonic() + seconds
+        with self.client() as client:
+            while client.get("/health/ready").status_code != 200:
+                assert time.monotonic() < deadline, f"it did not recover:\n{self.output}"
+                time.sleep(0.1)
 
     def __enter__(self) -> Self:
-        return self.start().wait_ready()
+        try:
+            return self.start().wait_ready()
+        except BaseException:
+            self.process.kill()
+            raise
 
     def __exit__(
         self,
@@ -103,3 +139,12 @@ class Service:
         finally:
             if self.process.poll() is None:
                 self.process.kill()
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> None:
+    """The response is a problem (RFC 9457) of that status and code."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["request_id"] == response.headers["x-request-id"]

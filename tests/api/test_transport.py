@@ -1,0 +1,160 @@
+"""What a client sees on the wire: bodies that are too large, and what follows an error."""
+
+import json
+import logging
+import socket
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+import httpx
+import pytest
+
+from app.embedding import Embedder
+from app.settings import Limits
+from tests.api.serving import build_app, listening, read_problem
+
+LIMIT = 4_096
+RECALL = b'{"user_id":"nobody"}'
+
+
+@pytest.fixture(scope="module")
+def port(embedder: Embedder) -> Iterator[int]:
+    """The port of an application with a small body limit."""
+    with listening(build_app(embedder, limits=Limits(body_bytes=LIMIT))) as port:
+        yield port
+
+
+def connect(port: int) -> socket.socket:
+    """A connection that gives up after a while."""
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def head(path: str, *headers: str, method: str = "POST") -> bytes:
+    """The lines before a body."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def post(path: str, body: bytes, content_type: str = "application/json") -> bytes:
+    """A whole request."""
+    return head(path, f"Content-Type: {content_type}", f"Content-Length: {len(body)}") + body
+
+
+def read(stream: BinaryIO) -> httpx.Response:
+    """The next response of a connection."""
+    _, status, *_ = stream.readline().split()
+    headers: list[tuple[bytes, bytes]] = []
+    while line := stream.readline().strip():
+        name, _, value = line.partition(b":")
+        headers.append((name.strip(), value.strip()))
+    length = int(httpx.Headers(headers).get("content-length", 0))
+    return httpx.Response(int(status), headers=headers, content=stream.read(length))
+
+
+def pieces(count: int, size: int = 1_024) -> Iterable[bytes]:
+    """A body that is sent in chunks, without telling its length."""
+    for _ in range(count):
+        yield b" " * size
+
+
+@pytest.mark.parametrize("kibibytes", [5, 16, 31])
+def test_a_body_over_the_limit_is_refused_with_its_length_told(port: int, kibibytes: int) -> None:
+    content = b" " * 1_024 * kibibytes
+    response = httpx.post(
+        f"http://127.0.0.1:{port}/v1/memories",
+        content=content,
+        headers={"Content-Type": "application/json"},
+    )
+    problem = read_problem(response, 413, "body_too_large")
+    assert str(LIMIT) in problem["detail"]
+    assert response.headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize("kibibytes", [5, 16, 31])
+def test_a_body_over_the_limit_is_refused_when_it_comes_in_chunks(
+    port: int, kibibytes: int
+) -> None:
+    response = httpx.post(
+        f"http://127.0.0.1:{port}/v1/memories",
+        content=pieces(kibibytes),
+        headers={"Content-Type": "application/json"},
+    )
+    read_problem(response, 413, "body_too_large")
+
+
+def test_a_body_within_the_limit_may_come_in_chunks(port: int) -> None:
+    response = httpx.post(
+        f"http://127.0.0.1:{port}/v1/memories/recall",
+        content=iter([RECALL[:5], RECALL[5:]]),
+        headers={"Content-Type": "application/json"},
+    )
+    assert response.status_code == 200
+
+
+def test_a_huge_body_is_not_read_to_its_end(port: int) -> None:
+    with connect(port) as connection:
+        stream = connection.makefile("rb")
+        declared = 10**12
+        connection.sendall(
+            head("/v1/memories", "Content-Type: application/json", f"Content-Length: {declared}")
+        )
+        connection.sendall(b" " * LIMIT * 9)
+        read_problem(read(stream), 413, "body_too_large")
+        assert stream.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        (post("/v1/memories", b"{"), 422, "invalid_input"),
+        (post("/v1/memories", b"x" * 2_000, "text/plain"), 415, "unsupported_media_type"),
+        (post("/nope", b"{}"), 404, "no_such_path"),
+        (post("/health/live", b"{}" * 1_000), 405, "method_not_allowed"),
+        (post("/v1/memories?a=b", RECALL), 422, "invalid_input"),
+    ],
+    ids=["422", "415", "404", "405", "422 by the URL"],
+)
+def test_a_request_right_behind_a_wrong_one_is_answered(
+    port: int, request_: bytes, status: int, code: str
+) -> None:
+    with connect(port) as connection:
+        stream = connection.makefile("rb")
+        connection.sendall(request_ + post("/v1/memories/recall", RECALL) + request_)
+        read_problem(read(stream), status, code)
+        assert json.loads(read(stream).content)["memories"] == []
+        read_problem(read(stream), status, code)
+
+
+def test_a_client_that_leaves_before_its_body_ends_is_no_error(
+    port: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        with connect(port) as connection:
+            connection.sendall(
+                head("/v1/memories", "Content-Type: application/json", "Content-Length: 100")
+            )
+            connection.sendall(b"{")
+            for _ in range(3):  # the service answers others, so it has read this
+                httpx.get(f"http://127.0.0.1:{port}/health/live")
+        for _ in range(3):
+            httpx.get(f"http://127.0.0.1:{port}/health/live")
+    assert caplog.records == []
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        head("/v1/memories?user_id=\xff", method="GET"),
+        head("/health/live", "X-Request-ID: a\x00b", method="GET"),
+        head("/health/live", "Host: twice", method="GET"),
+        head("/v1/memories", "Content-Length: -1"),
+        head("/v1/memories", "Content-Length: 1", "Content-Length: 2"),
+    ],
+)
+def test_what_is_not_http_is_refused_and_the_next_client_served(port: int, request_: bytes) -> None:
+    with connect(port) as connection:
+        connection.sendall(request_)
+        assert read(connection.makefile("rb")).status_code == 400
+    assert httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200

@@ -1,0 +1,99 @@
+"""What the service refuses to start with: one line that says which variable and what is allowed."""
+
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from tests.service.service import COMMAND, ROOT, environment
+
+SECRET = "hunter2"  # noqa: S105 - to be looked for in the output
+
+REFUSED: Mapping[str, tuple[dict[str, str], str]] = {
+    "no driver": ({}, "Memory driver 'automem' not found"),
+    "an unknown driver": ({"MEMORY_DRIVER": "nope"}, "Memory driver 'nope' not found"),
+    "a driver whose module is missing": (
+        {"MEMORY_DRIVER": "no.such.module:Driver"},
+        "Memory driver 'no.such.module:Driver' not found",
+    ),
+    "a driver that is none": ({"MEMORY_DRIVER": "json:loads"}, "json:loads"),
+    "a number that is none": ({"MEMORY_PORT": "many"}, "MEMORY_PORT: "),
+    "a number out of range": ({"MEMORY_MAX_TOP_K": "0"}, "MEMORY_MAX_TOP_K: "),
+    "a URL of another database": (
+        {"DATABASE_URL": f"mysql://ada:{SECRET}@localhost/memory"},
+        "DATABASE_URL: must look like postgresql://",
+    ),
+    "a URL whose port is no number": (
+        {"MEMORY_DRIVER": "pgvector", "DATABASE_URL": f"postgresql://ada:{SECRET}@localhost:x/m"},
+        "DATABASE_URL: ",
+    ),
+    "a URL with a slash in the password": (
+        {"MEMORY_DRIVER": "pgvector", "DATABASE_URL": f"postgresql://ada:{SECRET}/@localhost/m"},
+        "DATABASE_URL: ",
+    ),
+    "a half hashed key": ({"MEMORY_API_KEYS": f"sha256:{SECRET}"}, "MEMORY_API_KEYS: "),
+    "other machines without a key": (
+        {"MEMORY_DRIVER": "inmemory", "MEMORY_HOST": "0.0.0.0"},  # noqa: S104 - refused
+        "MEMORY_HOST: 0.0.0.0 is reachable from other machines",
+    ),
+    "an address of another machine": (
+        {"MEMORY_DRIVER": "inmemory", "MEMORY_HOST": "192.0.2.1", "MEMORY_API_KEYS": SECRET},
+        "MEMORY_HOST, MEMORY_PORT: can't listen on 192.0.2.1",
+    ),
+    "a model path that is not there": (
+        {"MEMORY_DRIVER": "inmemory", "MEMORY_EMBEDDING_MODEL": "/no/such/model"},
+        "MEMORY_EMBEDDING_MODEL: there is no folder /no/such/model",
+    ),
+}
+
+
+def start(settings: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        COMMAND,
+        env=environment(settings),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_refused(process: subprocess.Popen[str], telling: str) -> None:
+    output, errors = process.communicate(timeout=60)
+    refusals = [line for line in errors.splitlines() if '"level": "info"' not in line]
+    assert len(refusals) == 1, errors
+    assert refusals[0].startswith("memory-driver: ")
+    assert telling in refusals[0]
+    assert SECRET not in output + errors
+    assert output == ""
+    assert process.returncode == 1
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """All the processes at once, for the time that it saves."""
+    processes = {name: start(settings) for name, (settings, _) in REFUSED.items()}
+    yield processes
+    for process in processes.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_refuses_in_one_line(name: str, started: dict[str, subprocess.Popen[str]]) -> None:
+    assert_refused(started[name], telling=REFUSED[name][1])
+
+
+def test_it_refuses_a_port_in_use_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with start({"MEMORY_DRIVER": "inmemory", "MEMORY_PORT": str(port)}) as process:
+            assert_refused(process, telling=f"can't listen on 127.0.0.1:{port}")
+
+
+def test_it_tells_the_right_name_of_a_misspelt_variable() -> None:
+    with start({"MEMORY_DIRVER": "inmemory"}) as process:
+        _, errors = process.communicate(timeout=60)
+    assert '"variable": "MEMORY_DIRVER", "did_you_mean": "MEMORY_DRIVER"' in errors
+    assert "Memory driver 'automem' not found" in errors.splitlines()[-1]

@@ -1,0 +1,251 @@
+"""Settings: every variable documented, every wrong value told in one line without its secret."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from app.errors import ConfigurationError
+from app.settings import (
+    DatabaseSettings,
+    EmbeddingSettings,
+    Limits,
+    Settings,
+    load_settings,
+    unknown_variables,
+    variables,
+)
+
+SECRET = "hunter2"  # noqa: S105
+VARIABLES = dict(variables())
+
+
+def shown_default(field: FieldInfo) -> str:
+    """How the documentation writes a default; an unset one is an empty text."""
+    value = field.default
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def undocumented(shown: dict[str, list[str]]) -> dict[str, str]:
+    """What is wrong with a document that shows these values of each variable."""
+    wrong = {}
+    for name, field in VARIABLES.items():
+        default = shown_default(field)
+        if name not in shown:
+            wrong[name] = "is not there"
+        elif default and default not in shown[name]:
+            wrong[name] = f"should say {default}"
+    return wrong
+
+
+def test_every_variable_is_in_the_example_file_with_its_default(root: Path) -> None:
+    lines = re.findall(r"^#? ?([A-Z_]+)=(.*)$", (root / ".env.example").read_text(), re.MULTILINE)
+    assert len(lines) == len(dict(lines)), "a variable is there twice"
+    assert undocumented({name: [value.strip()] for name, value in lines}) == {}
+
+
+def test_every_variable_is_in_the_readme_with_its_default(root: Path) -> None:
+    rows = re.findall(
+        r"^\|\s*`([A-Z_]+)`\s*\|(.*)\|$", (root / "README.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == len(dict(rows)), "a variable is there twice"
+    shown = {
+        name: [cell.strip().strip("`").replace(",", "") for cell in cells.split("|")]
+        for name, cells in rows
+    }
+    assert undocumented(shown) == {}
+
+
+def test_neither_document_tells_of_a_variable_that_is_not_there(root: Path) -> None:
+    for name in ("README.md", ".env.example"):
+        found = re.findall(r"\b(?:MEMORY|DATABASE)_[A-Z_]*[A-Z]\b", (root / name).read_text())
+        assert set(found) <= VARIABLES.keys(), name
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_every_variable_says_what_it_is(name: str) -> None:
+    assert VARIABLES[name].description
+
+
+def test_without_any_variable_the_defaults_hold() -> None:
+    settings = load_settings()
+    assert settings.driver == "automem"
+    assert settings.host == "127.0.0.1"
+    assert settings.api_key_digests == frozenset()
+    assert settings.database.url is None
+    assert settings.limits == Limits.model_construct()
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_an_empty_variable_counts_as_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "")
+    assert load_settings() == Settings()
+    assert unknown_variables() == {}
+
+
+SET: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "MEMORY_DRIVER": ("x:Y", lambda s: s.driver == "x:Y"),
+    "MEMORY_PORT": ("0", lambda s: s.port == 0),
+    "MEMORY_ALLOW_ANONYMOUS": ("true", lambda s: s.allow_anonymous),
+    "MEMORY_MAX_CONTENT_CHARS": ("7", lambda s: s.limits.content_chars == 7),
+    "MEMORY_MAX_TAGS": ("0", lambda s: s.limits.tags == 0),
+    "MEMORY_EMBEDDING_MODEL": ("./m", lambda s: s.embedding.model == "./m"),
+    "MEMORY_EMBEDDING_THREADS": ("2", lambda s: s.embedding.threads == 2),
+    "MEMORY_DATA_DIR": ("/d", lambda s: s.database.data_dir == Path("/d")),
+    "MEMORY_MIGRATE": ("false", lambda s: s.database.migrate is False and not s.database.migrates),
+    "DATABASE_POOL_MAX_SIZE": ("3", lambda s: s.database.pool_max_size == 3),
+    "DATABASE_TIMEOUT": ("0.5", lambda s: s.database.timeout == 0.5),
+    "DATABASE_URL": (
+        "postgresql+asyncpg://u:p@h/d?a=b",
+        lambda s: s.database.url.get_secret_value() == "postgresql://u:p@h/d?a=b",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SET)
+def test_a_variable_sets_its_field(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    value, is_set = SET[name]
+    monkeypatch.setenv(name, value)
+    assert is_set(load_settings())
+
+
+@pytest.mark.parametrize(
+    "name", ["MIGRATE", "DATA_DIR", "DRIVER", "PORT", "HOST", "LIMITS", "DATABASE", "URL"]
+)
+def test_a_variable_of_some_other_program_means_nothing_here(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_settings()
+    monkeypatch.setenv(name, "true")
+    assert load_settings() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MEMORY_PORT", SECRET),
+        ("MEMORY_PORT", "65536"),
+        ("MEMORY_PORT", "-1"),
+        ("MEMORY_API_KEYS", f"good,sha256:{SECRET}"),
+        ("MEMORY_ALLOW_ANONYMOUS", SECRET),
+        ("MEMORY_SHUTDOWN_TIMEOUT", "0"),
+        ("MEMORY_LOG_LEVEL", "verbose"),
+        ("MEMORY_LOG_FORMAT", "xml"),
+        ("MEMORY_MAX_CONTENT_CHARS", "0"),
+        ("MEMORY_MAX_CONTENT_CHARS", "131073"),
+        ("MEMORY_MAX_TAGS", "-1"),
+        ("MEMORY_MAX_METADATA_DEPTH", "65"),
+        ("MEMORY_MAX_TOP_K", "1.5"),
+        ("MEMORY_MAX_BODY_BYTES", "1"),
+        ("MEMORY_EMBEDDING_BATCH_SIZE", "0"),
+        ("MEMORY_EMBEDDING_THREADS", "0"),
+        ("MEMORY_MIGRATE", SECRET),
+        ("MEMORY_LIMITS", f'{{"content_chars": "{SECRET}"}}'),
+        ("MEMORY_LIMITS", SECRET),
+        ("MEMORY_EMBEDDING", SECRET),
+        ("MEMORY_DATABASE", f'{{"url": "postgresql://u:{SECRET}@h/d"}}'),
+        ("DATABASE_URL", SECRET),
+        ("DATABASE_URL", f"mysql://u:{SECRET}@h/d"),
+        ("DATABASE_URL", "postgresql://"),
+        ("DATABASE_POOL_MIN_SIZE", "-1"),
+        ("DATABASE_POOL_MAX_SIZE", "0"),
+        ("DATABASE_TIMEOUT", "0"),
+        ("DATABASE_TIMEOUT", "nan"),
+        ("DATABASE_CONNECT_TIMEOUT", "inf"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line_that_names_the_variable_and_no_secret(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert message.startswith(f"{name}: ")
+    assert "\n" not in message
+    assert SECRET not in message
+    assert SECRET not in str(caught.value.__cause__)
+
+
+def test_sizes_of_the_pool_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_POOL_MIN_SIZE", "11")
+    with pytest.raises(ConfigurationError, match=r"^DATABASE_POOL_MAX_SIZE: .*MIN_SIZE$"):
+        load_settings()
+    monkeypatch.setenv("DATABASE_POOL_MAX_SIZE", "11")
+    assert load_settings().database.pool_max_size == 11
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MEMORY_DRIVE", "MEMORY_DRIVER"),
+        ("MEMORY_API_KEY", "MEMORY_API_KEYS"),
+        ("MEMORY_MAX_CONTENT_CHAR", "MEMORY_MAX_CONTENT_CHARS"),
+        ("memory_datadir", "MEMORY_DATA_DIR"),
+    ],
+)
+def test_an_unknown_variable_gets_a_suggestion(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "x")
+    assert unknown_variables() == {name.upper(): meant}
+
+
+def test_an_unknown_variable_of_the_env_file_is_found_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("MEMORY_PORT=9\nMEMORY_DRIVE=x\nOTHER=1\n")
+    for group in (Settings, Limits, EmbeddingSettings, DatabaseSettings):
+        monkeypatch.setitem(group.model_config, "env_file", str(tmp_path / ".env"))
+    assert load_settings().port == 9
+    assert unknown_variables() == {"MEMORY_DRIVE": "MEMORY_DRIVER"}
+
+
+def test_a_variable_outranks_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("MEMORY_PORT=9\nMEMORY_HOST=::1\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", str(tmp_path / ".env"))
+    monkeypatch.setenv("MEMORY_PORT", "10")
+    settings = load_settings()
+    assert (settings.port, settings.host) == (10, "::1")
+
+
+def test_keys_are_kept_as_digests_whether_plain_or_hashed() -> None:
+    digest = hashlib.sha256(b"b").digest()
+    settings = Settings(api_keys=SecretStr(f" a ,, sha256:{digest.hex().upper()},é"))
+    assert settings.api_key_digests == {
+        hashlib.sha256(b"a").digest(),
+        digest,
+        hashlib.sha256("é".encode()).digest(),
+    }
+
+
+def test_secrets_are_not_printed() -> None:
+    database = DatabaseSettings(url=SecretStr(f"postgresql://u:{SECRET}@h/d"))
+    settings = Settings(api_keys=SecretStr(SECRET), database=database)
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()}"
+    assert SECRET not in settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("url", "migrate", "migrates"),
+    [
+        (None, None, True),
+        (None, False, False),
+        ("postgresql://h/d", None, False),
+        ("postgresql://h/d", True, True),
+    ],
+)
+def test_only_the_embedded_server_is_migrated_unasked(
+    url: str | None, migrate: bool | None, migrates: bool
+) -> None:
+    secret = SecretStr(url) if url else None
+    assert DatabaseSettings(url=secret, migrate=migrate).migrates is migrates
