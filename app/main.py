@@ -14,6 +14,7 @@ from app.api.routes import health, knowledge, memories
 from app.api.shutdown import ShutdownMiddleware
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError, DriverUnavailable
+from app.logs import configure_logging
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -25,6 +26,7 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
         version=__version__,
         summary="Agents' memory and shared knowledge, on the backend you choose.",
         lifespan=_lifespan,
+        redirect_slashes=False,
     )
     app.state.manager = manager or MemoryDriverManager.shared()
     app.state.driver = app.state.manager.driver()
@@ -41,6 +43,8 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     driver = app.state.driver
+    if not structlog.is_configured():  # under another server than `memory-driver serve`
+        configure_logging(app.state.manager.settings)
     try:
         try:
             await driver.open()

@@ -92,11 +92,7 @@ def _metadata(value: dict[str, Any], limits: Limits, name: str) -> dict[str, Any
 
 
 def _record_id(value: str, _: Limits, __: str) -> str:
-    """The id as records have it: only its usual spelling is one, in capitals too."""
-    record_id = str(check_id(value, "the id"))
-    if record_id != value.lower():
-        raise InvalidInput("the id is not a UUID", ("id",))
-    return record_id
+    return str(check_id(value, "the id"))
 
 
 UserId: TypeAlias = Annotated[str, _text("user_id_chars")]

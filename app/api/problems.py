@@ -104,7 +104,7 @@ def problem(
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MemoryServiceError)  # noqa: S101 - registered for nothing else
     if error.status >= 500:
-        _log.warning("request_failed", code=error.code, cause=type(error.__cause__).__name__)
+        _log.warning("request_failed", code=error.code, reason=error.reason)
     if not isinstance(error, InvalidInput):
         return problem(error.status, error.code, error.detail, headers=error.headers)
     return _invalid([_place(_located(error.loc, request), str(error), error.code)])

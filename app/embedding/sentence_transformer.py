@@ -75,12 +75,18 @@ class SentenceTransformerEmbedder(Embedder):
         transformers_logging.disable_progress_bar()
         if self._settings.threads is not None:
             torch.set_num_threads(self._settings.threads)
+        try:
+            torch.zeros(1, device=self._settings.device)
+        except (AssertionError, RuntimeError) as error:
+            raise ConfigurationError(
+                f"MEMORY_EMBEDDING_DEVICE: {self._settings.device!r} is not a device here"
+            ) from error
         place = locate_model(self._settings)
         try:
             model: SentenceTransformer = library.SentenceTransformer(
                 place, device=self._settings.device
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a broken model can make the library raise anything
             raise ConfigurationError(
                 f"MEMORY_EMBEDDING_MODEL: the model {self.name!r} can't be loaded "
                 f"({type(error).__name__}). Give the path of a downloaded model, or let this "

@@ -136,7 +136,7 @@ async def test_bad_tags_are_refused_at_their_place(
         ({"a": "é" * (LIMITS.metadata_bytes // 2)}, []),
         ({"a": [1] * LIMITS.metadata_bytes}, []),
         ({"\x00": 1}, ["key"]),
-        ({"x" * 100_000: "\x00"}, ["x" * 200 + "…"]),
+        ({"x" * 10_000: "\x00"}, ["x" * 200 + "…"]),
         ({"{message}": "\x00"}, ["{message}"]),
     ],
 )

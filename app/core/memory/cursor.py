@@ -2,12 +2,14 @@
 
 import base64
 import binascii
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
 from uuid import UUID
 
 from app.core.memory.records import Memory, MemoryPage
 from app.errors import InvalidInput
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Cursor(NamedTuple):
@@ -21,20 +23,19 @@ class Cursor(NamedTuple):
         return cls(memory.created_at, UUID(memory.memory_id))
 
     def encode(self) -> str:
-        microseconds = round(self.created_at.timestamp() * 1_000_000)
+        microseconds = (self.created_at - _EPOCH) // timedelta(microseconds=1)
         packed = microseconds.to_bytes(8, "big", signed=True) + self.memory_id.bytes
         return base64.urlsafe_b64encode(packed).decode()
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Raises `InvalidInput` for anything that `encode` did not make."""
+        """Raises `InvalidInput` for a text that `encode` can't have made."""
         try:
             packed = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
             microseconds = int.from_bytes(packed[:8], "big", signed=True)
-            cursor = cls(
-                datetime.fromtimestamp(microseconds / 1_000_000, UTC), UUID(bytes=packed[8:])
-            )
-        except (UnicodeEncodeError, binascii.Error, ValueError, OverflowError, OSError):
+            created_at = _EPOCH + timedelta(microseconds=microseconds)
+            cursor = cls(created_at, UUID(bytes=packed[8:]))
+        except (UnicodeEncodeError, binascii.Error, ValueError, OverflowError):
             cursor = None
         if cursor is None or cursor.encode() != text:
             raise InvalidInput("cursor is not one that a page gave", ("cursor",))

@@ -97,13 +97,13 @@ class MemoryDriverManager:
         if self._embedder is None:
             self._embedder = build_embedder(self.settings.embedding)
         context = DriverContext(name, self.settings, self._embedder)
-        if isinstance(maker, type) and issubclass(maker, BaseMemoryDriver):
-            driver = maker.from_context(context)
+        if isinstance(maker, type):
+            driver = _checked(name, maker).from_context(context)
         else:
-            driver = maker(context)
+            driver = maker(context) if callable(maker) else maker
         if not isinstance(driver, BaseMemoryDriver):
             raise ConfigurationError(
-                f"MEMORY_DRIVER: {name!r} makes a {type(driver).__name__}, not a BaseMemoryDriver"
+                f"MEMORY_DRIVER: {name!r} gives a {type(driver).__name__}, not a BaseMemoryDriver"
             )
         driver.name = name
         return driver
@@ -129,6 +129,17 @@ class MemoryDriverManager:
         )
 
 
+def _checked(name: str, kind: type) -> type[BaseMemoryDriver]:
+    if not issubclass(kind, BaseMemoryDriver):
+        raise ConfigurationError(
+            f"MEMORY_DRIVER: {name!r} is the class {kind.__name__}, not a BaseMemoryDriver"
+        )
+    missing = ", ".join(sorted(kind.__abstractmethods__))
+    if missing:
+        raise ConfigurationError(f"MEMORY_DRIVER: {name!r} lacks the verbs {missing}")
+    return kind
+
+
 def _load(name: str, path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     try:
@@ -140,5 +151,5 @@ def _load(name: str, path: str) -> Any:
                 f"pip install 'memory-driver-service[{_EXTRAS[name]}]'"
             ) from error
         raise DriverNotFound(f"Memory driver '{name}' not found: {error}") from error
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise DriverNotFound(f"Memory driver '{name}' not found: {error}") from error
