@@ -83,17 +83,20 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if sockets and self.started and not self.should_exit:
             host, port = sockets[0].getsockname()[:2]
+            if ipaddress.ip_address(host).is_unspecified:
+                host = "localhost"
             shown = f"[{host}]" if ":" in host else host
             typer.echo(f"Ready: http://{shown}:{port}/docs (driver: {self._driver})")
 
 
 class _SaidAlready(logging.Filter):
-    """Drops the traceback of a refused configuration, which is told in one line instead."""
+    """Drops the second traceback of an error that we logged, and that of a refused start."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
         return not (
-            message.startswith("Application startup failed") or "app.errors." in message[-2000:]
+            message.startswith(("Application startup failed", "Exception in ASGI application"))
+            or "app.errors." in message[-2000:]
         )
 
 

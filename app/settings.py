@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -116,8 +117,16 @@ class DatabaseSettings(BaseSettings):
         if url is None:
             return None
         scheme, _, rest = url.get_secret_value().partition("://")
-        if scheme.partition("+")[0] not in {"postgres", "postgresql"} or not rest:
-            raise ValueError("must look like postgresql://user:password@host:5432/database")
+        try:
+            hosts = urlsplit(f"//{rest}").netloc.rpartition("@")[2].split(",")
+            ports = [urlsplit(f"//{host}").port for host in hosts]
+        except ValueError:
+            ports = []
+        if scheme.partition("+")[0] not in {"postgres", "postgresql"} or not rest or not ports:
+            raise ValueError(
+                "must look like postgresql://user:password@host:5432/database, with "
+                "%-escapes for special characters of the password"
+            )
         return SecretStr(f"postgresql://{rest}")
 
     @field_validator("pool_max_size")

@@ -14,7 +14,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from app.api.request_id import request_id
-from app.errors import InvalidInput, MemoryServiceError
+from app.errors import (
+    CapabilityMissing,
+    DriverUnavailable,
+    InvalidInput,
+    MemoryServiceError,
+    ShuttingDown,
+)
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -101,9 +107,13 @@ def problem(
     return JSONResponse(content, status, headers, MEDIA_TYPE)
 
 
+_EXPECTED = (CapabilityMissing, DriverUnavailable, ShuttingDown)
+"""Not logged for each request: the change of state behind it is logged once, where it happens."""
+
+
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MemoryServiceError)  # noqa: S101 - registered for nothing else
-    if error.status >= 500:
+    if error.status >= 500 and not isinstance(error, _EXPECTED):
         _log.warning("request_failed", code=error.code, reason=error.reason)
     if not isinstance(error, InvalidInput):
         return problem(error.status, error.code, error.detail, headers=error.headers)

@@ -64,6 +64,7 @@ class SentenceTransformerEmbedder(Embedder):
         if self._model is not None:
             return self._model
         try:
+            place = locate_model(self._settings)
             library = importlib.import_module("sentence_transformers")
             torch = importlib.import_module("torch")
             transformers_logging = importlib.import_module("transformers.utils.logging")
@@ -81,7 +82,6 @@ class SentenceTransformerEmbedder(Embedder):
             raise ConfigurationError(
                 f"MEMORY_EMBEDDING_DEVICE: {self._settings.device!r} is not a device here"
             ) from error
-        place = locate_model(self._settings)
         try:
             model: SentenceTransformer = library.SentenceTransformer(
                 place, device=self._settings.device

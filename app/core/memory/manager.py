@@ -100,7 +100,7 @@ class MemoryDriverManager:
         if isinstance(maker, type):
             driver = _checked(name, maker).from_context(context)
         else:
-            driver = maker(context) if callable(maker) else maker
+            driver = _call(name, maker, context) if callable(maker) else maker
         if not isinstance(driver, BaseMemoryDriver):
             raise ConfigurationError(
                 f"MEMORY_DRIVER: {name!r} gives a {type(driver).__name__}, not a BaseMemoryDriver"
@@ -138,6 +138,15 @@ def _checked(name: str, kind: type) -> type[BaseMemoryDriver]:
     if missing:
         raise ConfigurationError(f"MEMORY_DRIVER: {name!r} lacks the verbs {missing}")
     return kind
+
+
+def _call(name: str, maker: Callable[[DriverContext], Any], context: DriverContext) -> Any:
+    try:
+        return maker(context)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"MEMORY_DRIVER: {name!r} can't build a driver: {error}"
+        ) from error
 
 
 def _load(name: str, path: str) -> Any:

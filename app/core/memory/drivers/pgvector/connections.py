@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import structlog
+from asyncpg.exceptions import ClientConfigurationError
 from asyncpg.pool import PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 from sqlalchemy.exc import DBAPIError
@@ -141,7 +142,8 @@ class Connections:
 
     async def _connect(self) -> "asyncpg.Pool[asyncpg.Record]":
         if self._server is not None:
-            await asyncio.gather(self._server.open(), self._embedder.open())
+            await self._server.open()
+            await self._embedder.open()
             dsn = self._server.dsn
         else:
             await self._embedder.open()
@@ -149,6 +151,10 @@ class Connections:
             dsn = self._settings.url.get_secret_value()
         try:
             connection = await asyncpg.connect(dsn, timeout=self._settings.connect_timeout)
+        except ClientConfigurationError as error:
+            raise ConfigurationError(f"DATABASE_URL: {error}") from error
+        except (OverflowError, UnicodeError) as error:
+            raise ConfigurationError("DATABASE_URL: the host or port is not valid") from error
         except (OSError, asyncpg.PostgresError) as error:
             reason = f"PostgreSQL at {_place(dsn)} can't be reached ({describe(error)})"
             raise DriverUnavailable(reason=reason) from error
