@@ -14,7 +14,7 @@ run: .venv/.embedded
 	@exec $(BIN)/python -m app serve
 
 test: .venv/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

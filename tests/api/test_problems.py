@@ -17,6 +17,7 @@ from tests.api.serving import JSON, Api, read_problem, serving
 
 SECRET = "postgresql://ada:hunter2@db.internal:5432/memory"  # noqa: S105
 MEMORY = {"user_id": "ada", "content": "The kettle is copper."}
+SOME_ID = "01a2041e-3795-7337-a045-ffd936bf1f5e"
 
 
 class FailingDriver(BaseMemoryDriver):
@@ -142,11 +143,11 @@ async def test_a_cause_is_not_told(embedder: Embedder) -> None:
     [
         ("POST", "/v1/memories/batch"),
         ("GET", "/v1/memories?user_id=ada"),
-        ("GET", f"/v1/memories/{uuid.uuid4()}?user_id=ada"),
+        ("GET", f"/v1/memories/{SOME_ID}?user_id=ada"),
         ("DELETE", "/v1/users/ada/memories"),
         ("POST", "/v1/knowledge/batch"),
-        ("GET", f"/v1/knowledge/{uuid.uuid4()}"),
-        ("DELETE", f"/v1/knowledge/{uuid.uuid4()}"),
+        ("GET", f"/v1/knowledge/{SOME_ID}"),
+        ("DELETE", f"/v1/knowledge/{SOME_ID}"),
     ],
 )
 async def test_a_capability_that_the_driver_lacks_is_a_501(
@@ -190,7 +191,7 @@ async def test_an_unknown_path_is_a_404(api: Api, path: str) -> None:
         ("PUT", "/v1/memories", "GET, POST"),
         ("DELETE", "/v1/memories", "GET, POST"),
         ("OPTIONS", "/v1/memories", "GET, POST"),
-        ("PATCH", f"/v1/memories/{uuid.uuid4()}", "DELETE, GET"),
+        ("PATCH", f"/v1/memories/{SOME_ID}", "DELETE, GET"),
         ("GET", "/v1/users/ada/memories", "DELETE"),
         ("GET", "/v1/knowledge", "POST"),
         ("POST", "/health/live", "GET"),
@@ -208,7 +209,7 @@ async def test_a_405_tells_every_method_of_the_path(
 @pytest.mark.parametrize(
     "path", ["/v1/memories?user_id=ada", "/v1/memories", "/nope", "/health/live"]
 )
-@pytest.mark.parametrize("given", ["a", "A.b_c-9", "0" * 64, str(uuid.uuid4())])
+@pytest.mark.parametrize("given", ["a", "A.b_c-9", "0" * 64, SOME_ID])
 async def test_a_plain_request_id_is_kept(api: Api, path: str, given: str) -> None:
     response = await api.client.get(path, headers={"X-Request-ID": given})
     assert response.headers.get_list("X-Request-ID") == [given]
