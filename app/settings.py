@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -183,7 +184,7 @@ class Settings(BaseSettings):
                 raise ValueError("a hashed key is sha256: and 64 hex digits")
         return keys
 
-    @property
+    @cached_property
     def api_key_digests(self) -> frozenset[bytes]:
         """The SHA-256 digest of every accepted key, 32 bytes each; empty: no key is needed."""
         return frozenset(

@@ -18,6 +18,7 @@ from app.errors import (
     MemoryServiceError,
     NotFound,
     PoolExhausted,
+    ShuttingDown,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -42,6 +43,7 @@ ALWAYS: tuple[type[MemoryServiceError], ...] = (
     DriverUnavailable,
     PoolExhausted,
     ConfigurationError,
+    ShuttingDown,
     MemoryServiceError,
 )
 """The errors that any /v1 route can answer with."""

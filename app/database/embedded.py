@@ -32,6 +32,10 @@ kill $keeper 2>/dev/null
 exit $status
 """
 
+# Neither the service's secrets nor anybody's PGPORT or PGHOST concern this server.
+_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath)}
+_PORT = "5432"
+
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 
@@ -56,7 +60,7 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """Where to connect while the server is open."""
-        return f"postgresql://memory@/memory?host={self.socket_dir}"
+        return f"postgresql://memory@/memory?host={self.socket_dir}&port={_PORT}"
 
     @property
     def pid(self) -> int:
@@ -137,9 +141,11 @@ class EmbeddedPostgres:
                 str(self._cluster),
                 "-k",
                 self.socket_dir,
+                "-p",
+                _PORT,
                 "-c",
                 "listen_addresses=",
-                env={**os.environ, "SOCKET_DIR": self.socket_dir},
+                env={**_ENVIRONMENT, "SOCKET_DIR": self.socket_dir},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -160,7 +166,11 @@ class EmbeddedPostgres:
                 f"see {self._server_log}"
             ) from None
         await _run(
-            binaries / "createdb", f"--host={self.socket_dir}", "--username=memory", "memory"
+            binaries / "createdb",
+            f"--host={self.socket_dir}",
+            f"--port={_PORT}",
+            "--username=memory",
+            "memory",
         )
 
     def _is_ready(self) -> bool:
@@ -233,6 +243,7 @@ async def _run(program: Path, *arguments: str) -> str | None:
         *_unprivileged(),
         str(program),
         *arguments,
+        env=_ENVIRONMENT,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

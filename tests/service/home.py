@@ -36,6 +36,8 @@ class Home:
                 "MEMORY_DRIVER": "pgvector",
                 "MEMORY_DATA_DIR": str(self.data),
                 "TMPDIR": str(self.temporary),
+                "PGPORT": "1",  # of another server, which is none of ours
+                "PGHOST": "nowhere.invalid",
             }
         )
 
