@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from app import __version__
 from app.api.openapi import openapi
@@ -21,12 +22,13 @@ _log = structlog.stdlib.get_logger(__name__)
 
 def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     """The service over the manager's driver; by default, over the process's own."""
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Memory driver service",
         version=__version__,
         summary="Agents' memory and shared knowledge, on the backend you choose.",
         lifespan=_lifespan,
         redirect_slashes=False,
+        redoc_url=None,
     )
     app.state.manager = manager or MemoryDriverManager.shared()
     app.state.driver = app.state.manager.driver()

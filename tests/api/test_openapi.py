@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ OPERATIONS = {
     "live": ("get", "/health/live", 200),
     "ready": ("get", "/health/ready", 200),
 }
-"""The table of DESIGN.md."""
+"""Every operation: its method, path and success."""
 
 HEALTH = {"health", "live", "ready"}
 
@@ -197,3 +198,12 @@ def limited(schema: dict[str, Any]) -> dict[str, Any]:
     found, null = schema["anyOf"]
     assert null == {"type": "null"}
     return found
+
+
+async def test_the_documentation_page_needs_no_other_host(api: Api) -> None:
+    page = (await api.client.get("/docs")).raise_for_status().text
+    places = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)""", page)
+    assert len(places) >= 3
+    for place in places:
+        assert place.startswith("/"), place
+        (await api.client.get(place)).raise_for_status()
