@@ -67,6 +67,7 @@ async def migrate(dsn: str) -> None:
 
 
 def migrate_locked(connection: Connection) -> None:
+    connection.execute(text("set local lock_timeout = '60s'"))
     connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     context.configure(connection=connection)
     with context.begin_transaction():

@@ -8,9 +8,10 @@ from typing import Annotated, NoReturn
 import structlog
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from app.core.memory.manager import MemoryDriverManager
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, MemoryServiceError
 from app.logs import configure_logging
 from app.main import create_app
 from app.settings import Settings, load_settings, unknown_variables
@@ -34,11 +35,8 @@ def serve(
 ) -> None:
     """Serve the REST API until SIGINT or SIGTERM; running requests get to end."""
     try:
-        settings = load_settings()
-        changes = {"host": host, "port": port}
-        settings = settings.model_copy(
-            update={name: value for name, value in changes.items() if value is not None}
-        )
+        options = {"host": host, "port": port}
+        settings = load_settings(**{k: v for k, v in options.items() if v is not None})
         configure_logging(settings)
         for name, meant in unknown_variables().items():
             _log.warning("unknown_setting", variable=name, did_you_mean=meant)
@@ -48,7 +46,7 @@ def serve(
     except ConfigurationError as error:
         _refuse(error)
     _tell_exposure(settings)
-    logging.getLogger("uvicorn.error").addFilter(_SaidAlready())
+    logging.getLogger("uvicorn.error").addFilter(_SaidAlready(app))
     server = _Server(
         uvicorn.Config(
             app,
@@ -92,12 +90,14 @@ class _Server(uvicorn.Server):
 class _SaidAlready(logging.Filter):
     """Drops the second traceback of an error that we logged, and that of a refused start."""
 
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__()
+        self._app = app
+
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        return not (
-            message.startswith(("Application startup failed", "Exception in ASGI application"))
-            or "app.errors." in message[-2000:]
-        )
+        if self._app.state.failure is not None:
+            return False
+        return not record.getMessage().startswith("Exception in ASGI application")
 
 
 def _check_exposure(settings: Settings) -> None:
@@ -145,8 +145,8 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _refuse(error: ConfigurationError) -> NoReturn:
-    typer.echo(f"memory-driver: {error}", err=True)
+def _refuse(error: MemoryServiceError) -> NoReturn:
+    typer.echo(f"memory-driver: {error.reason}", err=True)
     raise typer.Exit(1)
 
 

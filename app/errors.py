@@ -14,6 +14,7 @@ MemoryServiceError                    500 internal_error
 └── DriverError                       502 driver_error
     ├── DriverTimeout                 504 driver_timeout
     └── DriverUnavailable             503 driver_unavailable
+        ├── ConnectionLost            503 connection_lost
         └── PoolExhausted             503 pool_exhausted
 
 A message is written for the caller: it never holds a DSN, a key, SQL or a backend's own words. Only
@@ -149,6 +150,12 @@ class DriverUnavailable(DriverError):
     status = 503
     code = "driver_unavailable"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
+
+
+class ConnectionLost(DriverUnavailable):
+    """The memory backend was lost while it answered; a write may or may not have happened."""
+
+    code = "connection_lost"
 
 
 class PoolExhausted(DriverUnavailable):

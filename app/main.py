@@ -14,7 +14,7 @@ from app.api.request_id import RequestIdMiddleware
 from app.api.routes import health, knowledge, memories
 from app.api.shutdown import ShutdownMiddleware
 from app.core.memory.manager import MemoryDriverManager
-from app.errors import ConfigurationError, DriverUnavailable
+from app.errors import DriverTimeout, DriverUnavailable, MemoryServiceError
 from app.logs import configure_logging
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -50,10 +50,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         try:
             await driver.open()
-        except DriverUnavailable as error:
+        except (DriverUnavailable, DriverTimeout) as error:
             # Not a reason to stop: the driver opens itself when its backend is back.
             _log.error("driver_unavailable_at_start", driver=driver.name, reason=error.reason)
-        except ConfigurationError as error:
+        except MemoryServiceError as error:
             app.state.failure = error
             raise
         yield

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -49,6 +49,8 @@ class Limits(BaseSettings):
 
     content_chars: int = Field(32_768, ge=1, le=131_072, description="characters of a content")
     query_chars: int = Field(8_192, ge=1, le=131_072, description="characters of a query")
+    # Two ids of 256 characters are the most that a row of a b-tree has room for, and a content of
+    # 131,072 has words for a text search vector.
     user_id_chars: int = Field(256, ge=1, le=256, description="characters of a user id")
     conversation_id_chars: int = Field(
         256, ge=1, le=256, description="characters of a conversation id"
@@ -62,7 +64,7 @@ class Limits(BaseSettings):
     category_chars: int = Field(128, ge=1, le=256, description="characters of a category")
     title_chars: int = Field(512, ge=1, le=10_000, description="characters of a title")
     doc_id_chars: int = Field(256, ge=1, le=10_000, description="characters of a doc_id")
-    top_k: int = Field(100, ge=1, le=10_000, description="records of one recall or page")
+    top_k: int = Field(100, ge=50, le=10_000, description="records of one recall or page")
     batch: int = Field(1_000, ge=1, le=10_000, description="records of one batch")
     body_bytes: int = Field(8_388_608, ge=1_024, description="bytes of a request body")
 
@@ -119,7 +121,10 @@ class DatabaseSettings(BaseSettings):
             return None
         scheme, _, rest = url.get_secret_value().partition("://")
         try:
-            hosts = urlsplit(f"//{rest}").netloc.rpartition("@")[2].split(",")
+            netloc = urlsplit(f"//{rest}").netloc
+            if "@" in rest and "@" not in netloc:
+                raise ValueError
+            hosts = netloc.rpartition("@")[2].split(",")
             ports = [urlsplit(f"//{host}").port for host in hosts]
         except ValueError:
             ports = []
@@ -179,8 +184,10 @@ class Settings(BaseSettings):
     @field_validator("api_keys")
     @classmethod
     def _keys(cls, keys: SecretStr) -> SecretStr:
+        if keys.get_secret_value() and not _split(keys):
+            raise ValueError("has no key")
         for key in _split(keys):
-            if key.startswith("sha256:") and not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", key):
+            if key[:7].lower() == "sha256:" and not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", key):
                 raise ValueError("a hashed key is sha256: and 64 hex digits")
         return keys
 
@@ -199,10 +206,13 @@ def _split(keys: SecretStr) -> list[str]:
     return [key.strip() for key in keys.get_secret_value().split(",") if key.strip()]
 
 
-def load_settings() -> Settings:
-    """Read the environment; raise `ConfigurationError` that names the first wrong variable."""
+def load_settings(**instead: Any) -> Settings:
+    """Read the environment, but for the fields given `instead`.
+
+    Raises `ConfigurationError` that names the first wrong variable.
+    """
     try:
-        return Settings()
+        return Settings(**instead)
     except ValidationError as error:
         groups: dict[str, type[BaseSettings]] = {g.__name__: g for g in _all_groups()}
         first = error.errors(include_url=False, include_input=False)[0]

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -294,17 +295,33 @@ def test_building_a_driver_does_no_io(root: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_closing_closes_every_driver_once(manager: MemoryDriverManager) -> None:
+async def test_closing_closes_every_driver_even_when_one_fails(
+    manager: MemoryDriverManager,
+) -> None:
     closed: list[str] = []
 
     class Closing(CustomDriver):
         async def close(self) -> None:
             closed.append(self.name)
+            if self.name == "two":
+                raise RuntimeError(self.name)
 
     MemoryDriverManager.register_driver("one", Closing)
     MemoryDriverManager.register_driver("two", Closing)
-    manager.driver("one")
+    kept = manager.driver("one")
     manager.driver("two")
-    await manager.close()
-    await manager.close()
+    with pytest.raises(RuntimeError, match="two"):
+        await manager.close()
     assert sorted(closed) == ["one", "two"]
+    assert manager.driver("one") is kept
+
+
+def test_a_driver_that_fails_to_build_is_told_in_one_line(manager: MemoryDriverManager) -> None:
+    class Broken(CustomDriver):
+        @classmethod
+        def from_context(cls, context: DriverContext) -> Self:
+            raise TypeError("no such argument")
+
+    MemoryDriverManager.register_driver("broken", Broken)
+    with pytest.raises(ConfigurationError, match="'broken' can't build a driver: no such argument"):
+        manager.driver("broken")

@@ -159,7 +159,8 @@ class ListParameters(_Known):
 
 
 class _Response(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
+    # What a driver answers wrongly is told in the log without its values, which are users' content.
+    model_config = ConfigDict(from_attributes=True, hide_input_in_errors=True)
 
 
 class Memory(_Response):

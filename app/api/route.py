@@ -1,5 +1,6 @@
 """The way of every /v1 request before its route: authorise, then bound and parse the body."""
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NoReturn
@@ -26,6 +27,10 @@ register_url_convertor("any", _AnyText())
 
 _DRAINED = 8
 """How many times the limit is read and dropped, so that the client gets to read the answer."""
+
+
+_LARGE = 65_536
+"""Bytes of a body from which on it is parsed in a thread: others are answered meanwhile."""
 
 
 class _JsonRequest(Request):
@@ -99,7 +104,8 @@ async def _parse(request: Request, limit: int) -> Request:
     parsed = _JsonRequest(request.scope, request.receive)
     parsed._body = body
     try:
-        parsed.parsed = _JSON.decode(body.decode())
+        large = len(body) > _LARGE
+        parsed.parsed = await asyncio.to_thread(_decode, body) if large else _decode(body)
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -111,6 +117,10 @@ async def _parse(request: Request, limit: int) -> Request:
     except ValueError:
         raise _not_json("a number has too many digits") from None
     return parsed
+
+
+def _decode(body: bytes) -> Any:
+    return _JSON.decode(body.decode())
 
 
 async def _read(request: Request, limit: int) -> bytes:

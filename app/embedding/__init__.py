@@ -1,4 +1,4 @@
-"""Text to vectors: the contract, and the provider that the settings choose."""
+"""Text to vectors: the contract, and the embedder that the settings choose."""
 
 from app.embedding.base import Embedder, Vector
 from app.embedding.sentence_transformer import SentenceTransformerEmbedder
@@ -8,5 +8,5 @@ __all__ = ["Embedder", "Vector", "build_embedder"]
 
 
 def build_embedder(settings: EmbeddingSettings) -> Embedder:
-    """The configured provider, not opened."""
+    """The configured embedder, not opened."""
     return SentenceTransformerEmbedder(settings)

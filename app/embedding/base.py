@@ -1,4 +1,4 @@
-"""What drivers ask of an embedding provider."""
+"""What drivers ask of an embedder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

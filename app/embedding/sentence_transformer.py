@@ -23,14 +23,15 @@ T = TypeVar("T")
 class SentenceTransformerEmbedder(Embedder):
     """One model in one thread of its own.
 
-    The thread works through one pass of `batch_size` texts at a time, and a long list waits
-    between its passes, so a single query never waits for more than the pass that is running.
+    The thread works through one pass of `batch_size` texts at a time. Lists, however many, have
+    one pass in its queue together, so a query waits for that one and for the queries before it.
     """
 
     def __init__(self, settings: EmbeddingSettings) -> None:
         self.name = settings.model
         self._settings = settings
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedding")
+        self._one_pass = asyncio.Semaphore(1)
         self._model: SentenceTransformer | None = None
 
     async def open(self) -> None:
@@ -54,7 +55,8 @@ class SentenceTransformerEmbedder(Embedder):
         for start in range(0, len(texts), size):
             rows = shortest_first[start : start + size]
             batch = [texts[n] for n in rows]
-            vectors[rows] = await self._run(partial(self._encode, batch, query=False))
+            async with self._one_pass:
+                vectors[rows] = await self._run(partial(self._encode, batch, query=False))
         return vectors
 
     async def _run(self, work: Callable[[], T]) -> T:
@@ -70,8 +72,7 @@ class SentenceTransformerEmbedder(Embedder):
             transformers_logging = importlib.import_module("transformers.utils.logging")
         except ImportError as error:
             raise ConfigurationError(
-                f"embedding needs sentence-transformers ({error}): "
-                "pip install 'memory-driver-service[embedding]'"
+                f"embedding needs sentence-transformers ({error}): pip install '.[embedding]'"
             ) from error
         transformers_logging.disable_progress_bar()
         if self._settings.threads is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 
 import asyncpg
+import psutil
 import pytest
 
 from app.core.memory.drivers.pgvector import PgvectorDriver
@@ -46,6 +47,7 @@ async def test_an_exhausted_pool_waits_for_its_deadline_then_says_so(
 ) -> None:
     url = await new_database()
     driver = await open_driver(url, pool_max_size=2, pool_timeout=0.5)
+    assert await driver.recall("ada") == []
     async with locked(url):
         busy = [asyncio.create_task(driver.store("ada", f"kettle {n}")) for n in range(2)]
         await asyncio.sleep(0.3)
@@ -104,6 +106,64 @@ async def test_connections_that_the_server_ended_are_replaced(
     await asyncio.sleep(0.1)
     for _ in range(4):
         assert await driver.recall("ada") == [stored]
+
+
+async def test_a_frozen_postgres_is_unavailable_until_it_goes_on(
+    embedder: Embedder,
+    open_driver: OpenDriver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.core.memory.drivers.pgvector.driver._BUSY_SECONDS", 1.0)
+    server = EmbeddedPostgres(tmp_path)
+    await server.open()
+    try:
+        await migrations.upgrade(server.dsn, embedder.dimension)
+        driver = await open_driver(server.dsn, pool_max_size=2, pool_timeout=1, timeout=2)
+        stored = await driver.store("ada", "kettle")
+        postmaster = psutil.Process(server.pid)
+        frozen = [postmaster, *postmaster.children(recursive=True)]
+        for process in frozen:
+            process.suspend()
+        try:
+            recalls = [asyncio.create_task(driver.recall("ada")) for _ in range(4)]
+            await asyncio.sleep(1.5)
+            assert (await driver.health_check()).status == "unavailable"
+            for error in await asyncio.gather(*recalls, return_exceptions=True):
+                assert isinstance(error, DriverTimeout | DriverUnavailable)
+        finally:
+            for process in frozen:
+                process.resume()
+        async with asyncio.timeout(20):
+            while (await driver.health_check()).status != "ok":
+                await asyncio.sleep(0.1)
+        assert await driver.recall("ada") == [stored]
+        await driver.close()
+    finally:
+        await server.close()
+
+
+async def test_a_closed_driver_stays_closed_until_it_is_opened(
+    new_database: NewDatabase, open_driver: OpenDriver
+) -> None:
+    driver = await open_driver(await new_database())
+    stored = await driver.store("ada", "kettle")
+    await driver.close()
+    with pytest.raises(DriverUnavailable):
+        await driver.recall("ada")
+    await driver.open()
+    assert await driver.recall("ada") == [stored]
+
+
+async def test_a_schema_that_is_gone_is_not_healthy(
+    new_database: NewDatabase, open_driver: OpenDriver
+) -> None:
+    url = await new_database()
+    driver = await open_driver(url)
+    connection = await asyncpg.connect(url)
+    await connection.execute("drop table embedding_model")
+    await connection.close()
+    assert (await driver.health_check()).status == "unavailable"
 
 
 async def test_killed_in_the_middle_a_batch_is_there_whole_or_not_at_all(

@@ -135,7 +135,7 @@ class Writers:
         """Wait until that many more memories are acknowledged."""
         async with asyncio.timeout(60):
             aim = len(self.acknowledged) + count
-            while len(self.acknowledged) < aim:  # noqa: ASYNC110 - not worth an event
+            while len(self.acknowledged) < aim:
                 await asyncio.sleep(0.01)
 
     async def store(self) -> None:

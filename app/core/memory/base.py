@@ -60,7 +60,7 @@ class BaseMemoryDriver(ABC):
         return cls()
 
     async def open(self) -> None:  # noqa: B027
-        """Connect. Raises `DriverUnavailable` when it may work later."""
+        """Get ready to serve. Raises `DriverUnavailable` when it may work later."""
 
     async def close(self) -> None:  # noqa: B027
         """Release what `open` made, and only that."""

@@ -3,6 +3,7 @@
 import importlib
 import threading
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeAlias
 
@@ -83,14 +84,14 @@ class MemoryDriverManager:
             return driver
 
     async def close(self) -> None:
-        """Close every driver that was built, then the embedder that they shared."""
+        """Close every driver that was built, then their embedder; they may be opened again."""
         with self._lock:
-            drivers, self._drivers = list(self._drivers.values()), {}
-            embedder, self._embedder = self._embedder, None
-        for driver in drivers:
-            await driver.close()
-        if embedder is not None:
-            await embedder.close()
+            drivers, embedder = list(self._drivers.values()), self._embedder
+        async with AsyncExitStack() as stack:
+            if embedder is not None:
+                stack.push_async_callback(embedder.close)
+            for driver in drivers:
+                stack.push_async_callback(driver.close)
 
     def _build(self, name: str) -> BaseMemoryDriver:
         maker = self._find(name)
@@ -98,7 +99,7 @@ class MemoryDriverManager:
             self._embedder = build_embedder(self.settings.embedding)
         context = DriverContext(name, self.settings, self._embedder)
         if isinstance(maker, type):
-            driver = _checked(name, maker).from_context(context)
+            driver = _call(name, _checked(name, maker).from_context, context)
         else:
             driver = _call(name, maker, context) if callable(maker) else maker
         if not isinstance(driver, BaseMemoryDriver):
@@ -160,5 +161,5 @@ def _load(name: str, path: str) -> Any:
                 f"pip install 'memory-driver-service[{_EXTRAS[name]}]'"
             ) from error
         raise DriverNotFound(f"Memory driver '{name}' not found: {error}") from error
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (ImportError, SyntaxError, AttributeError, TypeError, ValueError) as error:
         raise DriverNotFound(f"Memory driver '{name}' not found: {error}") from error

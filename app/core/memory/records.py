@@ -88,7 +88,7 @@ Record = TypeVar("Record", bound="Memory | Knowledge")
 
 
 class Recalled(list[Record]):
-    """Recalled records, best first, that know who answered and how.
+    """Recalled records, in the order of the recall, that know who answered and how.
 
     A driver may return a plain list instead: then it answered itself, neither degraded nor cached.
     """
@@ -143,6 +143,18 @@ def new_knowledge(new: NewKnowledge, limits: Limits, loc: tuple[str | int, ...] 
         metadata=check_metadata(new.metadata, limits, (*loc, "metadata")),
         created_at=created_at,
     )
+
+
+def new_memories(batch: Sequence[NewMemory], limits: Limits) -> list[Memory]:
+    """The records to keep for a batch; raises `InvalidInput` that names the entry."""
+    check_batch(batch, limits, "memories")
+    return [new_memory(new, limits, ("memories", n)) for n, new in enumerate(batch)]
+
+
+def new_knowledge_records(batch: Sequence[NewKnowledge], limits: Limits) -> list[Knowledge]:
+    """The records to keep for a batch; raises `InvalidInput` that names the entry."""
+    check_batch(batch, limits, "knowledge")
+    return [new_knowledge(new, limits, ("knowledge", n)) for n, new in enumerate(batch)]
 
 
 def _new_id() -> tuple[str, datetime]:

@@ -17,13 +17,14 @@ from app.core.memory.records import (
     Metadata,
     NewKnowledge,
     NewMemory,
-    check_batch,
     check_id,
     check_recall,
     check_recall_knowledge,
     check_scope,
     check_top_k,
     new_knowledge,
+    new_knowledge_records,
+    new_memories,
     new_memory,
 )
 from app.embedding import Embedder, Vector
@@ -130,10 +131,7 @@ class InMemoryDriver(BaseMemoryDriver):
         return (await self._keep([new_memory(new, self._limits)]))[0]
 
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        check_batch(memories, self._limits, "memories")
-        return await self._keep(
-            [new_memory(new, self._limits, ("memories", n)) for n, new in enumerate(memories)]
-        )
+        return await self._keep(new_memories(memories, self._limits))
 
     async def _keep(self, memories: list[Memory]) -> list[Memory]:
         vectors = await self._embedder.embed([memory.content for memory in memories])
@@ -156,10 +154,7 @@ class InMemoryDriver(BaseMemoryDriver):
         return (await self._keep_knowledge([new_knowledge(new, self._limits)]))[0]
 
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        check_batch(knowledge, self._limits, "knowledge")
-        return await self._keep_knowledge(
-            [new_knowledge(new, self._limits, ("knowledge", n)) for n, new in enumerate(knowledge)]
-        )
+        return await self._keep_knowledge(new_knowledge_records(knowledge, self._limits))
 
     async def _keep_knowledge(self, knowledge: list[Knowledge]) -> list[Knowledge]:
         vectors = await self._embedder.embed([record.content for record in knowledge])
@@ -170,6 +165,8 @@ class InMemoryDriver(BaseMemoryDriver):
 
     async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
         key = str(check_id(memory_id))
+        if user_id is not None:
+            check_scope(self._limits, user_id)
         users = [user_id] if user_id is not None else list(self._memories)
         for user in users:
             if self._memories.get(user, {}).pop(key, None) is not None:
@@ -178,6 +175,7 @@ class InMemoryDriver(BaseMemoryDriver):
         return False
 
     async def get(self, memory_id: str, user_id: str) -> Memory | None:
+        check_scope(self._limits, user_id)
         return deepcopy(self._memories.get(user_id, {}).get(str(check_id(memory_id))))
 
     async def list_memories(

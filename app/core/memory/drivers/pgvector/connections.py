@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from math import inf
+from time import monotonic
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,7 +20,13 @@ from app.core.memory.drivers.pgvector.errors import backend_errors, describe
 from app.database import migrations
 from app.database.embedded import EmbeddedPostgres
 from app.embedding import Embedder
-from app.errors import ConfigurationError, DriverUnavailable, MemoryServiceError, PoolExhausted
+from app.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    DriverUnavailable,
+    MemoryServiceError,
+    PoolExhausted,
+)
 from app.settings import DatabaseSettings
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -27,6 +35,9 @@ Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 _SAMPLE = "Ada keeps a copper kettle on the windowsill and waters the basil on Sundays."
 _AGREEMENT = 0.999
 """Least cosine between one model's vectors of the sample, whatever engine computes them."""
+
+_RELEASE_SECONDS = 1.0
+_LOCK_NOT_AVAILABLE = "55P03"
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -44,16 +55,22 @@ class Connections:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening: asyncio.Task[asyncpg.Pool[asyncpg.Record]] | None = None
         self._failing = False
+        self._closed = False
+        self._refused: str | None = None
+        self._answered = -inf
+        """When a statement last succeeded, by the monotonic clock."""
 
     async def open(self) -> None:
         """Start, migrate, check and connect, as the settings say; twice is harmless.
 
         Raises `ConfigurationError`, or `DriverUnavailable` when it may work later.
         """
+        self._closed = False
         await self._opened()
 
     async def close(self) -> None:
         """Give running statements a moment, then disconnect."""
+        self._closed = True
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             with suppress(asyncio.CancelledError, MemoryServiceError):
@@ -71,19 +88,24 @@ class Connections:
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Pooled]:
         """A connection for one verb; every failure inside leaves as a `MemoryServiceError`."""
+        sent = False
         try:
             pool = await self._opened_in_time()
             with backend_errors():
                 connection = await self._take(pool)
+                sent = True
                 try:
                     yield connection
                 finally:
-                    await pool.release(connection, timeout=self._settings.connect_timeout)
+                    await pool.release(connection, timeout=_RELEASE_SECONDS)
         except PoolExhausted:
             raise
         except DriverUnavailable as error:
             self._report(error)
+            if sent:
+                raise ConnectionLost(reason=error.reason) from error.__cause__
             raise
+        self._answered = monotonic()
         self._report(None)
 
     async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Pooled:
@@ -102,6 +124,10 @@ class Connections:
             and pool.get_size() >= pool.get_max_size()
         )
 
+    def answered_within(self, seconds: float) -> bool:
+        """Whether some statement succeeded in the last `seconds`."""
+        return monotonic() - self._answered < seconds
+
     def facts(self) -> dict[str, Any]:
         """The pool's figures for `/health`."""
         pool = self._pool
@@ -114,12 +140,14 @@ class Connections:
     def _report(self, error: MemoryServiceError | None) -> None:
         """Log that PostgreSQL was lost or found, once each."""
         if error is not None and not self._failing:
-            _log.error("postgresql_unavailable", reason=describe(error))
+            _log.error("postgresql_unavailable", reason=error.reason)
         elif error is None and self._failing:
             _log.warning("postgresql_available")
         self._failing = error is not None
 
     async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
+        if self._closed:
+            raise DriverUnavailable(reason="the driver is closed")
         if self._pool is not None:
             return self._pool
         if self._opening is None or self._opening.done():
@@ -132,7 +160,12 @@ class Connections:
             async with asyncio.timeout(self._settings.pool_timeout):
                 return await self._opened()
         except TimeoutError as error:
-            raise DriverUnavailable from error
+            raise DriverUnavailable(reason="it takes long to connect") from error
+        except ConfigurationError as error:
+            if error.reason != self._refused:
+                _log.error("postgresql_refused", reason=error.reason)
+            self._refused = error.reason
+            raise
 
     async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
         with backend_errors():
@@ -150,7 +183,9 @@ class Connections:
             assert self._settings.url is not None  # noqa: S101 - there is no server without it
             dsn = self._settings.url.get_secret_value()
         try:
-            connection = await asyncpg.connect(dsn, timeout=self._settings.connect_timeout)
+            connection = await asyncpg.connect(
+                dsn, timeout=self._settings.connect_timeout, command_timeout=self._settings.timeout
+            )
         except ClientConfigurationError as error:
             raise ConfigurationError(f"DATABASE_URL: {error}") from error
         except (OverflowError, UnicodeError) as error:
@@ -163,8 +198,9 @@ class Connections:
             schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
             await register_vector(connection, schema=schema)
             await self._check_model(connection)
+            await connection.close(timeout=_RELEASE_SECONDS)
         finally:
-            await connection.close(timeout=self._settings.connect_timeout)
+            connection.terminate()
 
         async def prepare(connection: Connection) -> None:
             await register_vector(connection, schema=schema)
@@ -198,6 +234,9 @@ class Connections:
             try:
                 await migrations.upgrade(dsn, self._embedder.dimension)
             except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+                    reason = f"another process migrates the database at {place}"
+                    raise DriverUnavailable(reason=reason) from error
                 raise ConfigurationError(
                     f"the database at {place} can't be migrated ({describe(error)}); "
                     "if the role may not create extensions, let an administrator run: "

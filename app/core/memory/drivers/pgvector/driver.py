@@ -19,7 +19,6 @@ from app.core.memory.records import (
     Metadata,
     NewKnowledge,
     NewMemory,
-    check_batch,
     check_id,
     check_recall,
     check_recall_knowledge,
@@ -27,6 +26,8 @@ from app.core.memory.records import (
     check_top_k,
     dump_json,
     new_knowledge,
+    new_knowledge_records,
+    new_memories,
     new_memory,
 )
 from app.embedding import Embedder
@@ -34,6 +35,8 @@ from app.errors import MemoryServiceError, PoolExhausted
 from app.settings import DatabaseSettings, Limits
 
 _HEALTH_SECONDS = 2.0
+_BUSY_SECONDS = 5.0
+"""A full pool is busy if it answered somebody that lately, and lost if it did not."""
 
 
 class PgvectorDriver(BaseMemoryDriver):
@@ -107,10 +110,7 @@ class PgvectorDriver(BaseMemoryDriver):
         return (await self._keep([new_memory(new, self._limits)]))[0]
 
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        check_batch(memories, self._limits, "memories")
-        return await self._keep(
-            [new_memory(new, self._limits, ("memories", n)) for n, new in enumerate(memories)]
-        )
+        return await self._keep(new_memories(memories, self._limits))
 
     async def _keep(self, memories: list[Memory]) -> list[Memory]:
         vectors = await self._embedder.embed([memory.content for memory in memories])
@@ -144,10 +144,7 @@ class PgvectorDriver(BaseMemoryDriver):
         return (await self._keep_knowledge([new_knowledge(new, self._limits)]))[0]
 
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        check_batch(knowledge, self._limits, "knowledge")
-        return await self._keep_knowledge(
-            [new_knowledge(new, self._limits, ("knowledge", n)) for n, new in enumerate(knowledge)]
-        )
+        return await self._keep_knowledge(new_knowledge_records(knowledge, self._limits))
 
     async def _keep_knowledge(self, knowledge: list[Knowledge]) -> list[Knowledge]:
         vectors = await self._embedder.embed([record.content for record in knowledge])
@@ -207,14 +204,27 @@ class PgvectorDriver(BaseMemoryDriver):
     async def health_check(self) -> DriverHealth:
         started = perf_counter()
         try:
-            async with asyncio.timeout(_HEALTH_SECONDS):
-                await self._fetch("select 1")
+            if not await self._answers():
+                return self._health("unavailable", "the schema is not there")
         except (TimeoutError, MemoryServiceError) as error:
-            busy = self._connections.all_busy or isinstance(error, PoolExhausted)
+            full = self._connections.all_busy or isinstance(error, PoolExhausted)
+            busy = full and self._connections.answered_within(_BUSY_SECONDS)
             status: HealthStatus = "degraded" if busy else "unavailable"
             late = f"no answer within {_HEALTH_SECONDS:.0f} s"
             return self._health(status, late if isinstance(error, TimeoutError) else error.detail)
         return self._health("ok", latency_ms=round((perf_counter() - started) * 1000, 1))
+
+    async def _answers(self) -> bool:
+        """Whether the schema is there; raises TimeoutError without waiting for the cleaning up."""
+        probe = asyncio.ensure_future(self._fetch(sql.HEALTH))
+        probe.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            done, _ = await asyncio.wait({probe}, timeout=_HEALTH_SECONDS)
+        finally:
+            probe.cancel()
+        if not done:
+            raise TimeoutError
+        return len(probe.result()) == 1
 
     def _health(
         self, status: HealthStatus, detail: str | None = None, **facts: Any

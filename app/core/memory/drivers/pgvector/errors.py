@@ -39,7 +39,7 @@ def translate(error: Exception) -> MemoryServiceError | None:
     """The service's error for `error`, or None when it is not the backend's."""
     for kind, ours in TRANSLATIONS:
         if isinstance(error, kind):
-            return ours()
+            return ours(reason=describe(error))
     return None
 
 

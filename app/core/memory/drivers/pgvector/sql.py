@@ -46,8 +46,10 @@ RECALL_BY_WORDS = {
             from unnest(to_tsvector('english', $5))
         )
         select {_MEMORY}, (
-            select count(*) from unnest(query.words) as word
-            where word = any (tsvector_to_array(memories.words))
+            select count(*) from (
+                select unnest(query.words)
+                intersect select unnest(tsvector_to_array(memories.words))
+            ) as shared
         )::float8 / cardinality(query.words) as score
         from memories, query where {scope} and memories.words @@ query.any_word
         order by score desc, {_NEWEST_FIRST} limit $4
@@ -94,6 +96,8 @@ STORE_KNOWLEDGE = f"""
 """
 
 DELETE_KNOWLEDGE = "delete from global_knowledge where knowledge_id = $1"
+
+HEALTH = "select true from alembic_version, embedding_model"
 
 ENCODING = "select current_setting('server_encoding')"
 
