@@ -8,6 +8,7 @@ MemoryServiceError                    500 internal_error
 ├── BodyTooLarge                      413 body_too_large
 ├── UnsupportedMediaType              415 unsupported_media_type
 ├── CapabilityMissing                 501 capability_missing
+├── ShuttingDown                      503 shutting_down
 ├── ConfigurationError (ValueError)   503 misconfigured
 │   └── DriverNotFound
 └── DriverError                       502 driver_error
@@ -15,7 +16,8 @@ MemoryServiceError                    500 internal_error
     └── DriverUnavailable             503 driver_unavailable
         └── PoolExhausted             503 pool_exhausted
 
-A message is written for the caller: it never holds a DSN, a key, SQL or a backend's own words.
+A message is written for the caller: it never holds a DSN, a key, SQL or a backend's own words. Only
+a ConfigurationError's is for the operator, who gets it at start; callers get its docstring.
 """
 
 import inspect
@@ -29,8 +31,15 @@ class MemoryServiceError(Exception):
     code: ClassVar[str] = "internal_error"
     headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(self, message: str | None = None, *, reason: str | None = None) -> None:
         super().__init__(message or self.default_message())
+        self.reason = reason or str(self)
+        """What the operator should read in the log; it may name hosts, and never a secret."""
+
+    @property
+    def detail(self) -> str:
+        """What the caller of the API may read."""
+        return str(self)
 
     @classmethod
     def default_message(cls) -> str:
@@ -96,12 +105,24 @@ class CapabilityMissing(MemoryServiceError):
     code = "capability_missing"
 
 
+class ShuttingDown(MemoryServiceError):
+    """The service is stopping and the request took too long; whether it took effect is unknown."""
+
+    status = 503
+    code = "shutting_down"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+
 class ConfigurationError(MemoryServiceError, ValueError):
     """The service is not configured correctly; the log has the reason."""
 
     status = 503
     code = "misconfigured"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "30"}
+
+    @property
+    def detail(self) -> str:
+        return ConfigurationError.default_message()
 
 
 class DriverNotFound(ConfigurationError):

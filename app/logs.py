@@ -40,4 +40,6 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # A traceback for every attempt to refill a pool, where we tell once that PostgreSQL is away.
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
     logging.getLogger("app").setLevel(settings.log_level.upper())

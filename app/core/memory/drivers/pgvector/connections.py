@@ -89,9 +89,17 @@ class Connections:
         try:
             return await pool.acquire(timeout=self._settings.pool_timeout)
         except TimeoutError as error:
-            if pool.get_idle_size() == 0 and pool.get_size() >= pool.get_max_size():
-                raise PoolExhausted from error
-            raise DriverUnavailable from error
+            raise (PoolExhausted if self.all_busy else DriverUnavailable) from error
+
+    @property
+    def all_busy(self) -> bool:
+        """Whether the pool is as large as it may be, and no connection is free."""
+        pool = self._pool
+        return (
+            pool is not None
+            and pool.get_idle_size() == 0
+            and pool.get_size() >= pool.get_max_size()
+        )
 
     def facts(self) -> dict[str, Any]:
         """The pool's figures for `/health`."""
@@ -142,9 +150,8 @@ class Connections:
         try:
             connection = await asyncpg.connect(dsn, timeout=self._settings.connect_timeout)
         except (OSError, asyncpg.PostgresError) as error:
-            raise DriverUnavailable(
-                f"PostgreSQL at {_place(dsn)} can't be reached ({describe(error)})"
-            ) from error
+            reason = f"PostgreSQL at {_place(dsn)} can't be reached ({describe(error)})"
+            raise DriverUnavailable(reason=reason) from error
         try:
             await self._migrate(connection, dsn)
             schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))

@@ -209,12 +209,11 @@ class PgvectorDriver(BaseMemoryDriver):
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
                 await self._fetch("select 1")
-        except PoolExhausted as error:
-            return self._health("degraded", str(error))
-        except TimeoutError:
-            return self._health("degraded", f"no answer within {_HEALTH_SECONDS:.0f} s")
-        except MemoryServiceError as error:
-            return self._health("unavailable", str(error))
+        except (TimeoutError, MemoryServiceError) as error:
+            busy = self._connections.all_busy or isinstance(error, PoolExhausted)
+            status: HealthStatus = "degraded" if busy else "unavailable"
+            late = f"no answer within {_HEALTH_SECONDS:.0f} s"
+            return self._health(status, late if isinstance(error, TimeoutError) else error.detail)
         return self._health("ok", latency_ms=round((perf_counter() - started) * 1000, 1))
 
     def _health(
