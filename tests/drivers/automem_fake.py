@@ -28,6 +28,9 @@ from app.embedding import Embedder
 
 TOKEN = "hunter2-token"  # noqa: S105 - no secret
 LONGEST_URL = 4_094
+STOPWORDS = frozenset(
+    {"about", "how", "the", "this", "was", "what", "when", "where", "which", "who"}
+)
 Node = dict[str, Any]
 
 
@@ -263,7 +266,7 @@ class FakeAutomem:
 
 def _by_keywords(nodes: list[Node], query: str) -> list[Node]:
     phrase = query.lower()
-    keywords = [w for w in re.findall(r"[a-z0-9_\-]+", phrase) if len(w) >= 3]
+    keywords = _keywords(query)
     if not query or query == "*" or len(query) < 3:
         nodes = sorted(nodes, key=lambda n: (n["importance"], n["timestamp"]), reverse=True)
         return [_result(node["id"], node, "trending", node["importance"]) for node in nodes]
@@ -277,6 +280,11 @@ def _by_keywords(nodes: list[Node], query: str) -> list[Node]:
             found.append((score / (3 * len(keywords) + 3), node))
     found.sort(key=lambda pair: (pair[0], pair[1]["timestamp"]), reverse=True)
     return [_result(node["id"], node, "keyword", score) for score, node in found]
+
+
+def _keywords(text: str) -> list[str]:
+    found = re.findall(r"[a-z0-9_\-]+", text.lower())
+    return [word for word in dict.fromkeys(found) if len(word) >= 3 and word not in STOPWORDS]
 
 
 def _result(memory_id: str, memory: Node, kind: str, score: float) -> Node:
@@ -293,7 +301,7 @@ def _result(memory_id: str, memory: Node, kind: str, score: float) -> Node:
 def _weigh(result: Node, query: str) -> None:
     """AutoMem's weighted sum, with its default weights."""
     memory, kind = result["memory"], result["match_type"]
-    tokens = [w for w in re.findall(r"[a-z0-9]+", query.lower()) if len(w) >= 3]
+    tokens = _keywords(query)
     terms = set(_terms(memory["metadata"])) | {tag.lower() for tag in memory["tags"]}
     content = set(re.findall(r"[a-z0-9]+", memory["content"].lower()))
     keyword = sum(token in content for token in tokens) / len(tokens) if tokens else 0.0

@@ -9,10 +9,13 @@ import stamina
 import structlog
 
 from app.core.memory.drivers.automem.errors import Answered, backend_errors, may_pass
-from app.errors import DriverError, DriverTimeout, DriverUnavailable, PoolExhausted
+from app.errors import DriverError, DriverUnavailable, PoolExhausted
 from app.settings import AutomemSettings
 
 Query: TypeAlias = Iterable[tuple[str, str | int]]
+
+_BLIND = frozenset({"/recall", "/health", "/enrichment/status"})
+"""They answer 200 while AutoMem's database is down: that is no sign of it being back."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -97,12 +100,8 @@ class AutomemClient:
         except DriverUnavailable as error:
             self._report(error)
             raise
-        except DriverTimeout:
-            raise
-        except DriverError:
+        if path not in _BLIND:
             self._report(None)
-            raise
-        self._report(None)
         try:
             answer = response.json()
         except ValueError as error:
@@ -131,9 +130,9 @@ class AutomemClient:
     def _report(self, error: DriverUnavailable | None) -> None:
         """Log that AutoMem was lost or found, once each."""
         if error is not None and not self._failing:
-            _log.error("automem_unavailable", reason=error.reason)
+            _log.error("automem_unavailable", url=self._settings.url, reason=error.reason)
         elif error is None and self._failing:
-            _log.warning("automem_available")
+            _log.warning("automem_available", url=self._settings.url)
         self._failing = error is not None
 
 

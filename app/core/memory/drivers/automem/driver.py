@@ -1,13 +1,12 @@
 """Memories and knowledge in AutoMem: the verbs, over the mapping, the search and the writer."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Self, TypeVar
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
-from app.core.memory.cursor import Cursor, page
 from app.core.memory.drivers.automem.client import AutomemClient
 from app.core.memory.drivers.automem.health import Health
+from app.core.memory.drivers.automem.listing import Listing
 from app.core.memory.drivers.automem.mapping import Row, Stored, Tags
 from app.core.memory.drivers.automem.recent import Recent
 from app.core.memory.drivers.automem.scope import (
@@ -39,7 +38,6 @@ from app.core.memory.records import (
 from app.settings import AutomemSettings, Limits
 
 _SPARE = 5
-_REMEMBERED_PAGES = 1_000
 
 Kept = TypeVar("Kept", Memory, Knowledge)
 
@@ -64,7 +62,7 @@ class AutomemDriver(BaseMemoryDriver):
         recent = Recent()
         self._search = Search(self._client, recent)
         self._writer = Writer(self._client, self._tags, recent, settings.search_chars)
-        self._pages: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._listing = Listing(self._search)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -95,7 +93,7 @@ class AutomemDriver(BaseMemoryDriver):
         found: Sequence[Stored]
         if query is None:
             size = top_k + _SPARE if wanted is everything else PAGE
-            rows, _ = await self._search.newest(scope, top_k, wanted, size)
+            rows = await self._search.newest(scope, top_k, wanted, size)
             found = [row.record for row in rows]
         elif use_vector:
             found = await self._search.by_meaning(scope, query, top_k, wanted)
@@ -198,40 +196,7 @@ class AutomemDriver(BaseMemoryDriver):
     ) -> MemoryPage:
         check_scope(self._limits, user_id, conversation_id)
         check_top_k(limit, self._limits, "limit")
-        scope = self._scope(user_id, conversation_id)
-        found = await self._older(scope, cursor, limit + 1)
-        answer = page(found, limit)
-        if answer.next_cursor is not None and scope.legacy_tag is None:
-            start = self._pages.get((scope.tag, cursor or ""), 0)
-            self._pages[scope.tag, answer.next_cursor] = start + limit
-            while len(self._pages) > _REMEMBERED_PAGES:
-                self._pages.popitem(last=False)
-        return answer
-
-    async def _older(self, scope: Scope, cursor: str | None, count: int) -> list[Memory]:
-        """The `count` newest that are older than the cursor.
-
-        AutoMem pages by number, so that a later page costs the earlier ones, unless this process
-        gave the cursor and remembers about where it was.
-        """
-        if cursor is None:
-            rows, _ = await self._search.newest(scope, count, everything, count + _SPARE)
-            return _only(Memory, [row.record for row in rows])
-        end = Cursor.decode(cursor)
-
-        def older(record: Stored) -> bool:
-            return isinstance(record, Memory) and Cursor.after(record) < end
-
-        start = self._pages.get((scope.tag, cursor), 0)
-        if start:
-            near = await read_page(self._client, scope, 1, start - 1)
-            # Memories that were deleted since then moved the others up.
-            if not near.rows or older(near.rows[0].record):
-                start = 0
-            else:
-                start -= 1
-        rows, _ = await self._search.newest(scope, count, older, PAGE, start)
-        return _only(Memory, [row.record for row in rows])
+        return await self._listing.page(self._scope(user_id, conversation_id), cursor, limit)
 
     async def delete_user(self, user_id: str) -> int:
         check_scope(self._limits, user_id)

@@ -39,19 +39,28 @@ class Search:
         self._recent = recent
 
     async def newest(
-        self, scope: Scope, count: int, wanted: Wanted, size: int, offset: int = 0
-    ) -> tuple[list[Row], bool]:
-        """The `count` newest that are wanted, from AutoMem's `offset` on; and whether it had any.
+        self,
+        scope: Scope,
+        count: int,
+        wanted: Wanted,
+        size: int,
+        offset: int = 0,
+        end: datetime | None = None,
+    ) -> list[Row]:
+        """The `count` newest that are wanted; AutoMem is asked for `size` of them first.
 
-        Reads pages, the first of `size`, until it is certain that no newer one follows: AutoMem
-        orders memories of the same time by its own ids, so the last time of a page is not complete.
+        Reads pages until it is certain that no newer one follows: AutoMem orders memories of one
+        time by its own ids, so that the last time of a page is not complete. It starts at `offset`
+        if what is there is newer than `end`, else at 0.
         """
         found: dict[str, Row] = {}
         more, start = True, offset
         while more:
             page = await read_page(self._client, scope, min(size, PAGE), offset)
-            if offset == start and page.count == 0:
-                return [], False
+            first = page.rows[0].record.created_at if page.rows else None
+            if 0 < offset == start and (first is None or end is None or first <= end):
+                offset = start = 0
+                continue
             offset, more, size = offset + page.count, page.more, PAGE
             for row in page.rows:
                 if wanted(row.record):
@@ -60,7 +69,7 @@ class Search:
                 edge = page.last.record.created_at
                 if sum(row.record.created_at > edge for row in found.values()) >= count:
                     break
-        return sorted(found.values(), key=_age, reverse=True)[:count], True
+        return sorted(found.values(), key=_age, reverse=True)[:count]
 
     async def by_words(
         self, scope: Scope, query: str, count: int, wanted: Wanted, least: float = 0.0
