@@ -158,6 +158,8 @@ async def test_a_legacy_scope_reads_what_other_clients_tagged_for_the_user_and_n
     automem = await open_automem(**LEGACY)
     for tag in ("user:ada:sub", "user:Ada", "user/ada", "user:bob", "User:ada"):
         await legacy(fake, tag, f"a kettle of {HIS}")
+    for box in (7, {"v": 1, "record": "{"}):
+        await legacy(fake, "user:ada", f"a kettle of {HIS}", metadata={KEY: box})
     when = datetime(2024, 5, 1, 12, tzinfo=UTC)
     theirs = await legacy(
         fake, "user:ada", "a steel kettle", timestamp=when.isoformat(), importance=0.9
@@ -170,6 +172,7 @@ async def test_a_legacy_scope_reads_what_other_clients_tagged_for_the_user_and_n
         tags=["user:ada"],
         created_at=when,
     )
+    assert HIS not in await everything_said(automem, "ada")
     assert await automem.recall("ada") == [ours, expected]
     assert (await automem.list_memories("ada")).memories == [ours, expected]
     for way in WAYS[1:]:

@@ -1,10 +1,12 @@
 """Nothing is lost or changed by what AutoMem does, and a promise costs the calls that it says."""
 
+import json
 from typing import Any
 
 import pytest
 
 from app.core.memory.drivers.automem import AutomemDriver
+from app.core.memory.drivers.automem.mapping import KEY
 from app.core.memory.records import NewMemory
 from app.errors import InvalidInput
 from tests.drivers.automem_fake import FakeAutomem
@@ -193,9 +195,11 @@ async def test_memories_of_one_moment_keep_their_order(
 ) -> None:
     stored = await fill(automem, 450)
     assert ids(await automem.recall("ada", top_k=10)) == stored[:-11:-1]
+    # As if several replicas had stored them: nothing orders those of one millisecond.
     for node in fake.graph.values():
-        node["timestamp"] = "2026-11-22T12:00:00+00:00"
-    assert set(ids(await automem.recall("ada", top_k=100))) <= set(stored)
+        node["timestamp"] = json.loads(node["metadata"][KEY]["record"])["created_at"]
+    for count in (1, 10, 100):
+        assert ids(await automem.recall("ada", top_k=count)) == stored[: -count - 1 : -1]
 
 
 async def test_pages_go_on_where_they_ended_whatever_happened_meanwhile(
