@@ -82,7 +82,9 @@ class FakeAutomem:
         elif self.lose_answers and scope["path"] != "/health":
             self.lose_answers -= 1
             await app(scope, receive, _nowhere)
-            raise ConnectionAbortedError("the answer is lost")
+            headers = [(b"content-length", b"9")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            raise ConnectionAbortedError("the answer is lost")  # uvicorn hangs up
         await app(scope, receive, send)
 
     def _knows(self, request: Request) -> bool:
