@@ -40,7 +40,7 @@ clean:
 	@touch $@
 
 .venv/.embedded: .venv/.torch pyproject.toml
-	@$(PIP) --editable '.[embedded]'
+	@$(PIP) --editable '.[automem,embedded]'
 	@touch $@
 
 .venv/.dev: .venv/.torch pyproject.toml

@@ -42,4 +42,6 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(logging.WARNING)
     # A traceback for every attempt to refill a pool, where we tell once that PostgreSQL is away.
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
+    # A line for every repeated call, likewise.
+    logging.getLogger("stamina").setLevel(logging.CRITICAL)
     logging.getLogger("app").setLevel(settings.log_level.upper())

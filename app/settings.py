@@ -148,6 +148,74 @@ class DatabaseSettings(BaseSettings):
         return self.url is None if self.migrate is None else self.migrate
 
 
+class AutomemSettings(BaseSettings):
+    """A running AutoMem, for the automem driver. Durations are in seconds."""
+
+    model_config = _group("AUTOMEM_")
+
+    url: str = Field("http://localhost:8001", description="where AutoMem listens")
+    api_token: SecretStr | None = Field(None, description="AutoMem's AUTOMEM_API_TOKEN")
+    timeout: float = Field(30.0, gt=0, le=600, description="seconds to wait for one answer")
+    connect_timeout: float = Field(5.0, gt=0, le=600, description="seconds to wait for a connect")
+    pool_size: int = Field(20, ge=1, le=1_000, description="connections at most")
+    pool_timeout: float = Field(
+        5.0, gt=0, le=600, description="seconds to wait for a free connection, then 503"
+    )
+    retries: int = Field(
+        2, ge=0, le=10, description="times that a failed call is repeated, where that is safe"
+    )
+    tag_secret: SecretStr = Field(
+        SecretStr(""),
+        description="key of the tags that scope memories; another one finds none of the old",
+    )
+    search_chars: int = Field(
+        2_000,
+        ge=1,
+        le=2_000,
+        description="characters of a content that AutoMem embeds and searches; all are kept",
+    )
+    legacy_tag: str | None = Field(
+        None,
+        max_length=200,
+        description="also read what other clients tagged, such as user:{user_id}",
+    )
+    legacy_writable: bool = Field(False, description="may such memories of others be deleted")
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        whole = parts.scheme in {"http", "https"} and parts.hostname and port != 0
+        if not whole or parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("must look like http://host:8001, without a user, query or fragment")
+        return url.rstrip("/")
+
+    @field_validator("api_token")
+    @classmethod
+    def _header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[\x21-\x7e]+", token.get_secret_value()):
+            raise ValueError("must be visible ASCII characters")
+        return token
+
+    @field_validator("legacy_tag")
+    @classmethod
+    def _template(cls, tag: str | None) -> str | None:
+        if tag is not None and (tag.count("{user_id}") != 1 or tag != tag.strip()):
+            raise ValueError("must have {user_id} once, such as user:{user_id}")
+        return tag
+
+    @field_validator("legacy_writable")
+    @classmethod
+    def _needs_template(cls, writable: bool, info: ValidationInfo) -> bool:
+        if writable and info.data.get("legacy_tag") is None:
+            raise ValueError("needs AUTOMEM_LEGACY_TAG")
+        return writable
+
+
 class Settings(BaseSettings):
     """The whole configuration; build it with `load_settings` for one-line errors."""
 
@@ -180,6 +248,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    automem: AutomemSettings = Field(default_factory=AutomemSettings)
 
     @field_validator("api_keys")
     @classmethod
@@ -228,6 +297,7 @@ _GROUPS: dict[str, type[BaseSettings]] = {
     "limits": Limits,
     "embedding": EmbeddingSettings,
     "database": DatabaseSettings,
+    "automem": AutomemSettings,
 }
 
 

@@ -12,12 +12,18 @@ import pytest
 from app.database import migrations
 from app.database.embedded import EmbeddedPostgres
 from app.embedding import Embedder, build_embedder
-from app.settings import DatabaseSettings, EmbeddingSettings, Limits, Settings
+from app.settings import (
+    AutomemSettings,
+    DatabaseSettings,
+    EmbeddingSettings,
+    Limits,
+    Settings,
+)
 
 for _name in list(os.environ):
-    if _name.startswith(("MEMORY_", "DATABASE_")):
+    if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_")):
         del os.environ[_name]
-for _group in (Settings, Limits, EmbeddingSettings, DatabaseSettings):
+for _group in (Settings, Limits, EmbeddingSettings, DatabaseSettings, AutomemSettings):
     _group.model_config["env_file"] = None
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from app.core.memory import get_memory_driver, set_memory_driver
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
+from app.core.memory.drivers.automem import AutomemDriver
 from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError, DriverNotFound
@@ -198,13 +199,12 @@ def test_an_unknown_name_is_told_with_the_available_ones(
         manager.driver(name)
     message = str(caught.value)
     assert message.startswith(f"Memory driver '{name}' not found")
-    assert "custom, inmemory, pgvector" in message
+    assert "automem, custom, inmemory, pgvector" in message
     assert "\n" not in message
 
 
-def test_the_default_says_that_it_is_not_part_of_this_version() -> None:
-    with pytest.raises(DriverNotFound, match=r"automem.*not part of this version"):
-        MemoryDriverManager(Settings()).driver()
+def test_the_default_is_automem() -> None:
+    assert isinstance(MemoryDriverManager(Settings()).driver(), AutomemDriver)
 
 
 @pytest.mark.parametrize(

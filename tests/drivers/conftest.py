@@ -1,4 +1,4 @@
-"""A pgvector driver on a database of its own, with whatever settings a test needs."""
+"""A pgvector driver on a database of its own, an automem driver on a fake, with any settings."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -7,11 +7,15 @@ from typing import Any, TypeAlias
 import pytest
 from pydantic import SecretStr
 
+from app.core.memory.drivers.automem import AutomemDriver
 from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
-from app.settings import DatabaseSettings, Limits
+from app.settings import AutomemSettings, DatabaseSettings, Limits
+from tests.drivers import automem_fake
+from tests.drivers.automem_fake import FakeAutomem
 
 OpenDriver: TypeAlias = Callable[..., Awaitable[PgvectorDriver]]
+OpenAutomem: TypeAlias = Callable[..., Awaitable[AutomemDriver]]
 
 
 @pytest.fixture
@@ -25,3 +29,32 @@ async def open_driver(embedder: Embedder) -> AsyncIterator[OpenDriver]:
             return await stack.enter_async_context(driver)
 
         yield opened
+
+
+@pytest.fixture
+async def fake(embedder: Embedder) -> AsyncIterator[FakeAutomem]:
+    """An AutoMem with all its traps, empty."""
+    async with automem_fake.running(embedder) as fake:
+        yield fake
+
+
+@pytest.fixture
+async def open_automem(fake: FakeAutomem) -> AsyncIterator[OpenAutomem]:
+    """Opens drivers on the fake; they are closed after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(**settings: Any) -> AutomemDriver:
+            known = {"url": fake.url, "api_token": SecretStr(automem_fake.TOKEN)}
+            driver = AutomemDriver(AutomemSettings(**{**known, **settings}), Limits())
+            await stack.enter_async_context(driver)
+            fake.calls.clear()
+            fake.queries.clear()
+            return driver
+
+        yield opened
+
+
+@pytest.fixture
+async def automem(open_automem: OpenAutomem) -> AutomemDriver:
+    """A driver on the fake, with the default settings."""
+    return await open_automem()

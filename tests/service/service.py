@@ -24,7 +24,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MEMORY_", "DATABASE_"))
+        if not name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_"))
     }
     # Two threads of torch wait for each other long where something else uses the processors.
     ours = {"MEMORY_PORT": "0", "HF_HUB_OFFLINE": "1", "MEMORY_EMBEDDING_THREADS": "1"}

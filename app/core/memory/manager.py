@@ -16,11 +16,11 @@ Maker: TypeAlias = type[BaseMemoryDriver] | Callable[[DriverContext], BaseMemory
 """A driver's class, or a function that builds one."""
 
 BUILT_IN = {
+    "automem": "app.core.memory.drivers.automem:AutomemDriver",
     "inmemory": "app.core.memory.drivers.inmemory:InMemoryDriver",
     "pgvector": "app.core.memory.drivers.pgvector:PgvectorDriver",
 }
-_EXTRAS = {"pgvector": "pgvector"}
-_PLANNED = {"automem": "the default, is not part of this version"}
+_EXTRAS = {"automem": "automem", "pgvector": "pgvector"}
 ENTRY_POINTS = "memory_drivers"
 
 
@@ -123,9 +123,8 @@ class MemoryDriverManager:
     def _not_found(self, name: str) -> str:
         installed = (entry_point.name for entry_point in entry_points(group=ENTRY_POINTS))
         available = ", ".join(sorted({*self._registered, *BUILT_IN, *installed}))
-        planned = f" ({name}, {_PLANNED[name]})" if name in _PLANNED else ""
         return (
-            f"Memory driver '{name}' not found{planned}. Set MEMORY_DRIVER to one of: {available}; "
+            f"Memory driver '{name}' not found. Set MEMORY_DRIVER to one of: {available}; "
             "or to a dotted path package.module:Class"
         )
 

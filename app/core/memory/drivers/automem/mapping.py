@@ -1,0 +1,178 @@
+"""Records as AutoMem's memories, and back.
+
+AutoMem sees the text to search and tags that only this service can make. Everything that must come
+back as it was is one JSON text in its metadata, which AutoMem keeps unread: its enrichment, its
+summaries and its folding of tags do not reach it.
+"""
+
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+import structlog
+
+from app.core.memory.records import Knowledge, Memory, dump_json
+
+Stored: TypeAlias = Memory | Knowledge
+
+KEY: Final = "mds"
+PREFIX: Final = "mds"
+_UNREAD: Final = 257
+"""AutoMem's ranking counts the words of metadata texts of up to 256 characters."""
+_BLANK: Final = "(blank)"
+"""What AutoMem, which refuses blank text, gets to search for a content of spaces."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Tags:
+    """The tags that scope records: fixed-length lower-case hex, which no caller's text can equal.
+
+    A tag is a kind and the first 40 hex digits of the HMAC-SHA256 of what it stands for, keyed with
+    `AUTOMEM_TAG_SECRET`. Nothing that AutoMem does to tags (folding case, trimming, prefixes)
+    changes one or makes two meet.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+        self.everything = self._tag("a")
+        """On every record of this service."""
+        self.knowledge = self._tag("k")
+
+    def user(self, user_id: str) -> str:
+        return self._tag("u", user_id)
+
+    def conversation(self, user_id: str, conversation_id: str) -> str:
+        return self._tag("c", user_id, conversation_id)
+
+    def category(self, category: str) -> str:
+        return self._tag("g", category)
+
+    def record(self, record_id: str) -> str:
+        return self._tag("i", record_id)
+
+    def of(self, record: Stored) -> list[str]:
+        """The tags of a record: everything, its scopes from wide to narrow, and itself."""
+        if isinstance(record, Memory):
+            scopes = [self.user(record.user_id)]
+            if record.conversation_id is not None:
+                scopes.append(self.conversation(record.user_id, record.conversation_id))
+            return [self.everything, *scopes, self.record(record.memory_id)]
+        scopes = [self.knowledge, self.category(record.category)]
+        return [self.everything, *scopes, self.record(record.knowledge_id)]
+
+    def _tag(self, kind: str, *parts: str) -> str:
+        said = "\x00".join((kind, *parts)).encode()  # no part has a NUL
+        return f"{PREFIX}{kind}_{hmac.new(self._secret, said, hashlib.sha256).hexdigest()[:40]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record, and the id that AutoMem knows it by."""
+
+    record: Stored
+    automem_id: str
+
+    @property
+    def record_id(self) -> str:
+        return record_id(self.record)
+
+
+def record_id(record: Stored) -> str:
+    return record.memory_id if isinstance(record, Memory) else record.knowledge_id
+
+
+class Clock:
+    """AutoMem's timestamps: a record's own, with microseconds that keep one batch in its order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = datetime.min.replace(tzinfo=UTC)
+        self._count = 0
+
+    def stamp(self, created_at: datetime) -> str:
+        with self._lock:
+            self._count = min(self._count + 1, 999) if created_at == self._last else 0
+            self._last = created_at
+            return (created_at + timedelta(microseconds=self._count)).isoformat()
+
+
+def to_automem(record: Stored, tags: Tags, clock: Clock, search_chars: int) -> dict[str, Any]:
+    """The body of a memory for AutoMem's POST routes."""
+    fields = asdict(record)
+    del fields["score"]
+    fields["created_at"] = record.created_at.isoformat()
+    text = dump_json(fields)
+    if len(text) < _UNREAD:
+        text = dump_json({**fields, "": " " * (_UNREAD - len(text))})
+    return {
+        "content": record.content.strip()[:search_chars] or _BLANK,
+        "tags": tags.of(record),
+        # Without a type AutoMem guesses one, which may take a language model.
+        "type": "Context",
+        "importance": 0.5,  # the same for all: AutoMem's pages are ordered by it first
+        "confidence": 0.5,
+        "timestamp": clock.stamp(record.created_at),
+        "metadata": {KEY: {"v": 1, "record": text}},
+    }
+
+
+def from_automem(memory: Mapping[str, Any], automem_id: object) -> Row | None:
+    """The record that AutoMem's `memory` carries; None where it is not one of this service's."""
+    try:
+        known_as = str(UUID(str(automem_id)))
+        box = _metadata(memory).get(KEY)
+        if box is None:
+            return None
+        fields = json.loads(box["record"])
+        fields.pop("", None)
+        fields["created_at"] = datetime.fromisoformat(fields["created_at"])
+        record: Stored = Memory(**fields) if "memory_id" in fields else Knowledge(**fields)
+        UUID(record_id(record))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        _log.warning("automem_record_unreadable", automem_id=str(automem_id)[:36])
+        return None
+    return Row(record, known_as)
+
+
+def legacy_from_automem(
+    memory: Mapping[str, Any], automem_id: object, user_id: str, tag: str
+) -> Row | None:
+    """What another client stored for the user; None where it is not certain that it is theirs.
+
+    Its metadata stays behind: AutoMem mixes what it found in other users' memories into it.
+    """
+    tags = memory.get("tags")
+    if not isinstance(tags, list) or tag not in tags or KEY in _metadata(memory):
+        return None
+    if any(isinstance(one, str) and one.startswith(PREFIX) for one in tags):
+        return None
+    try:
+        known_as = str(UUID(str(automem_id)))
+        content = memory["content"]
+        created_at = datetime.fromisoformat(memory["timestamp"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not isinstance(content, str) or not content:
+        return None
+    theirs = [one for one in tags if isinstance(one, str) and not one.startswith("entity:")]
+    record = Memory(
+        memory_id=known_as, user_id=user_id, content=content, tags=theirs, created_at=created_at
+    )
+    return Row(record, known_as)
+
+
+def _metadata(memory: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = memory.get("metadata")
+    if isinstance(metadata, str):
+        try:
+            metadata = json.loads(metadata)
+        except ValueError:
+            return {}
+    return metadata if isinstance(metadata, Mapping) else {}

@@ -1,0 +1,252 @@
+"""Finding: AutoMem ranks, and what it leaves out is added here."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from app.core.memory.drivers.automem.client import AutomemClient
+from app.core.memory.drivers.automem.mapping import Row, Stored
+from app.core.memory.drivers.automem.recent import Recent
+from app.core.memory.drivers.automem.scope import (
+    PAGE,
+    Scope,
+    dict_of,
+    listed,
+    read_all,
+    read_page,
+)
+from app.core.memory.drivers.automem.words import share, words
+
+_RECALL_MAX = 100
+"""The most that AutoMem recalls, whatever is asked for."""
+_SPARE = 5
+_LOOK_UPS = 8
+"""Up to so many merged memories are fetched one by one; more of them page by page."""
+_QUERY_BYTES = 3_000
+"""Of a query in a URL. Servers and proxies refuse request lines from 4,094 bytes on."""
+
+Wanted = Callable[[Stored], bool]
+
+
+class Search:
+    """The ways to find a scope's records."""
+
+    def __init__(self, client: AutomemClient, recent: Recent) -> None:
+        self._client = client
+        self._recent = recent
+
+    async def newest(
+        self,
+        scope: Scope,
+        count: int,
+        wanted: Wanted,
+        size: int,
+        offset: int = 0,
+        end: datetime | None = None,
+    ) -> list[Row]:
+        """The `count` newest that are wanted; AutoMem is asked for `size` of them first.
+
+        Reads pages until it is certain that no newer one follows: AutoMem orders memories of one
+        time by its own ids, so that the last time of a page is not complete. It starts at `offset`
+        if what is there is newer than `end`, else at 0.
+        """
+        found: dict[str, Row] = {}
+        more, start = True, offset
+        while more:
+            page = await read_page(self._client, scope, min(size, PAGE), offset)
+            first = page.rows[0].record.created_at if page.rows else None
+            if 0 < offset == start and (first is None or end is None or first <= end):
+                offset = start = 0
+                continue
+            offset, more, size = offset + page.count, page.more, PAGE
+            for row in page.rows:
+                if wanted(row.record):
+                    found.setdefault(row.record_id, row)
+            if scope.legacy_tag is None and page.last is not None:
+                edge = page.last.record.created_at
+                if sum(row.record.created_at > edge for row in found.values()) >= count:
+                    break
+        return sorted(found.values(), key=_age, reverse=True)[:count]
+
+    async def by_words(
+        self, scope: Scope, query: str, count: int, wanted: Wanted, least: float = 0.0
+    ) -> list[Stored]:
+        """Those that share a word with the query, best first; reads all of the scope.
+
+        `score` is the share of the query's words. With `least` below 0, those without come too.
+        """
+        asked = words(query)
+        found: dict[str, tuple[float, Row]] = {}
+        async for rows in read_all(self._client, scope):
+            for row in rows:
+                score = _own_score(asked, query, row, 1.0)
+                if score > least and wanted(row.record):
+                    found[row.record_id] = (score, row)
+        return _best(found.values(), count)
+
+    async def by_meaning(
+        self, scope: Scope, query: str, count: int, wanted: Wanted
+    ) -> list[Stored]:
+        """As AutoMem ranks them. `score` is f / (1 + f), where f is AutoMem's `final_score`.
+
+        A record whose text is the query scores 1. One that AutoMem gave no score of its own (it has
+        no vector yet, or was merged into another) has that of an equal text, or else half the share
+        of the query's words that it has.
+        """
+        text = query.strip()
+        if len(text) < 3:
+            # AutoMem would answer with what is important, whatever the query says.
+            return await self.by_words(scope, query, count, wanted, least=-1.0)
+        ranked = Ranked(query)
+        merged = await self._ask(scope, text, count, wanted, ranked)
+        left_out = {key for key in self._recent.unembedded(scope.tag) if key not in ranked.rows}
+        if len(ranked.rows) < count:
+            async for rows in read_all(self._client, scope):
+                ranked.add(row for row in rows if wanted(row.record))
+        elif left_out or len(merged) > _LOOK_UPS:
+            async for rows in read_all(self._client, scope):
+                chosen = [r for r in rows if r.record_id in left_out or r.automem_id in merged]
+                left_out -= {row.record_id for row in chosen}
+                merged -= {row.automem_id for row in chosen}
+                ranked.add(row for row in chosen if wanted(row.record))
+                if not left_out and not merged:
+                    break
+        else:
+            rows = await self._get(scope, merged)
+            ranked.add(row for row in rows if wanted(row.record))
+        return ranked.best(count)
+
+    async def _ask(
+        self, scope: Scope, text: str, count: int, wanted: Wanted, ranked: "Ranked"
+    ) -> set[str]:
+        """One recall; AutoMem's ids of what it merged into the best `count` that are wanted."""
+        limit = min(count + _SPARE, _RECALL_MAX) if wanted is everything else _RECALL_MAX
+        answer = await self._client.get("/recall", [*_recall(text, limit), *scope.tags])
+        merged: list[tuple[float, set[str]]] = []
+        seen: set[str] = set()
+        for result in map(dict_of, listed(answer, "results")):
+            row = scope.read(result.get("memory"), result.get("id"))
+            hidden = result.get("deduped_from")
+            ids = {str(one) for one in hidden} if isinstance(hidden, list) else set()
+            score = _score(result.get("final_score"))
+            # What is merged into a record that is not wanted may be wanted.
+            merged.append((score, ids))
+            if row is None:
+                continue
+            seen.add(row.automem_id)
+            if result.get("match_type") == "vector":
+                self._recent.embedded(row.record_id)
+            if not self._recent.was_deleted(row.record_id) and wanted(row.record):
+                ranked.scored(row, score)
+        worst = ranked.threshold(count)
+        return {one for score, ids in merged if score >= worst for one in ids} - seen
+
+    async def _get(self, scope: Scope, automem_ids: Iterable[str]) -> list[Row]:
+        paths = [f"/memory/{quote(one, safe='')}" for one in automem_ids]
+        answers = await asyncio.gather(
+            *(self._client.get_if_there(path) for path in paths), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        memories = [dict_of(answer).get("memory") for answer in answers]
+        rows = [scope.read(memory, dict_of(memory).get("id")) for memory in memories]
+        return [row for row in rows if row is not None]
+
+
+class Ranked:
+    """Rows with scores, best first, ties newest first."""
+
+    def __init__(self, query: str) -> None:
+        self.rows: dict[str, tuple[float, Row]] = {}
+        self._query = query
+        self._words = words(query)
+
+    def scored(self, row: Row, score: float) -> None:
+        """Take AutoMem's score."""
+        if row.record.content.strip() == self._query.strip():
+            score = 1.0
+        self.rows.setdefault(row.record_id, (score, row))
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Take rows without a score; those that are there already stay as they are."""
+        for row in rows:
+            if row.record_id not in self.rows:
+                self.rows[row.record_id] = (_own_score(self._words, self._query, row, 0.5), row)
+
+    def threshold(self, count: int) -> float:
+        """The score of the last of the best `count`, 0 where there are fewer."""
+        scores = sorted((score for score, _ in self.rows.values()), reverse=True)
+        return scores[count - 1] if len(scores) >= count else 0.0
+
+    def best(self, count: int) -> list[Stored]:
+        """The best `count`; equal texts have equal scores."""
+        of_text: dict[str, float] = {}
+        for score, row in self.rows.values():
+            text = row.record.content
+            of_text[text] = max(score, of_text.get(text, 0.0))
+        found = [(of_text[row.record.content], row) for _, row in self.rows.values()]
+        return _best(found, count)
+
+
+def everything(record: Stored) -> bool:
+    """Want every record."""
+    return True
+
+
+def _recall(text: str, limit: int) -> list[tuple[str, Any]]:
+    """The parameters of a recall that only ranks: nothing expanded, nothing dropped."""
+    return [
+        ("query", _cut(text)),
+        ("limit", limit),
+        ("tag_match", "exact"),
+        # Without a legacy tag there is only one: "any" is "all".
+        ("tag_mode", "any"),
+        ("sort", "score"),
+        ("state_mode", "history"),
+        ("adaptive_floor", "false"),
+        ("min_score", "0"),
+        ("recency_bias", "off"),
+        ("expand_relations", "false"),
+        ("expand_entities", "false"),
+        ("scope_fallback", "false"),
+    ]
+
+
+def _cut(text: str) -> str:
+    """As much of the text as a URL can carry."""
+    size = 0
+    for n, character in enumerate(text):
+        size += len(quote(character, safe=""))
+        if size > _QUERY_BYTES:
+            return text[:n]
+    return text
+
+
+def _score(given: object) -> float:
+    """AutoMem's `final_score` f as f / (1 + f), in AutoMem's order and below 1.
+
+    AutoMem's is a weighted sum without an upper bound: cutting it at 1 would lose the order of the
+    best. Six decimals, so that rounding errors do not break a tie.
+    """
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
+        return 0.0
+    return round(1 - 1 / (1 + given), 6)
+
+
+def _own_score(asked: frozenset[str], query: str, row: Row, scale: float) -> float:
+    if row.record.content.strip() == query.strip():
+        return 1.0
+    return round(scale * share(asked, row.record.content), 6)
+
+
+def _best(scored: Iterable[tuple[float, Row]], count: int) -> list[Stored]:
+    best = sorted(scored, key=lambda pair: (pair[0], *_age(pair[1])), reverse=True)[:count]
+    return [replace(row.record, score=score) for score, row in best]
+
+
+def _age(row: Row) -> tuple[datetime, str]:
+    return row.record.created_at, row.record_id
