@@ -6,12 +6,13 @@ import pytest
 
 from app.core.memory.base import (
     BaseMemoryDriver,
+    SupportsExport,
     SupportsGet,
     SupportsList,
     SupportsStoreMany,
     require,
 )
-from app.core.memory.records import NewMemory
+from app.core.memory.records import Knowledge, Memory, NewMemory
 from app.errors import InvalidInput
 
 
@@ -92,6 +93,21 @@ async def test_another_users_cursor_shows_nothing_of_theirs(driver: BaseMemoryDr
     cursor = (await listing.list_memories("ada", limit=1)).next_cursor
     page = await listing.list_memories("bob", cursor=cursor)
     assert {memory.user_id for memory in page.memories} == {"bob"}
+
+
+async def test_an_export_has_every_record_once_as_it_was(driver: BaseMemoryDriver) -> None:
+    batch = [
+        NewMemory(user_id=f"user {n % 3}", content=f"kettle {n}", tags=["x"], metadata={"n": 1.0})
+        for n in range(12)
+    ]
+    stored: list[Memory | Knowledge] = []
+    stored += await require(driver, SupportsStoreMany).store_many(batch)
+    stored.append(await driver.store_global_knowledge("kettle", "kitchen", title="Care"))
+    gone = await driver.store("user 1", "forgotten")
+    await driver.delete(gone.memory_id, "user 1")
+    exported = [record async for record in require(driver, SupportsExport).export_records()]
+    assert len(exported) == len(stored)
+    assert all(record in exported for record in stored)
 
 
 async def test_concurrent_stores_are_all_kept(driver: BaseMemoryDriver) -> None:

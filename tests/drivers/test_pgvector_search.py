@@ -9,6 +9,7 @@ import pytest
 from pgvector.asyncpg import register_vector
 
 from app.core.memory.drivers.pgvector import sql
+from app.core.memory.records import Memory
 from app.database.embedded import EmbeddedPostgres
 from app.embedding import Embedder
 from tests.conftest import database_url
@@ -88,6 +89,13 @@ async def test_no_recall_is_answered_by_the_approximate_index(
         if user != LARGE:
             assert "Seq Scan" not in json.dumps(plan)
     await connection.close()
+
+
+async def test_an_export_goes_through_every_page(filled: str, open_driver: OpenDriver) -> None:
+    driver = await open_driver(filled)
+    records = [record async for record in driver.export_records()]
+    ids = {record.memory_id for record in records if isinstance(record, Memory)}
+    assert len(ids) == len(records) == ROWS
 
 
 async def test_newest_first_reads_no_more_than_it_gives(filled: str) -> None:

@@ -1,7 +1,7 @@
 """The contract: six verbs that every driver has, and the capabilities that it may have."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
@@ -196,6 +196,17 @@ class SupportsStoreKnowledgeMany(Protocol):
         """Keep all of it or none; the answer is in its order."""
 
 
+@runtime_checkable
+class SupportsExport(Protocol):
+    """Can give everything back."""
+
+    def export_records(self) -> AsyncIterator[Memory | Knowledge]:
+        """Every user's memories and all knowledge, each once, a page at a time and in no order.
+
+        What is stored or deleted meanwhile may or may not be among them.
+        """
+
+
 CAPABILITIES: dict[str, type] = {
     "get": SupportsGet,
     "list_memories": SupportsList,
@@ -204,6 +215,7 @@ CAPABILITIES: dict[str, type] = {
     "get_knowledge": SupportsGetKnowledge,
     "delete_knowledge": SupportsDeleteKnowledge,
     "store_knowledge_many": SupportsStoreKnowledgeMany,
+    "export_records": SupportsExport,
 }
 
 Capability = TypeVar("Capability")

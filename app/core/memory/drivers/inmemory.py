@@ -1,7 +1,7 @@
 """The reference driver: everything in this process, nothing kept when it ends."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Self
@@ -207,6 +207,12 @@ class InMemoryDriver(BaseMemoryDriver):
         key = str(check_id(knowledge_id, "knowledge_id"))
         self._vectors.pop(key, None)
         return self._knowledge.pop(key, None) is not None
+
+    async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
+        memories = [memory for own in self._memories.values() for memory in own.values()]
+        records: list[Memory | Knowledge] = [*memories, *self._knowledge.values()]
+        for record in records:
+            yield deepcopy(record)
 
     async def health_check(self) -> DriverHealth:
         facts = {

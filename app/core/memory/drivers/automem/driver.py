@@ -1,6 +1,6 @@
 """Memories and knowledge in AutoMem: the verbs, over the mapping, the search and the writer."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Self, TypeVar
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
@@ -15,7 +15,9 @@ from app.core.memory.drivers.automem.scope import (
     dict_of,
     knowledge_scope,
     memory_scope,
+    read_all,
     read_page,
+    whole_scope,
 )
 from app.core.memory.drivers.automem.search import Search, Wanted, everything
 from app.core.memory.drivers.automem.writing import Writer
@@ -26,13 +28,14 @@ from app.core.memory.records import (
     Metadata,
     NewKnowledge,
     NewMemory,
-    check_batch,
     check_id,
     check_recall,
     check_recall_knowledge,
     check_scope,
     check_top_k,
     new_knowledge,
+    new_knowledge_records,
+    new_memories,
     new_memory,
 )
 from app.settings import AutomemSettings, Limits
@@ -128,8 +131,7 @@ class AutomemDriver(BaseMemoryDriver):
         return memory
 
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        check_batch(memories, self._limits, "memories")
-        made = [new_memory(new, self._limits, ("memories", n)) for n, new in enumerate(memories)]
+        made = new_memories(memories, self._limits)
         await self._writer.keep(made)
         return made
 
@@ -149,10 +151,7 @@ class AutomemDriver(BaseMemoryDriver):
         return knowledge
 
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        check_batch(knowledge, self._limits, "knowledge")
-        made = [
-            new_knowledge(new, self._limits, ("knowledge", n)) for n, new in enumerate(knowledge)
-        ]
+        made = new_knowledge_records(knowledge, self._limits)
         await self._writer.keep(made)
         return made
 
@@ -218,6 +217,14 @@ class AutomemDriver(BaseMemoryDriver):
     async def delete_knowledge(self, knowledge_id: str) -> bool:
         rows = await self._writer.find(str(check_id(knowledge_id, "knowledge_id")))
         return await self._writer.delete(r for r in rows if isinstance(r.record, Knowledge)) > 0
+
+    async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
+        seen: set[str] = set()
+        async for rows in read_all(self._client, whole_scope(self._tags)):
+            for row in rows:
+                if row.record_id not in seen:
+                    seen.add(row.record_id)
+                    yield row.record
 
     async def health_check(self) -> DriverHealth:
         return await self._health.state(self.name)

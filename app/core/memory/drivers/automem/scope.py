@@ -20,7 +20,7 @@ PAGE = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """A user, one of their conversations, knowledge, or one category of it.
+    """A user, one of their conversations, knowledge, one category of it, or everything.
 
     AutoMem is asked for the narrowest tag; what it answers is still read through `read`, which
     gives back only what belongs here. `legacy_tag` adds what other clients stored for the user.
@@ -31,6 +31,7 @@ class Scope:
     conversation_id: str | None = None
     category: str | None = None
     legacy_tag: str | None = None
+    everything: bool = False
 
     @property
     def tags(self) -> list[tuple[str, str | int]]:
@@ -51,6 +52,8 @@ class Scope:
 
     def _has(self, row: Row) -> bool:
         record = row.record
+        if self.everything:
+            return True
         if isinstance(record, Knowledge):
             return self.user_id is None and self.category in (None, record.category)
         return record.user_id == self.user_id and (
@@ -86,6 +89,11 @@ def knowledge_scope(tags: Tags, category: str | None = None) -> Scope:
     """The scope of all knowledge or of one category."""
     tag = tags.knowledge if category is None else tags.category(category)
     return Scope(tag=tag, category=category)
+
+
+def whole_scope(tags: Tags) -> Scope:
+    """Everything that this service stored."""
+    return Scope(tag=tags.everything, everything=True)
 
 
 async def read_page(client: AutomemClient, scope: Scope, limit: int, offset: int) -> Page:

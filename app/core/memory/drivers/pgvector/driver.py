@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from time import perf_counter
 from typing import Any, Self
+from uuid import UUID
 
 import asyncpg
 
@@ -34,6 +35,7 @@ from app.embedding import Embedder
 from app.errors import MemoryServiceError, PoolExhausted
 from app.settings import DatabaseSettings, Limits
 
+_EXPORT_PAGE = 500
 _HEALTH_SECONDS = 2.0
 _BUSY_SECONDS = 5.0
 """A full pool is busy if it answered somebody that lately, and lost if it did not."""
@@ -200,6 +202,18 @@ class PgvectorDriver(BaseMemoryDriver):
 
     async def delete_knowledge(self, knowledge_id: str) -> bool:
         return await self._delete(sql.DELETE_KNOWLEDGE, check_id(knowledge_id, "knowledge_id")) > 0
+
+    async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
+        last_memory = ("", UUID(int=0))
+        while rows := await self._fetch(sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE):
+            for row in rows:
+                yield _memory(row)
+            last_memory = (rows[-1]["user_id"], rows[-1]["memory_id"])
+        last_knowledge = UUID(int=0)
+        while rows := await self._fetch(sql.EXPORT_KNOWLEDGE, last_knowledge, _EXPORT_PAGE):
+            for row in rows:
+                yield _knowledge(row)
+            last_knowledge = rows[-1]["knowledge_id"]
 
     async def health_check(self) -> DriverHealth:
         started = perf_counter()

@@ -97,6 +97,16 @@ STORE_KNOWLEDGE = f"""
 
 DELETE_KNOWLEDGE = "delete from global_knowledge where knowledge_id = $1"
 
+EXPORT_MEMORIES = f"""
+    select {_MEMORY}, null::float8 as score from memories
+    where (user_id, memory_id) > ($1, $2) order by user_id, memory_id limit $3
+"""
+
+EXPORT_KNOWLEDGE = f"""
+    select {_KNOWLEDGE}, null::float8 as score from global_knowledge
+    where knowledge_id > $1 order by knowledge_id limit $2
+"""
+
 HEALTH = "select true from alembic_version, embedding_model"
 
 ENCODING = "select current_setting('server_encoding')"
