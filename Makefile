@@ -6,7 +6,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 # The only place that has torch for Linux without several gigabytes of CUDA.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-export MEMORY_DRIVER ?= pgvector
+# pgvector, unless the environment or .env names another.
+export MEMORY_DRIVER ?= $(or $(shell sed -n 's/^MEMORY_DRIVER=//p' .env 2>/dev/null),pgvector)
 
 .PHONY: run test check format openapi clean
 

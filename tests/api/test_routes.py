@@ -368,6 +368,7 @@ async def test_health_tells_the_driver_and_what_it_can_do(api: Api) -> None:
         "capabilities": [
             "delete_knowledge",
             "delete_user",
+            "export_records",
             "get",
             "get_knowledge",
             "list_memories",
