@@ -93,6 +93,19 @@ async def test_two_processes_that_start_together_migrate_once(
     assert await tables(url) == TABLES
 
 
+async def test_drivers_that_open_together_on_an_empty_database_all_serve(
+    postgres: EmbeddedPostgres, embedder: Embedder
+) -> None:
+    url = await empty_database(postgres, "by_drivers")
+    settings = DatabaseSettings(url=SecretStr(url)).model_copy(update={"migrate": True})
+    drivers = [PgvectorDriver(settings, embedder, Limits()) for _ in range(3)]
+    await asyncio.gather(*(driver.open() for driver in drivers))
+    stored = [await driver.store("ada", "kettle") for driver in drivers]
+    for driver in drivers:
+        assert await driver.recall("ada") == stored[::-1]
+        await driver.close()
+
+
 @pytest.mark.parametrize("dimension", [3, 384, 1_024, 1_025, 2_000])
 async def test_the_dimension_is_the_models(postgres: EmbeddedPostgres, dimension: int) -> None:
     url = await empty_database(postgres, "by_dimension")
