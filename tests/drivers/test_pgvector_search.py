@@ -60,12 +60,15 @@ async def test_a_large_users_recall_is_exact(
         ({"exclude_tags": ["t1", "t2", "t3"]}, lambda row: row["tags"][0] in {"t0", "t4"}),
     ]
     for query in ("What is the kettle made of?", "trains to Lyon"):
-        cosines = vectors @ await embedder.embed_query(query)
-        best = [rows[n] for n in np.argsort(-cosines)]
+        scores = (1 + vectors @ await embedder.embed_query(query)) / 2
+        own = {str(row["memory_id"]): score for row, score in zip(rows, scores, strict=True)}
         for arguments, keep in filters:
-            exact = [str(row["memory_id"]) for row in best if keep(row)][:10]
+            kept = [score for row, score in zip(rows, scores, strict=True) if keep(row)]
             found = await driver.recall(LARGE, query=query, top_k=10, **arguments)
-            assert [memory.memory_id for memory in found] == exact
+            # By score, and not by id: two that differ in the seventh decimal are a tie.
+            exact = pytest.approx(sorted(kept, reverse=True)[:10], abs=2e-6)
+            assert [memory.score for memory in found] == exact
+            assert [own[memory.memory_id] for memory in found] == exact
 
 
 @pytest.mark.parametrize("conversation", [False, True])
