@@ -1,6 +1,5 @@
 """The reference driver: everything in this process, nothing kept when it ends."""
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -27,6 +26,7 @@ from app.core.memory.records import (
     new_memories,
     new_memory,
 )
+from app.core.memory.words import share, words
 from app.embedding import Embedder, Vector
 from app.settings import Limits
 
@@ -77,8 +77,8 @@ class InMemoryDriver(BaseMemoryDriver):
         if vector is not None:
             scored = [(self._similarity(vector, memory.memory_id), memory) for memory in found]
         else:
-            words = _words(query)
-            scored = [(_share(words, memory.content), memory) for memory in found]
+            asked = words(query)
+            scored = [(share(asked, memory.content), memory) for memory in found]
             scored = [(score, memory) for score, memory in scored if score > 0]
         best = sorted(scored, key=lambda pair: pair[0], reverse=True)[:top_k]
         return [replace(deepcopy(memory), score=score) for score, memory in best]
@@ -220,11 +220,3 @@ class InMemoryDriver(BaseMemoryDriver):
             "knowledge": len(self._knowledge),
         }
         return DriverHealth(driver=self.name, status="ok", facts=facts)
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.casefold()))
-
-
-def _share(words: set[str], content: str) -> float:
-    return len(words & _words(content)) / len(words) if words else 0.0

@@ -18,7 +18,7 @@ from app.core.memory.drivers.automem.scope import (
     read_all,
     read_page,
 )
-from app.core.memory.drivers.automem.words import share, words
+from app.core.memory.words import share, words
 
 _RECALL_MAX = 100
 """The most that AutoMem recalls, whatever is asked for."""

@@ -207,7 +207,7 @@ class Connections:
 
         return await asyncpg.create_pool(
             dsn,
-            min_size=min(self._settings.pool_min_size, self._settings.pool_max_size),
+            min_size=self._settings.pool_min_size,
             max_size=self._settings.pool_max_size,
             timeout=self._settings.connect_timeout,
             command_timeout=self._settings.timeout,

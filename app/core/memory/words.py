@@ -1,4 +1,4 @@
-"""What this driver ranks by itself: the words that a text shares with a query."""
+"""Lexical search where a backend has none: the words that a text shares with a query."""
 
 import re
 
