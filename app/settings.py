@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +84,48 @@ class EmbeddingSettings(BaseSettings):
         None, ge=1, description="CPU threads of torch; unset: torch's own choice"
     )
     batch_size: int = Field(32, ge=1, le=1_024, description="texts that are embedded in one pass")
+
+
+class RecallSettings(BaseSettings):
+    """How the pgvector driver ranks memories for a query."""
+
+    model_config = _group("MEMORY_RECALL_")
+
+    ranking: str = Field(
+        "fused",
+        description="fused (all of it), vector (the cosine alone), or some of "
+        "lexical,window,date,speaker,form",
+    )
+    language: str = Field(
+        "english",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="PostgreSQL text search configuration; one that it does not know: simple",
+    )
+
+    @field_validator("ranking")
+    @classmethod
+    def _known_parts(cls, ranking: str) -> str:
+        unknown = [part for part in _parts(ranking) if part not in PARTS]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not fused, vector, or some of {', '.join(PARTS)}")
+        if "window" in _parts(ranking) and "lexical" not in _parts(ranking):
+            raise ValueError("window needs lexical")
+        return ranking
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The evidence that counts beside the cosine: some of `PARTS`."""
+        return frozenset(_parts(self.ranking))
+
+
+def _parts(ranking: str) -> Sequence[str]:
+    if ranking in {"fused", "vector"}:
+        return PARTS if ranking == "fused" else ()
+    return [part.strip() for part in ranking.split(",")]
+
+
+PARTS = ("lexical", "window", "date", "speaker", "form")
+"""Kinds of evidence that a ranking adds to the cosine; `app/core/memory/ranking` explains them."""
 
 
 class DatabaseSettings(BaseSettings):
@@ -247,6 +289,7 @@ class Settings(BaseSettings):
 
     limits: Limits = Field(default_factory=Limits)
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+    recall: RecallSettings = Field(default_factory=RecallSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     automem: AutomemSettings = Field(default_factory=AutomemSettings)
 
@@ -296,6 +339,7 @@ def load_settings(**instead: Any) -> Settings:
 _GROUPS: dict[str, type[BaseSettings]] = {
     "limits": Limits,
     "embedding": EmbeddingSettings,
+    "recall": RecallSettings,
     "database": DatabaseSettings,
     "automem": AutomemSettings,
 }

@@ -107,6 +107,10 @@ class RecallRequest(_Request):
     exclude_tags: Tags | None = Field(
         None, description="Leave out memories that have any of these tags, compared exactly."
     )
+    explain: bool = Field(False, description="Tell of each memory why: the points of its evidence.")
+
+    def arguments(self) -> dict[str, Any]:
+        return {name: value for name, value in super().arguments().items() if name != "explain"}
 
 
 class StoreKnowledgeRequest(_Request):
@@ -175,11 +179,26 @@ class Memory(_Response):
     created_at: datetime = Field(description="UTC.")
 
 
+class Explanation(_Response):
+    """The points of each piece of evidence; the order is that of their sum."""
+
+    cosine: float = Field(description="Of the query's vector and the memory's: -1 to 1.")
+    lexical: float = Field(description="For words of the query, here or in the turns around.")
+    date: float = Field(description="For a date that the query names.")
+    speaker: float = Field(description="For the one person whom the query names.")
+    form: float = Field(description="For a statement, and for saying more.")
+
+
 class RecalledMemory(Memory):
     """A memory and how well it answers the query."""
 
     score: float | None = Field(
         description="0 to 1, higher is better; null when there was no query.", ge=0, le=1
+    )
+    explanation: Explanation | None = Field(
+        None,
+        description="Only with `explain`, and where vectors took part.",
+        exclude_if=lambda explanation: explanation is None,
     )
 
 

@@ -30,6 +30,7 @@ from app.api.problems import problems
 from app.api.route import ApiRoute
 from app.core.memory.base import (
     SupportsDeleteUser,
+    SupportsExplain,
     SupportsGet,
     SupportsList,
     SupportsStoreMany,
@@ -62,10 +63,11 @@ async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
     return Memories(memories=[Memory.model_validate(memory) for memory in stored])
 
 
-@router.post("/memories/recall", operation_id="recall", responses=problems(*WITH_BODY))
+@router.post("/memories/recall", operation_id="recall", responses=problems(*WITH_BODY, *OPTIONAL))
 async def recall(request: RecallRequest, driver: DriverDep) -> RecallResponse:
     """Return the memories that best answer the query, best first."""
-    return RecallResponse.of(await driver.recall(**request.arguments()), driver)
+    find = require(driver, SupportsExplain).explain_recall if request.explain else driver.recall
+    return RecallResponse.of(await find(**request.arguments()), driver)
 
 
 @router.get("/memories", operation_id="list_memories", responses=problems(*ALWAYS, *OPTIONAL))

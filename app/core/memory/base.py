@@ -207,6 +207,22 @@ class SupportsExport(Protocol):
         """
 
 
+@runtime_checkable
+class SupportsExplain(Protocol):
+    """Can tell why it recalls what it recalls."""
+
+    async def explain_recall(
+        self,
+        user_id: str,
+        conversation_id: str | None = None,
+        query: str | None = None,
+        top_k: int = 10,
+        use_vector: bool = True,
+        exclude_tags: Sequence[str] | None = None,
+    ) -> list[Memory]:
+        """The same as `recall`, each memory with its `explanation` where vectors took part."""
+
+
 CAPABILITIES: dict[str, type] = {
     "get": SupportsGet,
     "list_memories": SupportsList,
@@ -216,6 +232,7 @@ CAPABILITIES: dict[str, type] = {
     "delete_knowledge": SupportsDeleteKnowledge,
     "store_knowledge_many": SupportsStoreKnowledgeMany,
     "export_records": SupportsExport,
+    "explain_recall": SupportsExplain,
 }
 
 Capability = TypeVar("Capability")

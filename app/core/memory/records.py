@@ -16,6 +16,7 @@ from uuid import UUID
 
 import uuid_utils
 
+from app.core.memory.ranking import Explanation
 from app.errors import InvalidInput
 from app.settings import Limits
 
@@ -39,7 +40,10 @@ class NewMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """A user's record. `score` is None unless a query recalled it: 0..1, higher is better."""
+    """A user's record. `score` is None unless a query recalled it: 0..1, higher is better.
+
+    `explanation` is there only where a recall was asked to explain itself.
+    """
 
     memory_id: str
     user_id: str
@@ -49,6 +53,7 @@ class Memory:
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: datetime
     score: float | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,15 @@ _AGREEMENT = 0.999
 """Least cosine between one model's vectors of the sample, whatever engine computes them."""
 
 _RELEASE_SECONDS = 1.0
+
+_SESSION = {
+    "application_name": "memory-driver-service",
+    # Every statement has the plan that its test guards, made once in a connection; they are short,
+    # so compiling them or sharing them among processes costs more than it saves.
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+}
 _LOCK_NOT_AVAILABLE = "55P03"
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -48,7 +57,9 @@ class Connections:
     However many callers find it closed, one attempt to open it runs at a time, for all of them.
     """
 
-    def __init__(self, settings: DatabaseSettings, embedder: Embedder) -> None:
+    def __init__(self, settings: DatabaseSettings, embedder: Embedder, language: str) -> None:
+        self.language = language
+        """The text search configuration that texts and queries are split into words by."""
         self._settings = settings
         self._embedder = embedder
         self._server = EmbeddedPostgres(settings.data_dir) if settings.url is None else None
@@ -198,6 +209,7 @@ class Connections:
             schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
             await register_vector(connection, schema=schema)
             await self._check_model(connection)
+            await self._check_language(connection)
             await connection.close(timeout=_RELEASE_SECONDS)
         finally:
             connection.terminate()
@@ -212,7 +224,7 @@ class Connections:
             timeout=self._settings.connect_timeout,
             command_timeout=self._settings.timeout,
             init=prepare,
-            server_settings={"application_name": "memory-driver-service"},
+            server_settings=_SESSION,
         )
 
     async def _migrate(self, connection: Connection, dsn: str) -> None:
@@ -279,6 +291,22 @@ class Connections:
                 "set it back, choose another database, or give up the stored records with "
                 "`alembic downgrade base` and `alembic upgrade head`"
             )
+
+    async def _check_language(self, connection: Connection) -> None:
+        """Take the language that the stored words are of, or `simple` for one not known here."""
+        row = await connection.fetchrow(sql.LANGUAGE, self.language)
+        assert row is not None  # noqa: S101 - `_check_model` has made it
+        if row["wanted"] != self.language:
+            _log.warning("language_unknown", language=self.language, instead=row["wanted"])
+        if row["wanted"] != row["language"]:
+            if await connection.fetchval(sql.HAS_MEMORIES):
+                raise ConfigurationError(
+                    f"MEMORY_RECALL_LANGUAGE: the words of the stored memories are "
+                    f"{row['language']}, not {row['wanted']}: set it back, or run "
+                    "`memory-driver language` to split them anew"
+                )
+            await connection.execute(sql.SET_LANGUAGE, row["wanted"])
+        self.language = row["wanted"]
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:

@@ -1,18 +1,25 @@
-"""Memories and knowledge in PostgreSQL, found by exact vector search and by words."""
+"""Memories and knowledge in PostgreSQL, found by vectors and words together, or by words alone."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Self
 from uuid import UUID
 
 import asyncpg
+from pgvector import Vector as PgVector
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.drivers.pgvector import sql
 from app.core.memory.drivers.pgvector.connections import Connections
+from app.core.memory.drivers.pgvector.recall import Recall
+from app.core.memory.ranking import Explanation
+from app.core.memory.ranking.dates import occurred_at
+from app.core.memory.ranking.form import asks
+from app.core.memory.ranking.speakers import said, speaker_of
 from app.core.memory.records import (
     Knowledge,
     Memory,
@@ -33,7 +40,7 @@ from app.core.memory.records import (
 )
 from app.embedding import Embedder
 from app.errors import MemoryServiceError, PoolExhausted
-from app.settings import DatabaseSettings, Limits
+from app.settings import DatabaseSettings, Limits, RecallSettings
 
 _EXPORT_PAGE = 500
 _HEALTH_SECONDS = 2.0
@@ -44,20 +51,30 @@ _BUSY_SECONDS = 5.0
 class PgvectorDriver(BaseMemoryDriver):
     """PostgreSQL 13 or newer with pgvector.
 
-    `score` is (1 + cosine) / 2 by vector: 1 the same, 0.5 unrelated. With `use_vector=False` it is
-    the share of the query's words that the memory has. A batch is one transaction.
+    How memories are ranked, and what `score` is, tells `app/core/memory/ranking`; knowledge's is
+    (1 + cosine) / 2. With `use_vector=False` it is the share of the query's words that the memory
+    has. A batch is one statement.
     """
 
     name = "pgvector"
 
-    def __init__(self, settings: DatabaseSettings, embedder: Embedder, limits: Limits) -> None:
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        embedder: Embedder,
+        limits: Limits,
+        recall: RecallSettings | None = None,
+    ) -> None:
+        recall = recall or RecallSettings()
         self._embedder = embedder
         self._limits = limits
-        self._connections = Connections(settings, embedder)
+        self._connections = Connections(settings, embedder, recall.language)
+        self._recall = Recall(self._connections, embedder, recall)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
-        return cls(context.settings.database, context.embedder, context.settings.limits)
+        settings = context.settings
+        return cls(settings.database, context.embedder, settings.limits, settings.recall)
 
     async def open(self) -> None:
         await self._connections.open()
@@ -74,17 +91,32 @@ class PgvectorDriver(BaseMemoryDriver):
         use_vector: bool = True,
         exclude_tags: Sequence[str] | None = None,
     ) -> list[Memory]:
+        found = await self.explain_recall(
+            user_id, conversation_id, query, top_k, use_vector, exclude_tags
+        )
+        return [replace(memory, explanation=None) for memory in found]
+
+    async def explain_recall(
+        self,
+        user_id: str,
+        conversation_id: str | None = None,
+        query: str | None = None,
+        top_k: int = 10,
+        use_vector: bool = True,
+        exclude_tags: Sequence[str] | None = None,
+    ) -> list[Memory]:
         check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
-        scope = (user_id, conversation_id, list(exclude_tags or ()), top_k)
+        scope = (user_id, conversation_id, list(exclude_tags or ()))
         scoped = conversation_id is not None
         if query is None:
-            rows = await self._fetch(sql.RECALL_NEWEST[scoped], *scope)
-        elif use_vector:
-            vector = await self._embedder.embed_query(query)
-            rows = await self._fetch(sql.RECALL_BY_VECTOR[scoped], *scope, vector)
-        else:
-            rows = await self._fetch(sql.RECALL_BY_WORDS[scoped], *scope, query)
-        return [_memory(row) for row in rows]
+            rows = await self._fetch(sql.RECALL_NEWEST[scoped], *scope, top_k)
+            return [_memory(row) for row in rows]
+        if use_vector:
+            best = await self._recall.best(scope, query, top_k)
+            return [_memory(row, score, reasons) for row, score, reasons in best]
+        language = self._connections.language
+        rows = await self._fetch(sql.RECALL_BY_WORDS[scoped], *scope, top_k, query, language)
+        return [_memory(row, row["score"]) for row in rows]
 
     async def recall_global_knowledge(
         self, query: str, top_k: int = 5, category: str | None = None
@@ -115,21 +147,26 @@ class PgvectorDriver(BaseMemoryDriver):
         return await self._keep(new_memories(memories, self._limits))
 
     async def _keep(self, memories: list[Memory]) -> list[Memory]:
-        vectors = await self._embedder.embed([memory.content for memory in memories])
+        vectors = await self._embedder.embed([said(m.content, m.metadata) for m in memories])
         rows = [
             (
                 memory.memory_id,
                 memory.user_id,
                 memory.conversation_id,
                 memory.content,
-                memory.tags,
+                dump_json(memory.tags),
                 dump_json(memory.metadata),
                 memory.created_at,
-                vector,
+                PgVector(vector),
+                speaker_of(memory.content, memory.metadata),
+                occurred_at(memory.metadata, memory.created_at),
+                asks(memory.content),
             )
             for memory, vector in zip(memories, vectors, strict=True)
         ]
-        await self._insert(sql.STORE, rows)
+        columns = zip(*rows, strict=True)
+        async with self._connections.acquire() as connection:
+            await connection.execute(sql.STORE, *columns, self._connections.language)
         return memories
 
     async def store_global_knowledge(
@@ -159,7 +196,7 @@ class PgvectorDriver(BaseMemoryDriver):
                 record.doc_id,
                 dump_json(record.metadata),
                 record.created_at,
-                vector,
+                PgVector(vector),
             )
             for record, vector in zip(knowledge, vectors, strict=True)
         ]
@@ -271,7 +308,9 @@ class PgvectorDriver(BaseMemoryDriver):
         return int(status.rpartition(" ")[2])
 
 
-def _memory(row: asyncpg.Record) -> Memory:
+def _memory(
+    row: asyncpg.Record, score: float | None = None, explanation: Explanation | None = None
+) -> Memory:
     return Memory(
         memory_id=str(row["memory_id"]),
         user_id=row["user_id"],
@@ -280,7 +319,8 @@ def _memory(row: asyncpg.Record) -> Memory:
         tags=row["tags"],
         metadata=json.loads(row["metadata"]),
         created_at=row["created_at"],
-        score=row["score"],
+        score=score,
+        explanation=explanation,
     )
 
 

@@ -19,22 +19,13 @@ _SCOPES = {
 
 RECALL_NEWEST = {
     conversation: f"""
-        select {_MEMORY}, null::float8 as score from memories where {scope}
+        select {_MEMORY} from memories where {scope}
         order by {_NEWEST_FIRST} limit $4
     """
     for conversation, scope in _SCOPES.items()
 }
 
-RECALL_BY_VECTOR = {
-    conversation: f"""
-        select {_MEMORY}, {_SIMILARITY.format(vector="$5")} as score
-        from memories where {scope}
-        order by score desc, {_NEWEST_FIRST} limit $4
-    """
-    for conversation, scope in _SCOPES.items()
-}
-
-# A word is found with its forms (english stemming); the score is the share of the words found.
+# A word is found with its forms; the score is the share of the words found.
 RECALL_BY_WORDS = {
     conversation: f"""
         with query as (
@@ -43,7 +34,7 @@ RECALL_BY_WORDS = {
                 string_agg(
                     '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''', ' | '
                 )::tsquery as any_word
-            from unnest(to_tsvector('english', $5))
+            from unnest(to_tsvector($6::text::regconfig, $5))
         )
         select {_MEMORY}, (
             select count(*) from (
@@ -59,7 +50,7 @@ RECALL_BY_WORDS = {
 
 LIST = {
     conversation: f"""
-        select {_MEMORY}, null::float8 as score from memories where {scope}
+        select {_MEMORY} from memories where {scope}
         and ($5::timestamptz is null or (created_at, memory_id) < ($5, $6::uuid))
         order by {_NEWEST_FIRST} limit $4
     """
@@ -67,11 +58,18 @@ LIST = {
 }
 
 GET = f"""
-    select {_MEMORY}, null::float8 as score from memories where user_id = $1 and memory_id = $2
+    select {_MEMORY} from memories where user_id = $1 and memory_id = $2
 """
 
+# One statement, so all or none. Tags go as JSON: PostgreSQL's arrays of arrays are rectangular.
 STORE = f"""
-    insert into memories ({_MEMORY}, embedding) values ($1, $2, $3, $4, $5, $6, $7, $8)
+    insert into memories ({_MEMORY}, embedding, speaker, occurred_at, asks, words)
+    select {_MEMORY.replace("tags", "array(select json_array_elements_text(tags))")},
+        embedding, speaker, occurred_at, asks, to_tsvector($12::text::regconfig, content)
+    from unnest(
+        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::json[], $7::timestamptz[],
+        $8::vector[], $9::text[], $10::timestamptz[], $11::boolean[]
+    ) as new ({_MEMORY}, embedding, speaker, occurred_at, asks)
 """
 
 DELETE = "delete from memories where memory_id = $1"
@@ -98,7 +96,7 @@ STORE_KNOWLEDGE = f"""
 DELETE_KNOWLEDGE = "delete from global_knowledge where knowledge_id = $1"
 
 EXPORT_MEMORIES = f"""
-    select {_MEMORY}, null::float8 as score from memories
+    select {_MEMORY} from memories
     where (user_id, memory_id) > ($1, $2) order by user_id, memory_id limit $3
 """
 
@@ -132,3 +130,14 @@ REMEMBER_MODEL = """
 """
 
 MODEL = "select name, dimension, 1 - (sample <=> $1) as agreement from embedding_model"
+
+LANGUAGE = """
+    select language, case
+        when exists (select from pg_ts_config where cfgname = $1 and pg_ts_config_is_visible(oid))
+        then $1 else 'simple'
+    end as wanted
+    from embedding_model
+"""
+
+HAS_MEMORIES = "select exists (select from memories)"
+SET_LANGUAGE = "update embedding_model set language = $1"

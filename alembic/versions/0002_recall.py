@@ -1,0 +1,114 @@
+"""What recall ranks by: bits of the vectors, words in any language, speakers and dates.
+
+The vectors' signs, one bit a dimension, are in the primary key's index, so that the candidates of a
+user with many memories are found without reading a row. docs/decisions/0010 and 0011 tell why.
+"""
+
+from sqlalchemy import text
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+DIMENSION = """
+    select atttypmod from pg_attribute
+    where attrelid = 'memories'::regclass and attname = 'embedding'
+"""
+# Two vectors must fit a page beside the rest, where they are not to be stored elsewhere.
+LARGEST_PLAIN_PAIR = 512
+HAS_BTREE_GIN = "select exists (select from pg_available_extensions where name = 'btree_gin')"
+
+
+def upgrade() -> None:
+    connection = op.get_bind()
+    dimension = int(connection.execute(text(DIMENSION)).scalar_one())
+    # A vector alone makes a row so large that PostgreSQL would compress the words beside it, and
+    # every look at them would unpack them.
+    target = min(8160, 4 * dimension + 2048)
+    op.execute(f"alter table memories set (toast_tuple_target = {target})")
+    op.execute("alter table embedding_model add column language text not null default 'english'")
+    # The words' language is a setting from now on, so the service makes them, not the table.
+    op.execute("alter table memories alter column words drop expression")
+    # A recall is always one user's, which this index can't serve: it only made writing slower.
+    op.execute("drop index memories_embedding")
+    op.execute(
+        f"""
+        alter table memories
+            add column bits bit({dimension}) not null
+                generated always as (binary_quantize(embedding)::bit({dimension})) stored,
+            add column context vector({dimension}),
+            add column speaker text,
+            add column occurred_at timestamptz,
+            add column asks boolean
+        """
+    )
+    if dimension <= LARGEST_PLAIN_PAIR:
+        op.execute("alter table memories alter column context set storage plain")
+    op.execute(
+        """
+        update memories set
+            occurred_at = created_at,
+            asks = right(rtrim(content), 1) in ('?', '\uff1f', '\u061f'),
+            words = to_tsvector('english', content),
+            speaker = coalesce(
+                nullif(left(btrim(metadata ->> 'speaker'), 80), ''),
+                substring(content from '^\\s*([[:alpha:]]\\w{0,39}(?: \\w{1,39})?):\\s')
+            )
+        """
+    )
+    op.execute("alter table memories alter column occurred_at set not null")
+    op.execute("alter table memories alter column asks set not null")
+    op.execute(
+        """
+        alter table memories
+            drop constraint memories_pkey,
+            add primary key (user_id, memory_id) include (conversation_id, bits)
+        """
+    )
+    if connection.execute(text(HAS_BTREE_GIN)).scalar_one():
+        op.execute("create extension if not exists btree_gin")
+        op.execute("create index memories_words on memories using gin (user_id, words)")
+    else:
+        op.execute("create index memories_words on memories using gin (words)")
+    # An index alone answers only for pages that were vacuumed since they were written.
+    op.execute(
+        """
+        alter table memories set (
+            autovacuum_vacuum_insert_scale_factor = 0.02,
+            autovacuum_vacuum_insert_threshold = 2000,
+            autovacuum_analyze_scale_factor = 0.05
+        )
+        """
+    )
+
+
+def downgrade() -> None:
+    op.execute("drop index memories_words")
+    op.execute(
+        """
+        alter table memories
+            drop constraint memories_pkey,
+            drop column bits, drop column context, drop column speaker, drop column occurred_at,
+            drop column asks,
+            drop column words,
+            add column words tsvector not null
+                generated always as (to_tsvector('english', content)) stored,
+            add primary key (user_id, memory_id)
+        """
+    )
+    op.execute(
+        "create index memories_embedding on memories"
+        " using ivfflat (embedding vector_cosine_ops) with (lists = 1)"
+    )
+    op.execute(
+        """
+        alter table memories reset (
+            toast_tuple_target,
+            autovacuum_vacuum_insert_scale_factor,
+            autovacuum_vacuum_insert_threshold,
+            autovacuum_analyze_scale_factor
+        )
+        """
+    )
+    op.execute("alter table embedding_model drop column language")

@@ -1,0 +1,152 @@
+"""A recall with a query: evidence while the query is being embedded, then one ranking statement."""
+
+import asyncio
+import json
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import numpy as np
+
+from app.core.memory import ranking
+from app.core.memory.drivers.pgvector import recall_sql as sql
+from app.core.memory.drivers.pgvector.connections import Connections
+from app.core.memory.ranking.dates import dates_named
+from app.core.memory.ranking.lexical import Turns, lexical
+from app.core.memory.ranking.speakers import speakers_named
+from app.embedding import Embedder, Vector
+from app.settings import RecallSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a scope's memories before the query has a vector."""
+
+    many: bool
+    """Whether the scope is too large to look at all of it."""
+
+    memories: Sequence[UUID] = ()
+    points: Sequence[float] = ()
+    """Lexical points of `memories`."""
+
+    speakers: Sequence[str] = ()
+    """The spellings of the one person whom the query names."""
+
+    has_words: bool = False
+    """Whether any word of the query counts."""
+
+
+class Recall:
+    """Ranks a user's memories for a query; `app/core/memory/ranking` tells how."""
+
+    def __init__(
+        self, connections: Connections, embedder: Embedder, settings: RecallSettings
+    ) -> None:
+        self._connections = connections
+        self._embedder = embedder
+        self._parts = settings.parts
+
+    async def best(
+        self, scope: tuple[str, str | None, list[str]], query: str, top_k: int
+    ) -> list[tuple[asyncpg.Record, float, ranking.Explanation]]:
+        """The `top_k` best rows of (user, conversation, excluded tags), with score and reasons."""
+        kind = sql.Scope(conversation=scope[1] is not None, tags=bool(scope[2]))
+        vector, evidence = await _both(
+            self._embedder.embed_query(query), self._evidence(kind, scope, query)
+        )
+        parts = self._parts
+        dates = dates_named(query) if "date" in parts else None
+        spoken = ranking.SPEAKER if evidence.speakers else 0.0
+        statement = (sql.RANKED_OF_MANY if evidence.many else sql.RANKED)[kind]
+        async with self._connections.acquire() as connection:
+            rows = await connection.fetch(
+                statement,
+                *scope,
+                top_k,
+                vector,
+                evidence.memories,
+                evidence.points,
+                *(dates or (None, None)),
+                ranking.DATE if dates else 0.0,
+                evidence.speakers,
+                spoken,
+                *((ranking.STATEMENT, ranking.LENGTH) if "form" in parts else (0.0, 0.0)),
+            )
+        possible = (
+            (ranking.LEXICAL if evidence.has_words else 0.0)
+            + (ranking.DATE if dates else 0.0)
+            + spoken
+        )
+        return [(row, ranking.score(row["points"], possible), _explanation(row)) for row in rows]
+
+    async def _evidence(
+        self, kind: sql.Scope, scope: tuple[str, str | None, list[str]], query: str
+    ) -> Evidence:
+        async with self._connections.acquire() as connection:
+            if not self._parts & {"lexical", "speaker"}:
+                return Evidence(await connection.fetchval(sql.SIZE[kind], *scope) > sql.EXACT)
+            language = self._connections.language
+            row = await connection.fetchrow(sql.EVIDENCE[kind], *scope, query, language)
+            assert row is not None  # noqa: S101 - an aggregate without groups always has one
+            many = row["n"] > sql.EXACT
+            if many:
+                row = await connection.fetchrow(sql.EVIDENCE_OF_MANY[kind], *scope, query, language)
+                assert row is not None  # noqa: S101
+        return self._weigh(row, query, many=many)
+
+    def _weigh(self, row: asyncpg.Record, query: str, *, many: bool) -> Evidence:
+        """What the words and speakers that `row` tells of are worth."""
+        if row["ids"] is None:
+            return Evidence(many, has_words=bool(row["terms"]) and "lexical" in self._parts)
+        names: dict[str, list[str]] = json.loads(row["speakers"] or "{}")
+        speakers = speakers_named(query, names) if "speaker" in self._parts else []
+        of_names = {lexeme for lexemes in names.values() for lexeme in lexemes}
+        terms = [n for n, lexeme in enumerate(row["terms"] or ()) if lexeme not in of_names]
+        if not terms or "lexical" not in self._parts:
+            return Evidence(many, speakers=speakers)
+        turns = Turns(
+            words=np.frombuffer(row["words"], ">u8").astype(np.uint64),
+            conversation=np.frombuffer(row["conversations"], ">i8").astype(np.int64),
+            asks=np.frombuffer(row["asks"], np.bool_),
+        )
+        if many:
+            df = {n: row["df"][n] for n in terms if row["df"][n] < sql.HITS}
+        else:
+            df = {n: float(turns.has(n).sum()) for n in terms}
+        searched = row["n"] if many else len(turns.words)
+        found = lexical(turns, searched, df, window="window" in self._parts)
+        rows, ids = np.flatnonzero(found), row["ids"]
+        return Evidence(
+            many,
+            [UUID(bytes=ids[16 * n : 16 * n + 16]) for n in rows.tolist()],
+            (ranking.LEXICAL * found[rows]).tolist(),
+            speakers,
+            has_words=True,
+        )
+
+
+async def _both(
+    embedding: Coroutine[Any, Any, Vector], evidence: Coroutine[Any, Any, Evidence]
+) -> tuple[Vector, Evidence]:
+    """Both results; the first failure ends the other."""
+    looking = asyncio.ensure_future(evidence)
+    try:
+        return await embedding, await looking
+    finally:
+        if not looking.done():
+            looking.cancel()
+            await asyncio.wait({looking})
+        elif not looking.cancelled():
+            looking.exception()
+
+
+def _explanation(row: asyncpg.Record) -> ranking.Explanation:
+    return ranking.Explanation(
+        cosine=round(row["cosine"], 6),
+        lexical=round(row["lexical"], 6),
+        date=row["date"],
+        speaker=row["said"],
+        form=round(row["form"], 6),
+    )

@@ -1,0 +1,252 @@
+"""The statements of a recall with a query, for every way to scope it.
+
+Two take part. EVIDENCE finds what needs no vector, while the query is being embedded. RANKED then
+ranks in one go, given the query's vector and what that evidence is worth. Both look at every memory
+of a scope of up to `EXACT`. For a larger one there are forms that look at candidates only: the
+nearest by the signs of their vectors, one bit a dimension, which stand in the primary key's index;
+and those with the rarest words, and their neighbours, which the indexes of words and of
+conversations find.
+"""
+
+from collections.abc import Callable
+from itertools import product
+from typing import NamedTuple
+
+EXACT = 1_500
+"""Memories of a scope that are all compared with the query."""
+
+NEAREST = 400
+"""Candidates by the signs of their vectors, whose cosine is then computed exactly."""
+
+RAREST = 200
+"""Candidates by words; their neighbours come on top."""
+
+HITS = 1_000
+"""Memories looked at for one word: one that more have is too common to find candidates by."""
+
+TERMS = 60
+"""Words of a query that count, the longest first: they are the bits of a bigint."""
+
+MEMORY = "memory_id, user_id, conversation_id, content, tags, metadata, created_at"
+
+
+class Scope(NamedTuple):
+    """Which filters a recall has: with a condition for each case, each can use its own index."""
+
+    conversation: bool
+    tags: bool
+
+    @property
+    def owned(self) -> str:
+        """$1 user, $2 conversation or null."""
+        conversation = "conversation_id = $2" if self.conversation else "$2::text is null"
+        return f"user_id = $1 and {conversation}"
+
+    @property
+    def untagged(self) -> str:
+        """$3 excluded tags."""
+        return "not tags && $3::text[]" if self.tags else "$3::text[] is not null"
+
+
+def _each(make: Callable[[Scope], str]) -> dict[Scope, str]:
+    return {scope: make(scope) for scope in map(Scope._make, product((False, True), repeat=2))}
+
+
+def _size(scope: Scope) -> str:
+    return f"""
+    size as materialized (
+        select count(*) as n from (
+            select from memories where {scope.owned} limit {EXACT + 1}
+        ) as counted
+    )"""
+
+
+SIZE = _each(lambda scope: f"with {_size(scope)} select n from size where $3::text[] is not null")
+"""How many memories the scope has, excluded ones too; counting ends at EXACT + 1."""
+
+
+# $4 query, $5 text search configuration
+_TERM = f"""
+    term as materialized (
+        select (row_number() over () - 1)::int as n, lexeme, (
+            '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || ''''
+        )::tsquery as word
+        from (
+            select lexeme from unnest(to_tsvector($5::text::regconfig, $4))
+            order by length(lexeme) desc limit {TERMS}
+        ) as longest
+    )"""
+_TURN = "memory_id, conversation_id, created_at, speaker, asks"
+_IN_ORDER = "order by conversation_id, created_at, memory_id"
+
+
+def _packed(n: str, df: str, speakers: str) -> str:
+    """The answer, in one row: arrays as bytes, which numpy reads as they are."""
+    return f"""
+    select
+        {n} as n,
+        (select array_agg(lexeme order by n) from term) as terms,
+        {df} as df,
+        string_agg(uuid_send(memory_id), '') as ids,
+        string_agg(int8send(mask), '') as words,
+        string_agg(int8send(coalesce(hashtextextended(conversation_id, 0), 0)), '')
+            as conversations,
+        string_agg(boolsend(asks), '') as asks,
+        (
+            select json_object_agg(
+                speaker, tsvector_to_array(to_tsvector($5::text::regconfig, speaker))
+            )
+            from (
+                select distinct speaker from {speakers} where speaker is not null limit 100
+            ) as own
+        ) as speakers
+    from turn"""
+
+
+def _evidence(scope: Scope) -> str:
+    return f"""
+    with {_size(scope)}, {_TERM},
+    any_word as materialized (select string_agg(word::text, ' | ')::tsquery as words from term),
+    turn as materialized (
+        select {_TURN}, case
+            when words @@ (select words from any_word)
+            then (select bit_or(1::bigint << n) from term where memories.words @@ word)
+            else 0
+        end as mask
+        from memories
+        where {scope.owned} and {scope.untagged} and (select n from size) <= {EXACT}
+        {_IN_ORDER}
+    )
+    {_packed("(select n from size)", "null::bigint[]", "turn")}
+    """
+
+
+EVIDENCE = _each(_evidence)
+"""Every memory of the scope, and which of the query's words it has. None if n is over `EXACT`."""
+
+
+def _evidence_of_many(scope: Scope) -> str:
+    def beside(than: str, order: str) -> str:
+        return f"""
+            select {_TURN}, 0::bigint as mask from memories
+            where user_id = $1 and conversation_id = rarest.conversation_id and {scope.untagged}
+                and (created_at, memory_id) {than} (rarest.created_at, rarest.memory_id)
+            order by created_at {order}, memory_id {order} limit 2"""
+
+    return f"""
+    with {_TERM},
+    hit as materialized (
+        select memory_id, conversation_id, created_at, speaker, asks,
+            bit_or(1::bigint << term.n) as mask
+        from term, lateral (
+            select {_TURN} from memories
+            where {scope.owned} and words @@ term.word and {scope.untagged} limit {HITS}
+        ) as found
+        group by 1, 2, 3, 4, 5
+    ),
+    total as materialized (select count(*)::float8 as n from memories where {scope.owned}),
+    df as materialized (
+        select term.n as term, count(hit.memory_id)::float8 as df
+        from term left join hit on hit.mask >> term.n & 1 = 1 group by 1
+    ),
+    rare as materialized (
+        select term, ln(1 + (total.n - df + 0.5) / (df + 0.5)) as idf
+        from df, total where df < {HITS}
+    ),
+    rarest as materialized (
+        select memory_id, conversation_id, created_at, speaker, asks, mask
+        from hit, lateral (select sum(idf) as idf from rare where hit.mask >> term & 1 = 1) as worth
+        where idf is not null order by idf desc, memory_id desc limit {RAREST}
+    ),
+    turn as materialized (
+        select memory_id, conversation_id, created_at, speaker, asks, bit_or(mask) as mask
+        from (
+            select * from rarest
+            union all
+            select near.* from rarest, lateral (
+                ({beside("<", "desc")}) union all ({beside(">", "asc")})
+            ) as near
+        ) as found
+        group by 1, 2, 3, 4, 5
+        {_IN_ORDER}
+    )
+    {_packed("(select n from total)", "(select array_agg(df order by term) from df)", "hit")}
+    """
+
+
+EVIDENCE_OF_MANY = _each(_evidence_of_many)
+"""The memories with the rarest words and their neighbours. df and speakers are of up to `HITS`
+memories for each word."""
+
+
+def _points(memory: str) -> str:
+    """$4 limit, $5 the query's vector; $8 and $9 the time that the query names, and $10 the points
+    for it; $11 its speaker, and $12 the points; $13 those of a statement, $14 those of length."""
+    return f"""
+    select *, cosine + lexical + date + said + form as points from (
+        select {MEMORY}, 1 - (embedding <=> $5) as cosine,
+            coalesce(lexical.points, 0) as lexical,
+            case when occurred_at >= $8 and occurred_at < $9 then $10::float8 else 0 end as date,
+            case when speaker = any($11::text[]) then $12::float8 else 0 end as said,
+            case when $13::float8 = 0 or asks then 0 else $13 end
+                + case when $14::float8 = 0 then 0 else $14 * ln(1 + length(words)) end as form
+        from {memory}
+    ) as parts
+    order by round((cosine + lexical + date + said + form) * 1e6) desc,
+        created_at desc, memory_id desc
+    limit $4
+    """
+
+
+# $6 and $7 ids and lexical points
+_LEXICAL = """
+    lexical as materialized (
+        select * from unnest($6::uuid[], $7::float8[]) as given (memory_id, points)
+    )"""
+
+RANKED = _each(
+    lambda scope: (
+        f"""
+    with {_LEXICAL}
+    {
+            _points(f'''memories left join lexical using (memory_id)
+        where {scope.owned} and {scope.untagged}''')
+        }
+    """
+    )
+)
+"""The best of all memories of the scope, with their points and the parts of these."""
+
+
+def _ranked_of_many(scope: Scope) -> str:
+    # Tags are in the row, not the index. The nearest are gone through in order until enough pass:
+    # the filter comes before the limit, and hardly a row is read for nothing.
+    found = f"""
+        select memory_id, bits <~> (select bits from sign) as distance from memories
+        where {scope.owned} order by distance"""
+    if scope.tags:
+        nearest = f"""
+        select near.memory_id from ({found}) as near, lateral (
+            select from memories
+            where user_id = $1 and memory_id = near.memory_id and {scope.untagged} offset 0
+        ) as kept
+        order by near.distance limit {NEAREST}"""
+    else:
+        nearest = f"select memory_id from ({found} limit {NEAREST}) as near"
+    return f"""
+    with {_LEXICAL},
+    sign as materialized (select binary_quantize($5::vector) as bits),
+    candidate as materialized (
+        select memory_id from ({nearest}) as nearest union select memory_id from lexical
+    )
+    {
+        _points(f'''candidate join lateral (
+            select * from memories where {scope.owned} and memory_id = candidate.memory_id offset 0
+        ) as memories using (memory_id) left join lexical using (memory_id)
+        where {scope.untagged}''')
+    }
+    """
+
+
+RANKED_OF_MANY = _each(_ranked_of_many)
+"""The best of the candidates: the nearest by sign, and those with lexical points."""

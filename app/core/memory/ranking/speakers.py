@@ -1,0 +1,43 @@
+"""Speakers: who said a memory, and whom a query names."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_PREFIX = re.compile(r"\s*([^\W\d_][^\W_]*(?:[ '\u2019.-]{1,2}[^\W_]+){0,3}\.?):\s")
+_MOST = 80
+_WORD = re.compile(r"\w+")
+
+
+def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
+    """Who said it: `metadata.speaker`, else the name before a leading `Name:`; None if neither."""
+    named = metadata.get("speaker")
+    if isinstance(named, str) and 0 < len(named.strip()) <= _MOST:
+        return named.strip()
+    match = _PREFIX.match(content[: _MOST + 10])
+    return match[1] if match is not None and len(match[1]) <= _MOST else None
+
+
+def said(content: str, metadata: Mapping[str, Any]) -> str:
+    """What to embed: the content, after its speaker's name where only the metadata has it.
+
+    On public conversations `Name: text` finds half as much again as the text alone.
+    """
+    speaker = speaker_of(content, metadata)
+    if speaker is None or content.lstrip().casefold().startswith(speaker.casefold()):
+        return content
+    return f"{speaker}: {content}"
+
+
+def speakers_named(query: str, speakers: Iterable[str]) -> list[str]:
+    """The one of `speakers` whose first name is in `query`, in every spelling; else nobody.
+
+    Two people who are named both do not tell whose words are wanted.
+    """
+    asked = set(_words(query))
+    named = [name for name in speakers if asked.intersection(_words(name)[:1])]
+    return named if len({name.casefold() for name in named}) == 1 else []
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())

@@ -1,0 +1,1 @@
+"""How well recall finds the right memories, on a retrieval set given by path."""
