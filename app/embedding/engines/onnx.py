@@ -45,6 +45,7 @@ class OnnxEngine(Engine):
                 ("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"}),
             ],
         )
+        self._inputs = [each.name for each in self._session.get_inputs()]
 
     def prepare(self, texts: Sequence[str], *, query: bool) -> list[Prepared]:
         manifest = self._manifest
@@ -60,8 +61,7 @@ class OnnxEngine(Engine):
             tokens: npt.NDArray[np.int64] = prepared.payload
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = 1
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in self._manifest.inputs:
-            inputs["token_type_ids"] = np.zeros(shape, np.int64)
-        vectors: Vector = self._session.run(None, inputs)[0]
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        used = {name: inputs[name] for name in self._inputs}
+        vectors: Vector = self._session.run(None, used)[0]
         return vectors

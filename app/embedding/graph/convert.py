@@ -40,7 +40,7 @@ def convert(model: "SentenceTransformer", name: str, folder: Path) -> Manifest:
     _check_modules(model)
     tokenizer = _write_tokenizer(model, folder)
     try:
-        inputs = _trace(model, folder / GRAPH)
+        _trace(model, folder / GRAPH)
     except Unsupported:
         raise
     except Exception as error:  # tracing runs the model's own code, which can raise anything
@@ -49,7 +49,6 @@ def convert(model: "SentenceTransformer", name: str, folder: Path) -> Manifest:
         model=name,
         dimension=int(model.get_embedding_dimension() or 0),
         max_tokens=int(model.get_max_seq_length() or 0),
-        inputs=inputs,
         pad_id=int(tokenizer.pad_token_id or 0),
         query_prompt=_prompt(model, "query"),
         document_prompt=_prompt(model, "document", "passage", "corpus"),
@@ -100,7 +99,7 @@ def _write_tokenizer(model: "SentenceTransformer", folder: Path) -> Any:
     return tokenizer
 
 
-def _trace(model: "SentenceTransformer", path: Path) -> list[str]:
+def _trace(model: "SentenceTransformer", path: Path) -> None:
     torch: Any = importlib.import_module("torch")
     model.eval()
     features = model.preprocess(["a kettle", "a kettle of copper that is longer than the other"])
@@ -137,7 +136,6 @@ def _trace(model: "SentenceTransformer", path: Path) -> list[str]:
             opset_version=17,
             dynamo=False,  # the newer exporter needs onnxscript, and more of every model
         )
-    return inputs
 
 
 def _compare(model: "SentenceTransformer", folder: Path, manifest: Manifest) -> None:

@@ -22,7 +22,6 @@ class Manifest:
     model: str
     dimension: int
     max_tokens: int
-    inputs: list[str]
     pad_id: int
     query_prompt: str
     document_prompt: str
