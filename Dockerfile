@@ -23,17 +23,24 @@ RUN cd /venv/lib/python3.11/site-packages \
     && rm -rf torch/include torch/bin/*[Tt]est* \
     && find . -depth -type d \( -name test -o -name tests \) -exec rm -rf {} +
 
+# The default model's graph, so that a start imports no torch and writes nothing.
+COPY app app
+RUN mkdir /models && MEMORY_EMBEDDING_CACHE_DIR=/models HF_HUB_OFFLINE=1 \
+        /venv/bin/python -m app.embedding.graph.export
+
 
 FROM base
 RUN groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home app
 WORKDIR /srv
 COPY --from=build /venv /venv
+COPY --from=build /models /models
 COPY alembic.ini ./
 COPY alembic alembic
 COPY app app
 
 ENV PATH=/venv/bin:$PATH \
     HF_HUB_OFFLINE=1 \
+    MEMORY_EMBEDDING_CACHE_DIR=/models \
     MEMORY_DRIVER=pgvector \
     MEMORY_HOST=0.0.0.0 \
     MEMORY_PORT=8000

@@ -15,7 +15,9 @@ MemoryServiceError                    500 internal_error
     ├── DriverTimeout                 504 driver_timeout
     └── DriverUnavailable             503 driver_unavailable
         ├── ConnectionLost            503 connection_lost
-        └── PoolExhausted             503 pool_exhausted
+        ├── PoolExhausted             503 pool_exhausted
+        ├── EmbeddingQueueFull        503 embedding_queue_full
+        └── EmbeddingUnavailable      503 embedding_unavailable
 
 A message is written for the caller: it never holds a DSN, a key, SQL or a backend's own words. Only
 a ConfigurationError's is for the operator, who gets it at start; callers get its docstring.
@@ -163,3 +165,16 @@ class PoolExhausted(DriverUnavailable):
 
     code = "pool_exhausted"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class EmbeddingQueueFull(DriverUnavailable):
+    """More texts wait to be embedded than may wait; try again."""
+
+    code = "embedding_queue_full"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class EmbeddingUnavailable(DriverUnavailable):
+    """The embedding endpoint can't be reached, or asks to wait; try again."""
+
+    code = "embedding_unavailable"

@@ -42,6 +42,24 @@ def _group(prefix: str) -> SettingsConfigDict:
     )
 
 
+def _http_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    whole = parts.scheme in {"http", "https"} and parts.hostname and port != 0
+    if not whole or parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must look like http://host:8001, without a user, query or fragment")
+    return url.rstrip("/")
+
+
+def _visible(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None and not re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()):
+        raise ValueError("must be visible ASCII characters")
+    return secret
+
+
 class Limits(BaseSettings):
     """The largest values the service accepts; text is counted in Unicode code points."""
 
@@ -79,11 +97,56 @@ class EmbeddingSettings(BaseSettings):
         min_length=1,
         description="a sentence-transformers model: a local path or a name on the hub",
     )
-    device: str = Field("cpu", min_length=1, description="torch device: cpu, cuda, mps")
-    threads: int | None = Field(
-        None, ge=1, description="CPU threads of torch; unset: torch's own choice"
+    provider: Literal["local", "openai"] = Field(
+        "local", description="local: in this process; openai: an endpoint like OpenAI's"
     )
-    batch_size: int = Field(32, ge=1, le=1_024, description="texts that are embedded in one pass")
+    engine: Literal["auto", "onnxruntime", "torch"] = Field(
+        "auto", description="auto, onnxruntime or torch; auto: onnxruntime where the model allows"
+    )
+    device: str = Field("cpu", min_length=1, description="cpu, or a device of torch: cuda, mps")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of a pass; unset: one per processor"
+    )
+    batch_size: int = Field(
+        32, ge=1, le=1_024, description="texts at most that are embedded in one pass"
+    )
+    queue_size: int = Field(
+        10_000, ge=1, le=1_000_000, description="texts that may wait, then 503; queries apart"
+    )
+    query_cache: int = Field(
+        1_024, ge=0, le=1_000_000, description="vectors of queries that are kept; 0: none"
+    )
+    cache_dir: Path | None = Field(
+        None, description="where exported models are kept; unset: the user's cache folder"
+    )
+    url: str | None = Field(
+        None, description="openai: the endpoint up to /v1, such as http://host:8080/v1"
+    )
+    api_key: SecretStr | None = Field(None, description="openai: sent as a Bearer token")
+    dimension: int | None = Field(
+        None, ge=1, le=65_536, description="openai: what vectors must have; unset: what they have"
+    )
+    timeout: float = Field(30.0, gt=0, le=600, description="openai: seconds to wait for one answer")
+    retries: int = Field(2, ge=0, le=10, description="openai: times that a failed call is repeated")
+
+    @field_validator("device")
+    @classmethod
+    def _only_torch_has_devices(cls, device: str, info: ValidationInfo) -> str:
+        if device != "cpu" and info.data.get("engine") == "onnxruntime":
+            raise ValueError("must be cpu with MEMORY_EMBEDDING_ENGINE=onnxruntime")
+        return device
+
+    @field_validator("url")
+    @classmethod
+    def _endpoint(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if (url is not None) != (info.data.get("provider") == "openai"):
+            raise ValueError("goes with MEMORY_EMBEDDING_PROVIDER=openai, and that with it")
+        return url and _http_url(url)
+
+    @field_validator("api_key")
+    @classmethod
+    def _header(cls, key: SecretStr | None) -> SecretStr | None:
+        return _visible(key)
 
 
 class RecallSettings(BaseSettings):
@@ -226,22 +289,12 @@ class AutomemSettings(BaseSettings):
     @field_validator("url")
     @classmethod
     def _http(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        whole = parts.scheme in {"http", "https"} and parts.hostname and port != 0
-        if not whole or parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("must look like http://host:8001, without a user, query or fragment")
-        return url.rstrip("/")
+        return _http_url(url)
 
     @field_validator("api_token")
     @classmethod
     def _header(cls, token: SecretStr | None) -> SecretStr | None:
-        if token is not None and not re.fullmatch(r"[\x21-\x7e]+", token.get_secret_value()):
-            raise ValueError("must be visible ASCII characters")
-        return token
+        return _visible(token)
 
     @field_validator("legacy_tag")
     @classmethod

@@ -23,6 +23,8 @@ from app.settings import (
 for _name in list(os.environ):
     if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_")):
         del os.environ[_name]
+# Here and in the services that tests start: one export for all of them, and none of the user's.
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
 for _group in (Settings, Limits, EmbeddingSettings, DatabaseSettings, AutomemSettings):
     _group.model_config["env_file"] = None
 

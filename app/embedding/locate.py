@@ -38,12 +38,28 @@ def locate_model(settings: EmbeddingSettings) -> str:
     return settings.model
 
 
+def local_folder(place: str) -> Path | None:
+    """The folder of what `locate_model` gave; None for a model that is not downloaded yet."""
+    if Path(place).is_dir():
+        return Path(place)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(_full_name(place), local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
 def _is_cached(model: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    name = model if "/" in model else f"sentence-transformers/{model}"
     try:
-        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+        return isinstance(try_to_load_from_cache(_full_name(model), "config.json"), str)
     except HFValidationError:
         return False
+
+
+def _full_name(model: str) -> str:
+    return model if "/" in model else f"sentence-transformers/{model}"

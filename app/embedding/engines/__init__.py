@@ -1,0 +1,1 @@
+"""What turns prepared texts into vectors, in a worker thread."""

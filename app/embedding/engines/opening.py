@@ -1,0 +1,97 @@
+"""Which engine the settings give: a graph on ONNX Runtime where it can, else torch."""
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from app.embedding.engines.base import Engine
+from app.embedding.engines.cores import cores
+from app.embedding.graph import cache
+from app.embedding.locate import local_folder, locate_model
+from app.errors import ConfigurationError
+from app.settings import EmbeddingSettings
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class _NoGraph(Exception):
+    """Why torch has to do it."""
+
+
+def open_engine(settings: EmbeddingSettings) -> Engine:
+    """The engine, loaded and warm. Blocks; the first time, for as long as an export takes.
+
+    Raises `ConfigurationError`.
+    """
+    place = locate_model(settings)
+    engine: Engine
+    try:
+        engine = _graph_engine(settings, place)
+    except _NoGraph as reason:
+        if settings.engine != "torch" and settings.device == "cpu":
+            _log.warning("embedding_falls_back_to_torch", model=settings.model, reason=str(reason))
+        from app.embedding.engines.torch import TorchEngine, load_model
+
+        engine = TorchEngine(load_model(place, settings.model, settings.device), settings.threads)
+    engine.run(engine.prepare(["The first pass is slower than those after it."], query=True))
+    return engine
+
+
+def _graph_engine(settings: EmbeddingSettings, place: str) -> Engine:
+    if settings.engine == "torch" or settings.device != "cpu":
+        raise _NoGraph
+    for package in ("onnxruntime", "tokenizers"):
+        if importlib.util.find_spec(package) is None:
+            if settings.engine == "onnxruntime":
+                raise ConfigurationError(
+                    f"MEMORY_EMBEDDING_ENGINE: {package} is not installed: "
+                    "pip install '.[embedding]'"
+                )
+            raise _NoGraph(f"{package} is not installed")
+    from app.embedding.engines.onnx import OnnxEngine
+
+    graphs, temporary = settings.cache_dir or cache.default_folder(), None
+    try:
+        folder = _cached(place, graphs)
+        if folder is None:
+            if not cache.is_writable(graphs):
+                temporary = Path(tempfile.mkdtemp(prefix="memory-embedding-"))
+                _log.warning("embedding_cache_unwritable", folder=str(graphs))
+            folder = _exported(settings, place, temporary or graphs)
+        manifest = cache.find(folder)
+        if manifest is None:
+            raise _NoGraph("its graph was lost again")
+        return OnnxEngine(folder, manifest, settings.threads or cores())
+    except (ConfigurationError, _NoGraph):
+        raise
+    except Exception as error:  # ONNX Runtime's own errors share no class but this
+        raise _NoGraph(f"{type(error).__name__}: {str(error)[:200]}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _cached(place: str, graphs: Path) -> Path | None:
+    model = local_folder(place)
+    if model is None:
+        return None
+    folder = graphs / cache.key_of(model)
+    return folder if cache.find(folder) is not None else None
+
+
+def _exported(settings: EmbeddingSettings, place: str, graphs: Path) -> Path:
+    from app.embedding.graph.convert import Unsupported
+    from app.embedding.graph.export import export_apart
+
+    _log.info("embedding_graph_export", model=settings.model, folder=str(graphs))
+    try:
+        export_apart(place, settings.model, graphs)
+    except Unsupported as error:
+        raise _NoGraph(str(error)) from error
+    folder = _cached(place, graphs)
+    if folder is None:
+        raise _NoGraph("its graph was lost again")
+    return folder

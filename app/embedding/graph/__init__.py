@@ -1,0 +1,1 @@
+"""A model as a graph on disk: exported once by torch, then run without it."""

@@ -1,0 +1,94 @@
+"""Embedding in this process."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from app.embedding.base import Embedder, Vector
+from app.embedding.batching import Lane
+from app.embedding.engines.opening import open_engine
+from app.embedding.query_cache import QueryCache
+from app.settings import EmbeddingSettings
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_PASS_TOKENS = 512
+"""More in one pass are not faster on a CPU, and make who comes next wait longer."""
+
+_NICENESS = 5
+
+
+class LocalEmbedder(Embedder):
+    """One model. Queries have a lane of their own, and with most engines a thread of their own.
+
+    With an engine that runs one pass at a time, a query waits for the pass that runs.
+    """
+
+    def __init__(self, settings: EmbeddingSettings) -> None:
+        self.name = settings.model
+        self._settings = settings
+        self._opening = asyncio.Lock()
+        self._threads: list[ThreadPoolExecutor] = []
+        self._queries: Lane | None = None
+        self._texts: Lane | None = None
+        self._cache = QueryCache(settings.query_cache, self._embed_query)
+
+    async def open(self) -> None:
+        async with self._opening:
+            if self._queries is not None:
+                return
+            thread = ThreadPoolExecutor(1, "embedding")
+            self._threads.append(thread)
+            loop = asyncio.get_running_loop()
+            engine = await loop.run_in_executor(thread, open_engine, self._settings)
+            self.dimension, self.max_tokens = engine.dimension, engine.max_tokens
+            bulk = thread
+            if engine.parallel:
+                bulk = ThreadPoolExecutor(1, "embedding-bulk", _step_back)
+                self._threads.append(bulk)
+            texts, waiting = self._settings.batch_size, self._settings.queue_size
+            tokens = _PASS_TOKENS if self._settings.device == "cpu" else None
+            self._texts = Lane(
+                engine, bulk, query=False, texts=texts, tokens=tokens, waiting=waiting
+            )
+            self._queries = Lane(
+                engine, thread, query=True, texts=texts, tokens=tokens, waiting=waiting
+            )
+            _log.info("embedding_ready", model=self.name, engine=type(engine).__name__)
+
+    async def close(self) -> None:
+        lanes, self._queries, self._texts = (self._queries, self._texts), None, None
+        for lane in lanes:
+            if lane is not None:
+                lane.close()
+        threads, self._threads = self._threads, []
+        for thread in threads:
+            thread.shutdown(wait=False, cancel_futures=True)
+        self._cache.clear()
+
+    async def embed_query(self, text: str) -> Vector:
+        return await self._cache.get(text)
+
+    async def _embed_query(self, text: str) -> Vector:
+        if self._queries is None:
+            await self.open()
+        assert self._queries is not None  # noqa: S101 - open() made it
+        vector: Vector = (await self._queries.embed([text]))[0]
+        return vector
+
+    async def embed(self, texts: Sequence[str]) -> Vector:
+        if self._texts is None:
+            await self.open()
+        assert self._texts is not None  # noqa: S101 - open() made it
+        return await self._texts.embed(texts)
+
+
+def _step_back() -> None:
+    """Let queries, PostgreSQL and the event loop go before this thread; Linux alone can."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,0 +1,228 @@
+"""Shared passes: what runs together, who goes first, who leaves, and who is refused."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from app.embedding.base import Vector
+from app.embedding.batching import Lane
+from app.embedding.engines.base import Engine, Prepared
+from app.embedding.query_cache import QueryCache
+from app.errors import EmbeddingQueueFull, ShuttingDown
+
+
+class Slow(Engine):
+    """A vector is its text's length and number; every pass waits until it may go on."""
+
+    parallel = True
+    dimension = 2
+    max_tokens = None
+
+    def __init__(self) -> None:
+        self.go = threading.Semaphore(0)
+        self.passes: list[list[str]] = []
+
+    def prepare(self, texts: Sequence[str], *, query: bool) -> list[Prepared]:
+        return [Prepared(len(text), text) for text in texts]
+
+    def run(self, batch: Sequence[Prepared]) -> Vector:
+        texts = [str(prepared.payload) for prepared in batch]
+        self.passes.append(texts)
+        assert self.go.acquire(timeout=20)
+        if "bad" in texts:
+            raise RuntimeError("bad")
+        return np.array([[len(text), int(text.split("-")[0])] for text in texts], np.float32)
+
+
+def text(number: int, length: int = 20) -> str:
+    """A text of that many characters, which are tokens here."""
+    return f"{number}-".ljust(length, "x")
+
+
+@pytest.fixture
+def engine() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def lane(engine: Slow) -> Iterator[Lane]:
+    thread = ThreadPoolExecutor(1)
+    yield Lane(engine, thread, query=False, texts=4, tokens=128, waiting=10)
+    engine.go.release(1_000)
+    thread.shutdown()
+
+
+def ask(lane: Lane, *texts: str) -> asyncio.Task[Vector]:
+    """A request that runs by itself."""
+    return asyncio.create_task(lane.embed(texts))
+
+
+async def passes(engine: Slow, count: int) -> None:
+    """Wait until so many passes have begun."""
+    while len(engine.passes) < count:
+        await asyncio.sleep(0.001)
+
+
+async def test_what_came_while_a_pass_ran_shares_the_next(engine: Slow, lane: Lane) -> None:
+    first = ask(lane, text(1))
+    await passes(engine, 1)
+    others = [ask(lane, text(n)) for n in (2, 3, 4)]
+    await asyncio.sleep(0)
+    engine.go.release(2)
+    assert (await first).tolist() == [[20, 1]]
+    assert [(await other).tolist() for other in others] == [[[20, n]] for n in (2, 3, 4)]
+    assert engine.passes == [[text(1)], [text(2), text(3), text(4)]]
+
+
+async def test_a_pass_is_bounded_by_texts_and_by_tokens(engine: Slow, lane: Lane) -> None:
+    engine.go.release(100)
+    await lane.embed([text(n) for n in range(9)])
+    assert [len(each) for each in engine.passes] == [4, 4, 1]
+    await lane.embed([text(n, 60) for n in range(4)])
+    assert [len(each) for each in engine.passes[3:]] == [2, 2]
+    await lane.embed([text(n, 600) for n in range(2)])
+    assert [len(each) for each in engine.passes[5:]] == [1, 1]
+
+
+async def test_a_long_text_does_not_slow_the_short_ones(engine: Slow, lane: Lane) -> None:
+    first = ask(lane, text(0))
+    await passes(engine, 1)
+    rest = [ask(lane, text(1)), ask(lane, text(2, 100)), ask(lane, text(3))]
+    await asyncio.sleep(0)
+    engine.go.release(3)
+    await asyncio.gather(first, *rest)
+    assert engine.passes[1:] == [[text(1), text(3)], [text(2, 100)]]
+
+
+async def test_one_text_does_not_wait_for_the_whole_of_a_large_request(
+    engine: Slow, lane: Lane
+) -> None:
+    large = ask(lane, *(text(n, 60) for n in range(9)))
+    await passes(engine, 1)
+    small = ask(lane, text(99))
+    await asyncio.sleep(0)
+    engine.go.release(3)
+    assert (await small).tolist() == [[20, 99]]
+    assert not large.done()
+    engine.go.release(20)
+    assert (await large)[:, 1].tolist() == list(range(9))
+
+
+async def test_a_cancelled_request_leaves_the_queue(engine: Slow, lane: Lane) -> None:
+    first = ask(lane, text(0))
+    await passes(engine, 1)
+    left, stays = ask(lane, text(1)), ask(lane, text(2))
+    await asyncio.sleep(0)
+    left.cancel()
+    engine.go.release(2)
+    await asyncio.gather(first, stays)
+    assert engine.passes == [[text(0)], [text(2)]]
+
+
+async def test_a_full_queue_refuses_until_there_is_room(engine: Slow, lane: Lane) -> None:
+    large = ask(lane, *(text(n) for n in range(12)))
+    await passes(engine, 1)
+    with pytest.raises(EmbeddingQueueFull) as caught:
+        await lane.embed([text(99)])
+    assert caught.value.status == 503
+    assert caught.value.headers["Retry-After"]
+    large.cancel()
+    engine.go.release(10)
+    await asyncio.gather(large, return_exceptions=True)
+    while True:
+        try:
+            assert (await lane.embed([text(7)])).tolist() == [[20, 7]]
+            break
+        except EmbeddingQueueFull:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_failure_reaches_those_of_its_pass_only(engine: Slow, lane: Lane) -> None:
+    bad = ask(lane, "bad")
+    await passes(engine, 1)
+    good = ask(lane, text(1))
+    await asyncio.sleep(0)
+    engine.go.release(2)
+    with pytest.raises(RuntimeError):
+        await bad
+    assert (await good).tolist() == [[20, 1]]
+
+
+async def test_closing_lets_nobody_wait(engine: Slow, lane: Lane) -> None:
+    waiting = [ask(lane, text(1)), ask(lane, text(2))]
+    await passes(engine, 1)
+    lane.close()
+    for each in waiting:
+        with pytest.raises(ShuttingDown):
+            await each
+    with pytest.raises(ShuttingDown):
+        await lane.embed([text(1)])
+
+
+class Counted:
+    """Computes a vector when it may, and counts."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go = asyncio.Event()
+
+    async def __call__(self, query: str) -> Vector:
+        self.asked.append(query)
+        await self.go.wait()
+        if query == "bad":
+            raise RuntimeError(query)
+        return np.array([len(query)], np.float32)
+
+
+async def test_callers_that_miss_one_text_at_once_compute_once() -> None:
+    compute = Counted()
+    kept = QueryCache(2, compute)
+    both = [asyncio.create_task(kept.get("a")) for _ in range(3)]
+    await asyncio.sleep(0)
+    both[0].cancel()
+    await asyncio.sleep(0)
+    compute.go.set()
+    assert [float((await each)[0]) for each in both[1:]] == [1, 1]
+    assert compute.asked == ["a"]
+
+
+async def test_the_least_recently_asked_goes_first() -> None:
+    compute = Counted()
+    compute.go.set()
+    kept = QueryCache(2, compute)
+    for query in ("a", "b", "a", "c", "a", "b"):
+        await kept.get(query)
+    assert compute.asked == ["a", "b", "c", "b"]
+
+
+async def test_a_failure_is_not_kept() -> None:
+    compute = Counted()
+    compute.go.set()
+    kept = QueryCache(2, compute)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await kept.get("bad")
+    assert compute.asked == ["bad", "bad"]
+
+
+async def test_the_last_caller_to_leave_ends_the_computation() -> None:
+    compute = Counted()
+    kept = QueryCache(2, compute)
+    alone = asyncio.create_task(kept.get("a"))
+    await asyncio.sleep(0.01)
+    alone.cancel()
+    await asyncio.gather(alone, return_exceptions=True)
+    compute.go.set()
+    await kept.get("a")
+    assert compute.asked == ["a", "a"]
+
+
+async def test_a_kept_vector_cannot_be_changed() -> None:
+    compute = Counted()
+    compute.go.set()
+    with pytest.raises(ValueError, match="read-only"):
+        (await QueryCache(2, compute).get("a"))[0] = 2

@@ -1,0 +1,241 @@
+"""An endpoint like OpenAI's, on a real socket, with all that real ones do."""
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from app.embedding import Embedder, build_embedder
+from app.errors import (
+    ConfigurationError,
+    DriverError,
+    DriverTimeout,
+    EmbeddingQueueFull,
+    EmbeddingUnavailable,
+    MemoryServiceError,
+)
+from app.settings import EmbeddingSettings
+
+KEY = "sk-secret"
+
+
+def vector(text: str) -> list[float]:
+    """What the endpoint's model makes of a text; not of length one."""
+    return [float(len(text)), 3.0, -1.0]
+
+
+class Endpoint:
+    """Answers /v1/embeddings; `traps` are taken in turn in place of the answer."""
+
+    def __init__(self) -> None:
+        self.traps: list[tuple[int, dict[str, str], Any] | float | None] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        self.change: Callable[[list[dict[str, Any]]], Any] = lambda data: data
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+                body = json.loads(await reader.readexactly(int(fields["content-length"])))
+                self.bodies.append(body)
+                self.keys.append(fields.get("authorization", ""))
+                trap = self.traps.pop(0) if self.traps else 0.0
+                if trap is None:
+                    break  # the socket is cut
+                status, content = 200, None
+                headers: dict[str, str] = {}
+                if isinstance(trap, float):
+                    await asyncio.sleep(trap)
+                    items = [
+                        {"object": "embedding", "index": n, "embedding": vector(text)}
+                        for n, text in enumerate(body["input"])
+                    ]
+                    content = {"object": "list", "data": self.change(items)}
+                else:
+                    status, headers, content = trap
+                raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+                lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(raw)}"]
+                lines += [f"{name}: {value}" for name, value in headers.items()]
+                writer.write("\r\n".join([*lines, "", ""]).encode() + raw)
+                await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def endpoint() -> Endpoint:
+    return Endpoint()
+
+
+@pytest.fixture
+async def url(endpoint: Endpoint) -> AsyncIterator[str]:
+    server = await asyncio.start_server(endpoint.answer, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    server.close()
+
+
+def settings(url: str, **more: Any) -> EmbeddingSettings:
+    """Of that endpoint, for a model with a name of its own."""
+    given = {"retries": 2, "timeout": 5.0, "batch_size": 4, "query_cache": 0, **more}
+    return EmbeddingSettings(
+        provider="openai", model="m3", url=url, api_key=SecretStr(KEY), **given
+    )
+
+
+@pytest.fixture
+async def embedder(url: str, endpoint: Endpoint) -> AsyncIterator[Embedder]:
+    embedder = build_embedder(settings(url))
+    await embedder.open()
+    endpoint.bodies.clear()
+    yield embedder
+    await embedder.close()
+
+
+def expected(texts: list[str]) -> Any:
+    """The vectors, of length one."""
+    vectors = np.array([vector(text) for text in texts])
+    return pytest.approx(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), abs=1e-6)
+
+
+async def test_vectors_come_in_batches_and_in_order(embedder: Embedder, endpoint: Endpoint) -> None:
+    texts = ["x" * (n * 7 % 10 + 1) for n in range(10)]
+    vectors = await embedder.embed(texts)
+    assert vectors.dtype == np.float32
+    assert vectors == expected(texts)
+    assert sorted(len(body["input"]) for body in endpoint.bodies) == [2, 4, 4]
+    assert {body["model"] for body in endpoint.bodies} == {"m3"}
+    assert set(endpoint.keys) == {f"bearer {KEY}"}
+    assert (embedder.name, embedder.dimension, embedder.max_tokens) == ("m3", 3, None)
+    assert (await embedder.embed([])).shape == (0, 3)
+    assert np.array([await embedder.embed_query("abc")]) == expected(["abc"])
+
+
+def encoded(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The vectors as base64 of float32."""
+    for item in items:
+        item["embedding"] = base64.b64encode(np.array(item["embedding"], "<f4").tobytes()).decode()
+    return items
+
+
+ODD: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
+    "out of order": lambda items: items[::-1],
+    "base64": encoded,
+    "without indexes": lambda items: [{"embedding": item["embedding"]} for item in items],
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_every_form_of_an_answer_is_read(
+    embedder: Embedder, endpoint: Endpoint, odd: str
+) -> None:
+    endpoint.change = ODD[odd]
+    assert await embedder.embed(["a", "bb", "ccc"]) == expected(["a", "bb", "ccc"])
+
+
+PASSING: dict[str, list[Any]] = {
+    "429 with Retry-After": [(429, {"Retry-After": "0.2"}, {})],
+    "429 without": [(429, {}, {})],
+    "500 and 503": [(500, {}, b"<html>"), (503, {}, b"")],
+    "cut socket": [None],
+}
+
+
+@pytest.mark.parametrize("passing", PASSING)
+async def test_what_passes_is_tried_again(
+    embedder: Embedder, endpoint: Endpoint, passing: str
+) -> None:
+    endpoint.traps = list(PASSING[passing])
+    assert await embedder.embed(["a"]) == expected(["a"])
+    assert len(endpoint.bodies) == len(PASSING[passing]) + 1
+
+
+FAILING: dict[str, tuple[Any, type[MemoryServiceError], int]] = {
+    "500 every time": ((500, {}, b""), EmbeddingUnavailable, 3),
+    "429 every time": ((429, {}, b""), EmbeddingUnavailable, 3),
+    "429 with a long wait": ((429, {"Retry-After": "3600"}, b""), EmbeddingUnavailable, 1),
+    "cut every time": (None, EmbeddingUnavailable, 3),
+    "401": ((401, {}, {"error": KEY}), ConfigurationError, 1),
+    "404": ((404, {}, {}), ConfigurationError, 1),
+    "400": ((400, {}, {"error": "too long"}), DriverError, 1),
+    "no JSON": ((200, {}, b"<html>"), DriverError, 1),
+    "no object": ((200, {}, []), DriverError, 1),
+    "no data": ((200, {}, {"data": None}), DriverError, 1),
+    "too few": ((200, {}, {"data": []}), DriverError, 1),
+    "wrong index": ((200, {}, {"data": [{"index": 1, "embedding": [1]}]}), DriverError, 1),
+    "text": ((200, {}, {"data": [{"index": 0, "embedding": ["a"]}]}), DriverError, 1),
+    "not base64": ((200, {}, {"data": [{"index": 0, "embedding": "?"}]}), DriverError, 1),
+    "other dimension": ((200, {}, {"data": [{"index": 0, "embedding": [1, 2]}]}), DriverError, 1),
+    "NaN": ((200, {}, b'{"data": [{"index": 0, "embedding": [NaN, 1, 1]}]}'), DriverError, 1),
+    "zeros": ((200, {}, {"data": [{"index": 0, "embedding": [0, 0, 0]}]}), DriverError, 1),
+}
+
+
+@pytest.mark.parametrize("failing", FAILING)
+async def test_every_failure_is_one_of_ours_without_the_key(
+    embedder: Embedder, endpoint: Endpoint, failing: str
+) -> None:
+    trap, kind, tries = FAILING[failing]
+    endpoint.traps = [trap] * 5
+    with pytest.raises(MemoryServiceError) as caught:
+        await embedder.embed(["a"])
+    assert type(caught.value) is kind
+    assert KEY not in f"{caught.value} {caught.value.reason} {caught.value.detail}"
+    assert len(endpoint.bodies) == tries
+    if kind is EmbeddingUnavailable:
+        assert caught.value.headers["Retry-After"]
+
+
+async def test_a_slow_answer_is_not_waited_for(url: str, endpoint: Endpoint) -> None:
+    embedder = build_embedder(settings(url, timeout=0.2, retries=0))
+    endpoint.traps = [20.0]
+    with pytest.raises(DriverTimeout):
+        await embedder.open()
+    await embedder.open()
+    await embedder.close()
+
+
+async def test_nobody_listening_is_unavailable() -> None:
+    embedder = build_embedder(settings("http://127.0.0.1:1/v1", retries=0))
+    with pytest.raises(EmbeddingUnavailable):
+        await embedder.open()
+    await embedder.close()
+
+
+async def test_another_dimension_than_asked_for_is_refused(url: str) -> None:
+    embedder = build_embedder(settings(url, dimension=384))
+    with pytest.raises(ConfigurationError, match=r"MEMORY_EMBEDDING_DIMENSION: .*3, not 384"):
+        await embedder.open()
+    await embedder.close()
+
+
+async def test_a_full_queue_refuses(url: str, endpoint: Endpoint) -> None:
+    embedder = build_embedder(settings(url, queue_size=1))
+    await embedder.open()
+    endpoint.traps = [0.2]
+    running = asyncio.create_task(embedder.embed(["a"]))
+    await asyncio.sleep(0.05)
+    with pytest.raises(EmbeddingQueueFull):
+        await embedder.embed(["b"])
+    await running
+    await embedder.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"provider": "openai"},
+        {"url": "http://h/v1"},
+        {"provider": "openai", "url": "h:1/v1"},
+        {"provider": "openai", "url": "http://u:p@h/v1"},
+    ],
+)
+def test_an_endpoint_and_its_provider_go_together(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="url"):
+        EmbeddingSettings(**wrong)
