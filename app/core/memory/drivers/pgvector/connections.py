@@ -36,6 +36,9 @@ _SAMPLE = "Ada keeps a copper kettle on the windowsill and waters the basil on S
 _AGREEMENT = 0.999
 """Least cosine between one model's vectors of the sample, whatever engine computes them."""
 
+_SESSION = "set jit = off"
+"""For every connection of the pool. Compiling a statement takes longer than it can gain here."""
+
 _RELEASE_SECONDS = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -204,6 +207,7 @@ class Connections:
 
         async def prepare(connection: Connection) -> None:
             await register_vector(connection, schema=schema)
+            await connection.execute(_SESSION)
 
         return await asyncpg.create_pool(
             dsn,
@@ -212,6 +216,7 @@ class Connections:
             timeout=self._settings.connect_timeout,
             command_timeout=self._settings.timeout,
             init=prepare,
+            reset=_keep_session,
             server_settings={"application_name": "memory-driver-service"},
         )
 
@@ -279,6 +284,13 @@ class Connections:
                 "set it back, choose another database, or give up the stored records with "
                 "`alembic downgrade base` and `alembic upgrade head`"
             )
+
+
+async def _keep_session(_: Connection) -> None:
+    """In place of the statements that asyncpg sends at every release, a round trip.
+
+    No statement of ours changes its session. A transaction left open asyncpg rolls back before.
+    """
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:
