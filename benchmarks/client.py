@@ -130,7 +130,7 @@ class _Connection:
         if len(self._answer) < self._length:
             return None
         if not self._answer.startswith(self._expected):
-            raise RuntimeError(f"an unexpected answer: {bytes(self._answer[:500])!r}")
+            raise RuntimeError(f"no {self._expected!r}: {bytes(self._answer[:500])!r}")
         self._answer.clear()
         self._length = None
         return perf_counter() - self._sent

@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, cycle, islice
 from pathlib import Path
 
 USERS = 200
@@ -52,6 +52,11 @@ def load(
     owners = [user(n) for n in range(users)] * per_user + [LARGE_USER] * large
     random.Random(1).shuffle(owners)  # noqa: S311
     return Data(list(zip(owners, texts, strict=False)), texts[needed:])
+
+
+def load_texts(path: Path | None) -> Iterator[str]:
+    """The texts of a file over and over, or made ones, without end."""
+    return made() if path is None else cycle(_unique(_read(path)))
 
 
 def made() -> Iterator[str]:

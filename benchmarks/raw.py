@@ -233,7 +233,7 @@ class Raw:
         await service.execute("vacuum analyze")
         await service.close()
         columns = ["memory_id", "user_id", "content", "tags", "metadata", "embedding"]
-        records = [
+        records: list[tuple[Any, ...]] = [
             (uuid4(), row["user_id"], row["content"], [], "{}", row["embedding"]) for row in rows
         ]
         async with self._pool.acquire() as connection:

@@ -84,5 +84,10 @@ class Service:
     @property
     def server(self) -> str:
         """The URL of its PostgreSQL's maintenance database."""
-        lines = (self._data_dir / "postgresql" / "postmaster.pid").read_text().splitlines()
-        return f"postgresql://memory@/postgres?host={lines[4]}&port={lines[3]}"
+        return database_url(self._data_dir, "postgres")
+
+
+def database_url(data_dir: Path, name: str) -> str:
+    """Where the embedded PostgreSQL that runs on this folder has that database."""
+    lines = (data_dir / "postgresql" / "postmaster.pid").read_text().splitlines()
+    return f"postgresql://memory@/{name}?host={lines[4]}&port={lines[3]}"
