@@ -1,4 +1,5 @@
 # make run: serve on an embedded PostgreSQL.   make test: every test.   make check: the linters.
+# make bench: what it reaches, next to what the machine can do; TEXTS=file.txt or file.jsonl.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,13 +10,16 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # pgvector, unless the environment or .env names another.
 export MEMORY_DRIVER ?= $(or $(shell sed -n 's/^MEMORY_DRIVER=//p' .env 2>/dev/null),pgvector)
 
-.PHONY: run test check format openapi clean
+.PHONY: run test bench check format openapi clean
 
 run: .venv/.embedded
 	@exec $(BIN)/python -m app serve
 
 test: .venv/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+bench: .venv/.bench
+	@$(BIN)/python -m benchmarks $(if $(TEXTS),--texts $(TEXTS))
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
@@ -46,4 +50,8 @@ clean:
 
 .venv/.dev: .venv/.torch pyproject.toml
 	@$(PIP) --editable '.[dev]'
+	@touch $@ .venv/.embedded
+
+.venv/.bench: .venv/.torch pyproject.toml
+	@$(PIP) --editable '.[automem,bench]'
 	@touch $@ .venv/.embedded

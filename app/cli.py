@@ -10,6 +10,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
+from app.api.protocol import HttpProtocol
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError, MemoryServiceError
 from app.logs import configure_logging
@@ -50,6 +51,8 @@ def serve(
     server = _Server(
         uvicorn.Config(
             app,
+            http=HttpProtocol,
+            ws="none",
             log_config=None,
             access_log=False,
             backlog=_BACKLOG,

@@ -6,13 +6,9 @@ import ipaddress
 import re
 
 from fastapi import Request
-from fastapi.security import HTTPBearer
 
 from app.errors import Forbidden, Unauthorized
 from app.settings import Settings
-
-bearer = HTTPBearer(auto_error=False, description="An API key of MEMORY_API_KEYS.")
-"""For the OpenAPI document; `authorise` does the check, before the body is read."""
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 

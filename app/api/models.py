@@ -264,8 +264,7 @@ class RecallResponse(_Answer):
 
     @classmethod
     def of(cls, found: Sequence[records.Memory], driver: BaseMemoryDriver) -> Self:
-        memories = [RecalledMemory.model_validate(memory) for memory in found]
-        return cls(memories=memories, **cls._how(found, driver))
+        return cls.model_validate({"memories": found, **cls._how(found, driver)})
 
 
 class RecallKnowledgeResponse(_Answer):
@@ -275,8 +274,7 @@ class RecallKnowledgeResponse(_Answer):
 
     @classmethod
     def of(cls, found: Sequence[records.Knowledge], driver: BaseMemoryDriver) -> Self:
-        knowledge = [RecalledKnowledge.model_validate(record) for record in found]
-        return cls(knowledge=knowledge, **cls._how(found, driver))
+        return cls.model_validate({"knowledge": found, **cls._how(found, driver)})
 
 
 class DriverState(_Response):

@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 import httpx
@@ -149,6 +150,7 @@ def test_a_client_that_leaves_before_its_body_ends_is_no_error(
         head("/v1/memories?user_id=\xff", method="GET"),
         head("/health/live", "X-Request-ID: a\x00b", method="GET"),
         head("/health/live", "Host: twice", method="GET"),
+        b"GET /health/live HTTP/1.1\r\n\r\n",
         head("/v1/memories", "Content-Length: -1"),
         head("/v1/memories", "Content-Length: 1", "Content-Length: 2"),
     ],
@@ -158,3 +160,31 @@ def test_what_is_not_http_is_refused_and_the_next_client_served(port: int, reque
         connection.sendall(request_)
         assert read(connection.makefile("rb")).status_code == 400
     assert httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("endless", [b"a" * 65_536, b"X-Filler: a\r\n" * 5_000])
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
+def test_a_head_without_end_is_refused(port: int, start: bytes, endless: bytes) -> None:
+    with connect(port) as connection:
+        connection.sendall(start)
+        with suppress(ConnectionError):
+            for _ in range(64):
+                connection.sendall(endless)
+        with suppress(ConnectionResetError):
+            assert read(connection.makefile("rb")).status_code == 400
+    assert httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+
+
+def test_a_request_that_offers_another_protocol_is_answered_in_this_one(port: int) -> None:
+    for upgrade in ("h2c", "websocket"):
+        response = httpx.post(
+            f"http://127.0.0.1:{port}/v1/memories/recall",
+            content=RECALL,
+            headers={
+                "Content-Type": "application/json",
+                "Connection": "Upgrade, HTTP2-Settings",
+                "Upgrade": upgrade,
+                "HTTP2-Settings": "AAMAAABkAARAAAAAAAIAAAAA",
+            },
+        )
+        assert response.json()["memories"] == []

@@ -1,8 +1,7 @@
 """Knowledge for everyone."""
 
-from fastapi import APIRouter, Security
+from fastapi import APIRouter
 
-from app.api.auth import bearer
 from app.api.dependencies import LOOKED_UP, OPTIONAL, WITH_BODY, DriverDep, KnowledgeIdPath
 from app.api.models import (
     Knowledge,
@@ -23,12 +22,7 @@ from app.core.memory.base import (
 from app.core.memory.records import NewKnowledge
 from app.errors import NotFound
 
-router = APIRouter(
-    prefix="/v1/knowledge",
-    tags=["knowledge"],
-    route_class=ApiRoute,
-    dependencies=[Security(bearer)],
-)
+router = APIRouter(prefix="/v1/knowledge", tags=["knowledge"], route_class=ApiRoute)
 
 
 @router.post("", operation_id="store_knowledge", status_code=201, responses=problems(*WITH_BODY))
@@ -49,7 +43,7 @@ async def store_knowledge_many(
     """Store knowledge, all or none."""
     new = [NewKnowledge(**knowledge.arguments()) for knowledge in request.knowledge]
     stored = await require(driver, SupportsStoreKnowledgeMany).store_knowledge_many(new)
-    return KnowledgeList(knowledge=[Knowledge.model_validate(record) for record in stored])
+    return KnowledgeList.model_validate({"knowledge": stored})
 
 
 @router.post("/recall", operation_id="recall_knowledge", responses=problems(*WITH_BODY))

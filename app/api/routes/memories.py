@@ -2,9 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Security
+from fastapi import APIRouter, Query
 
-from app.api.auth import bearer
 from app.api.dependencies import (
     ALWAYS,
     LOOKED_UP,
@@ -39,9 +38,7 @@ from app.core.memory.base import (
 from app.core.memory.records import NewMemory
 from app.errors import NotFound
 
-router = APIRouter(
-    prefix="/v1", tags=["memories"], route_class=ApiRoute, dependencies=[Security(bearer)]
-)
+router = APIRouter(prefix="/v1", tags=["memories"], route_class=ApiRoute)
 
 
 @router.post("/memories", operation_id="store", status_code=201, responses=problems(*WITH_BODY))
@@ -60,7 +57,7 @@ async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
     """Store memories, all or none."""
     new = [NewMemory(**memory.arguments()) for memory in request.memories]
     stored = await require(driver, SupportsStoreMany).store_many(new)
-    return Memories(memories=[Memory.model_validate(memory) for memory in stored])
+    return Memories.model_validate({"memories": stored})
 
 
 @router.post("/memories/recall", operation_id="recall", responses=problems(*WITH_BODY, *OPTIONAL))

@@ -36,16 +36,15 @@ _SAMPLE = "Ada keeps a copper kettle on the windowsill and waters the basil on S
 _AGREEMENT = 0.999
 """Least cosine between one model's vectors of the sample, whatever engine computes them."""
 
-_RELEASE_SECONDS = 1.0
+_SESSION = """
+    set plan_cache_mode = force_generic_plan;
+    set jit = off;
+    set max_parallel_workers_per_gather = 0
+"""
+"""For every connection of the pool. Each statement has the plan that its test guards, made once. They
+are short: to compile them, or to share them among processes, would cost more than it saves."""
 
-_SESSION = {
-    "application_name": "memory-driver-service",
-    # Every statement has the plan that its test guards, made once in a connection; they are short,
-    # so compiling them or sharing them among processes costs more than it saves.
-    "plan_cache_mode": "force_generic_plan",
-    "jit": "off",
-    "max_parallel_workers_per_gather": "0",
-}
+_RELEASE_SECONDS = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -216,6 +215,7 @@ class Connections:
 
         async def prepare(connection: Connection) -> None:
             await register_vector(connection, schema=schema)
+            await connection.execute(_SESSION)
 
         return await asyncpg.create_pool(
             dsn,
@@ -224,7 +224,8 @@ class Connections:
             timeout=self._settings.connect_timeout,
             command_timeout=self._settings.timeout,
             init=prepare,
-            server_settings=_SESSION,
+            reset=_keep_session,
+            server_settings={"application_name": "memory-driver-service"},
         )
 
     async def _migrate(self, connection: Connection, dsn: str) -> None:
@@ -307,6 +308,13 @@ class Connections:
                 )
             await connection.execute(sql.SET_LANGUAGE, row["wanted"])
         self.language = row["wanted"]
+
+
+async def _keep_session(_: Connection) -> None:
+    """In place of the statements that asyncpg sends at every release, a round trip.
+
+    No statement of ours changes its session. A transaction left open asyncpg rolls back before.
+    """
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:
