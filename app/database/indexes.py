@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeAlias
 
 import asyncpg
 import structlog
+from asyncpg.pool import PoolConnectionProxy
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Kind: TypeAlias = Literal["ivfflat", "hnsw"]
 
 INDEX = "global_knowledge_embedding"
@@ -29,6 +30,7 @@ _OUTGROWN = 4
 
 _LOCK = 7_203_114_090_441_552_702
 """Any number that no other program uses with pg_advisory_lock in the same database."""
+_CLOSE_SECONDS = 5.0
 _MEGABYTE = 1 << 20
 _HNSW_MEGABYTES = 1_024
 _HNSW_BYTES_A_ROW = 600
@@ -72,7 +74,8 @@ COLUMN = """
 """
 
 LOCK = "select pg_try_advisory_lock($1)"
-UNLOCK = "select pg_advisory_unlock($1)"
+# Not every version of PostgreSQL has every setting.
+SET = "select set_config(name, $2, false) from pg_settings where name = $1"
 CREATE = """
     create index concurrently {name} on global_knowledge
     using {kind} ((embedding::halfvec({dimension})) halfvec_cosine_ops){options}
@@ -148,14 +151,13 @@ async def rebuild(dsn: str, kind: Kind, *, workers: int = 0) -> bool:
     try:
         if not await connection.fetchval(LOCK, _LOCK):
             return False
-        try:
-            await _rebuild(connection, kind, workers)
-        finally:
-            if not connection.is_closed():
-                await connection.fetchval(UNLOCK, _LOCK)
+        await _rebuild(connection, kind, workers)
         return True
-    finally:
-        connection.terminate()
+    finally:  # the lock ends with the session, and a cancelled statement is told to end
+        try:
+            await connection.close(timeout=_CLOSE_SECONDS)
+        except (TimeoutError, OSError, asyncpg.PostgresError):
+            connection.terminate()
 
 
 async def _rebuild(connection: Connection, kind: Kind, workers: int) -> None:
@@ -169,10 +171,11 @@ async def _rebuild(connection: Connection, kind: Kind, workers: int) -> None:
     memory = _megabytes(kind, before, dimension)
     for setting, value in (
         ("statement_timeout", "0"),
+        ("client_connection_check_interval", "5s"),
         ("max_parallel_maintenance_workers", str(workers)),
         ("maintenance_work_mem", f"{memory}MB"),
     ):
-        await connection.fetchval("select set_config($1, $2, false)", setting, value)
+        await connection.fetchval(SET, setting, value)
     options = f" with (lists = {before.wanted_lists})" if kind == "ivfflat" else ""
     await connection.execute(
         CREATE.format(name=_NEW, kind=kind, dimension=dimension, options=options)

@@ -14,6 +14,7 @@ from app.core.memory.cursor import Cursor, page
 from app.core.memory.drivers.pgvector import sql
 from app.core.memory.drivers.pgvector.connections import Connections
 from app.core.memory.drivers.pgvector.knowledge import KnowledgeTable
+from app.core.memory.drivers.pgvector.upkeep import IndexUpkeep
 from app.core.memory.records import (
     Knowledge,
     Memory,
@@ -56,6 +57,7 @@ class PgvectorDriver(BaseMemoryDriver):
         self._limits = limits
         self._connections = Connections(settings, embedder)
         self._knowledge = KnowledgeTable(self._connections, embedder)
+        self._upkeep = IndexUpkeep(settings, self._connections)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -63,8 +65,10 @@ class PgvectorDriver(BaseMemoryDriver):
 
     async def open(self) -> None:
         await self._connections.open()
+        self._upkeep.start()
 
     async def close(self) -> None:
+        await self._upkeep.stop()
         await self._connections.close()
 
     async def recall(
@@ -208,7 +212,12 @@ class PgvectorDriver(BaseMemoryDriver):
             status: HealthStatus = "degraded" if busy else "unavailable"
             late = f"no answer within {_HEALTH_SECONDS:.0f} s"
             return self._health(status, late if isinstance(error, TimeoutError) else error.detail)
-        return self._health("ok", latency_ms=round((perf_counter() - started) * 1000, 1))
+        self._upkeep.start()
+        latency = round((perf_counter() - started) * 1000, 1)
+        if stale := self._upkeep.stale:
+            detail = f"{stale}: recall of knowledge is slow or less good until it is rebuilt"
+            return self._health("degraded", detail, latency_ms=latency)
+        return self._health("ok", latency_ms=latency)
 
     async def _answers(self) -> bool:
         """Whether the schema is there; raises TimeoutError without waiting for the cleaning up."""
@@ -235,7 +244,12 @@ class PgvectorDriver(BaseMemoryDriver):
             driver=self.name,
             status=status,
             detail=detail,
-            facts={**facts, **self._connections.facts(), "embedding": embedding},
+            facts={
+                **facts,
+                **self._connections.facts(),
+                **self._upkeep.facts(),
+                "embedding": embedding,
+            },
         )
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:

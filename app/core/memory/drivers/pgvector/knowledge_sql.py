@@ -62,48 +62,52 @@ _BITS = "binary_quantize($1::{column})::bit({dimension})"
 _RECALL = f"""
     with size as materialized (
         select count(*) as rows
-        from (select from global_knowledge limit {EXACT_ROWS + 1}) as counted
+        from (select from global_knowledge limit {{exact}} + 1) as counted
     ), {_TUNED}
     select {_COLUMNS}, {_SCORE} from (
         select {_COLUMNS}, embedding from global_knowledge
-        where (select rows from size) <= {EXACT_ROWS}
+        where (select rows from size) <= {{exact}}
         union all
         select nearest.* from tuned cross join lateral (
             select {_COLUMNS}, embedding from global_knowledge
             {_NEAREST} limit tuned.candidates
         ) as nearest
-        where (select rows from size) > {EXACT_ROWS}
+        where (select rows from size) > {{exact}}
     ) as candidates
     order by score desc, created_at desc, knowledge_id desc limit $2
 """
 
+# A lateral with a limit is looked up by the primary key, however many the planner expects.
 # `texteq` is `=` in a form that no b-tree serves and of which the planner assumes that
 # it keeps a third: with that it reads the vector index whatever it believes of the categories.
 _RECALL_IN_CATEGORY = f"""
     with size as materialized (
         select count(*) as rows from (
-            select from global_knowledge where category = $3 limit {BITS_ROWS + 1}
+            select from global_knowledge where category = $3 limit {{bits}} + 1
         ) as counted
     ), {_TUNED}
     select {_COLUMNS}, {_SCORE} from (
         select {_COLUMNS}, embedding from global_knowledge
-        where category = $3 and (select rows from size) <= {EXACT_ROWS}
+        where category = $3 and (select rows from size) <= {{exact}}
         union all
-        select {_COLUMNS}, embedding from (
+        select found.* from (
             select knowledge_id as candidate from global_knowledge
             where category = $3
-                and (select rows from size) between {EXACT_ROWS + 1} and {BITS_ROWS}
+                and (select rows from size) between {{exact}} + 1 and {{bits}}
             order by bits <~> {_BITS}
             limit greatest({_BITS_CANDIDATES}, 4 * $2)
         ) as likely
-        join global_knowledge on knowledge_id = candidate
+        cross join lateral (
+            select {_COLUMNS}, embedding from global_knowledge
+            where knowledge_id = candidate limit 1
+        ) as found
         union all
         select nearest.* from tuned cross join lateral (
             select {_COLUMNS}, embedding from global_knowledge
             where texteq(category, $3)
             {_NEAREST} limit tuned.candidates
         ) as nearest
-        where (select rows from size) > {BITS_ROWS}
+        where (select rows from size) > {{bits}}
     ) as candidates
     order by score desc, created_at desc, knowledge_id desc limit $2
 """
@@ -117,7 +121,15 @@ class Searches(NamedTuple):
 
 
 @cache
-def searches(dimension: int) -> Searches:
-    """The searches of a table whose embeddings have `dimension` dimensions."""
-    names = {"dimension": dimension, "column": vector_type(dimension)}
+def searches(dimension: int, exact: int = EXACT_ROWS, bits: int = BITS_ROWS) -> Searches:
+    """The searches of a table whose embeddings have `dimension` dimensions.
+
+    Up to `exact` rows are all ranked; those of a category up to `bits` are searched by their bits.
+    """
+    names = {
+        "dimension": dimension,
+        "column": vector_type(dimension),
+        "exact": exact,
+        "bits": bits,
+    }
     return Searches(_RECALL.format(**names), _RECALL_IN_CATEGORY.format(**names))

@@ -86,7 +86,10 @@ HEALTH = "select true from alembic_version, embedding_model"
 
 ENCODING = "select current_setting('server_encoding')"
 
-EXTENSION_AVAILABLE = "select exists (select from pg_available_extensions where name = 'vector')"
+EXTENSION_VERSION = """
+    select coalesce(installed_version, default_version) from pg_available_extensions
+    where name = 'vector'
+"""
 
 EXTENSION_SCHEMA = """
     select nspname from pg_extension join pg_namespace on pg_namespace.oid = extnamespace
