@@ -10,6 +10,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
+from app import index_commands
 from app.api.protocol import HttpProtocol
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError, MemoryServiceError
@@ -22,6 +23,7 @@ _BACKLOG = 2048
 _log = structlog.stdlib.get_logger(__name__)
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli.add_typer(index_commands.cli, name="index")
 
 
 @cli.callback()

@@ -213,6 +213,12 @@ class DatabaseSettings(BaseSettings):
         validation_alias=AliasChoices("MEMORY_MIGRATE"),
         description="bring the schema to head at start; unset: only the embedded server's",
     )
+    index: Literal["ivfflat", "hnsw"] = Field(
+        "ivfflat", description="kind of the vector index: ivfflat or hnsw"
+    )
+    index_rebuild: bool | None = Field(
+        None, description="rebuild a stale index by itself; unset: only the embedded server's"
+    )
     data_dir: Path = Field(
         Path(".memory-data"),
         validation_alias=AliasChoices("MEMORY_DATA_DIR"),
@@ -251,6 +257,11 @@ class DatabaseSettings(BaseSettings):
     def migrates(self) -> bool:
         """Whether this process brings the schema to head when it starts."""
         return self.url is None if self.migrate is None else self.migrate
+
+    @property
+    def rebuilds_index(self) -> bool:
+        """Whether this process rebuilds a stale index by itself."""
+        return self.url is None if self.index_rebuild is None else self.index_rebuild
 
 
 class AutomemSettings(BaseSettings):

@@ -1,5 +1,7 @@
 """Memories, global knowledge, and the model that they were embedded with."""
 
+from alembic.util import CommandError
+
 from alembic import context, op
 
 revision = "0001"
@@ -7,10 +9,18 @@ down_revision = None
 
 # A row must fit a page when its vector is stored plain, 4 bytes a dimension, beside the rest.
 LARGEST_PLAIN_DIMENSION = 1_024
+# pgvector indexes vectors of at most 2,000 dimensions, and half-precision ones of at most 4,000.
+LARGEST_VECTOR_DIMENSION = 2_000
+LARGEST_HALFVEC_DIMENSION = 4_000
 
 
 def upgrade() -> None:
     dimension = int(context.config.attributes["dimension"]())
+    if dimension > LARGEST_HALFVEC_DIMENSION:
+        raise CommandError(
+            f"pgvector indexes at most 4,000 dimensions, and the model has {dimension}"
+        )
+    kind = "vector" if dimension <= LARGEST_VECTOR_DIMENSION else "halfvec"
     op.execute("create extension if not exists vector")
     op.execute(
         """
@@ -32,7 +42,7 @@ def upgrade() -> None:
             tags text[] not null,
             metadata json not null,
             created_at timestamptz not null,
-            embedding vector({dimension}) not null,
+            embedding {kind}({dimension}) not null,
             words tsvector not null generated always as (to_tsvector('english', content)) stored,
             primary key (user_id, memory_id)
         )
@@ -54,7 +64,7 @@ def upgrade() -> None:
             doc_id text,
             metadata json not null,
             created_at timestamptz not null,
-            embedding vector({dimension}) not null
+            embedding {kind}({dimension}) not null
         )
         """
     )
@@ -66,7 +76,7 @@ def upgrade() -> None:
         # docs/decisions/0003 tells why, and when there should be more.
         op.execute(
             f"create index {table}_embedding on {table}"
-            " using ivfflat (embedding vector_cosine_ops) with (lists = 1)"
+            f" using ivfflat (embedding {kind}_cosine_ops) with (lists = 1)"
         )
 
 

@@ -11,8 +11,8 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-DIMENSION = """
-    select atttypmod from pg_attribute
+EMBEDDING = """
+    select typname, atttypmod from pg_attribute join pg_type on pg_type.oid = atttypid
     where attrelid = 'memories'::regclass and attname = 'embedding'
 """
 # Two vectors must fit a page beside the rest, where they are not to be stored elsewhere.
@@ -22,7 +22,7 @@ HAS_BTREE_GIN = "select exists (select from pg_available_extensions where name =
 
 def upgrade() -> None:
     connection = op.get_bind()
-    dimension = int(connection.execute(text(DIMENSION)).scalar_one())
+    kind, dimension = connection.execute(text(EMBEDDING)).one()
     # A vector alone makes a row so large that PostgreSQL would compress the words beside it, and
     # every look at them would unpack them.
     target = min(8160, 4 * dimension + 2048)
@@ -37,7 +37,7 @@ def upgrade() -> None:
         alter table memories
             add column bits bit({dimension}) not null
                 generated always as (binary_quantize(embedding)::bit({dimension})) stored,
-            add column context vector({dimension}),
+            add column context {kind}({dimension}),
             add column speaker text,
             add column occurred_at timestamptz,
             add column asks boolean
@@ -84,6 +84,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    kind, _ = op.get_bind().execute(text(EMBEDDING)).one()
     op.execute("drop index memories_words")
     op.execute(
         """
@@ -99,7 +100,7 @@ def downgrade() -> None:
     )
     op.execute(
         "create index memories_embedding on memories"
-        " using ivfflat (embedding vector_cosine_ops) with (lists = 1)"
+        f" using ivfflat (embedding {kind}_cosine_ops) with (lists = 1)"
     )
     op.execute(
         """

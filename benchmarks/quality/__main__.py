@@ -15,7 +15,7 @@ from time import perf_counter
 
 from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.core.memory.records import NewMemory
-from app.embedding import build_embedder
+from app.embedding import Embedder, build_embedder
 from app.settings import PARTS, RecallSettings, Settings, load_settings
 from benchmarks.quality.figures import DEPTH, Figures, figures
 from benchmarks.quality.retrieval_set import RetrievalSet, SetUser, load
@@ -52,7 +52,9 @@ def _print(ranking: str, of: Figures, times: list[float]) -> None:
 
 
 @asynccontextmanager
-async def _driver(settings: Settings, embedder, ranking: str) -> AsyncIterator[PgvectorDriver]:  # type: ignore[no-untyped-def]
+async def _driver(
+    settings: Settings, embedder: Embedder, ranking: str
+) -> AsyncIterator[PgvectorDriver]:
     recall = RecallSettings(ranking=ranking, language=settings.recall.language)
     async with PgvectorDriver(settings.database, embedder, settings.limits, recall) as driver:
         yield driver

@@ -23,7 +23,9 @@ class Figures:
 def figures(answers: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Figures:
     """The figures of (found, gold) for each query."""
     return Figures(
-        *(mean(recall(found, gold, k) for found, gold in answers) for k in (5, 10, 20)),
+        recall_5=mean(recall(found, gold, 5) for found, gold in answers),
+        recall_10=mean(recall(found, gold, 10) for found, gold in answers),
+        recall_20=mean(recall(found, gold, 20) for found, gold in answers),
         ndcg_10=mean(ndcg(found, gold, 10) for found, gold in answers),
         mrr=mean(reciprocal_rank(found, gold) for found, gold in answers),
     )

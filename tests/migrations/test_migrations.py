@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from alembic.util import CommandError
 from pydantic import SecretStr
 
 from app.core.memory.drivers.pgvector import PgvectorDriver
@@ -106,7 +107,7 @@ async def test_drivers_that_open_together_on_an_empty_database_all_serve(
         await driver.close()
 
 
-@pytest.mark.parametrize("dimension", [3, 384, 1_024, 1_025, 2_000])
+@pytest.mark.parametrize("dimension", [3, 384, 1_024, 1_025, 2_000, 2_001, 4_000])
 async def test_the_dimension_is_the_models(postgres: EmbeddedPostgres, dimension: int) -> None:
     url = await empty_database(postgres, "by_dimension")
     await migrations.upgrade(url, dimension)
@@ -125,12 +126,24 @@ async def test_the_dimension_is_the_models(postgres: EmbeddedPostgres, dimension
     assert kept == dimension
 
 
-async def test_every_index_of_the_vectors_is_ivfflat_by_cosine(new_database: NewDatabase) -> None:
-    connection = await asyncpg.connect(await new_database())
-    rows = await connection.fetch(
-        "select tablename, indexdef from pg_indexes where indexdef like '%embedding%'"
+async def test_more_dimensions_than_pgvector_indexes_are_refused(
+    postgres: EmbeddedPostgres,
+) -> None:
+    url = await empty_database(postgres, "by_dimension")
+    with pytest.raises(CommandError, match="at most 4,000 dimensions, and the model has 4001"):
+        await migrations.upgrade(url, 4_001)
+
+
+@pytest.mark.parametrize("dimension", [384, 2_304])
+async def test_the_index_of_the_knowledge_is_ivfflat_by_cosine(
+    postgres: EmbeddedPostgres, dimension: int
+) -> None:
+    url = await empty_database(postgres, "by_index")
+    await migrations.upgrade(url, dimension)
+    connection = await asyncpg.connect(url)
+    definition = await connection.fetchval(
+        "select indexdef from pg_indexes where indexname = 'global_knowledge_embedding'"
     )
     await connection.close()
-    vectors = {row["tablename"]: row["indexdef"] for row in rows if "ivfflat" in row["indexdef"]}
-    assert set(vectors) == {"memories", "global_knowledge"}
-    assert all("vector_cosine_ops" in definition for definition in vectors.values())
+    assert "using ivfflat" in definition.lower()
+    assert "halfvec_cosine_ops" in definition

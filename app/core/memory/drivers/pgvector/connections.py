@@ -19,6 +19,7 @@ from app.core.memory.drivers.pgvector import sql
 from app.core.memory.drivers.pgvector.errors import backend_errors, describe
 from app.database import migrations
 from app.database.embedded import EmbeddedPostgres
+from app.database.vectors import vector_type
 from app.embedding import Embedder
 from app.errors import (
     ConfigurationError,
@@ -41,11 +42,12 @@ _SESSION = """
     set jit = off;
     set max_parallel_workers_per_gather = 0
 """
-"""For every connection of the pool. Each statement has the plan that its test guards, made once. They
-are short: to compile them, or to share them among processes, would cost more than it saves."""
+"""For every connection of the pool. Each statement has the plan that its test guards, made once. To
+compile statements as short as these, or to share them among processes, costs more than it saves."""
 
 _RELEASE_SECONDS = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
+_OLDEST_PGVECTOR = (0, 8)
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -138,6 +140,14 @@ class Connections:
         """Whether some statement succeeded in the last `seconds`."""
         return monotonic() - self._answered < seconds
 
+    @property
+    def dsn(self) -> str:
+        """Where PostgreSQL is, for a connection besides the pool; only while it is open."""
+        if self._server is not None:
+            return self._server.dsn
+        assert self._settings.url is not None  # noqa: S101 - there is no server without it
+        return self._settings.url.get_secret_value()
+
     def facts(self) -> dict[str, Any]:
         """The pool's figures for `/health`."""
         pool = self._pool
@@ -186,12 +196,9 @@ class Connections:
     async def _connect(self) -> "asyncpg.Pool[asyncpg.Record]":
         if self._server is not None:
             await self._server.open()
-            await self._embedder.open()
-            dsn = self._server.dsn
-        else:
-            await self._embedder.open()
-            assert self._settings.url is not None  # noqa: S101 - there is no server without it
-            dsn = self._settings.url.get_secret_value()
+        await self._embedder.open()
+        vector_type(self._embedder.dimension)
+        dsn = self.dsn
         try:
             connection = await asyncpg.connect(
                 dsn, timeout=self._settings.connect_timeout, command_timeout=self._settings.timeout
@@ -236,10 +243,16 @@ class Connections:
                 f"the database at {place} is encoded as {encoding}, which can't keep every text: "
                 "create it with encoding UTF8"
             )
-        if not await connection.fetchval(sql.EXTENSION_AVAILABLE):
+        version = await connection.fetchval(sql.EXTENSION_VERSION)
+        if version is None:
             raise ConfigurationError(
                 f"PostgreSQL at {place} lacks the extension pgvector: install it there (Debian: "
                 "postgresql-NN-pgvector; container: the image pgvector/pgvector)"
+            )
+        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_PGVECTOR:
+            raise ConfigurationError(
+                f"PostgreSQL at {place} has pgvector {version}, and 0.8 or newer is needed: "
+                "install it there, then run: alter extension vector update"
             )
         head = migrations.head()
         revision = await self._revision(connection)

@@ -15,7 +15,9 @@ from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, 
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.drivers.pgvector import sql
 from app.core.memory.drivers.pgvector.connections import Connections
+from app.core.memory.drivers.pgvector.knowledge import KnowledgeTable
 from app.core.memory.drivers.pgvector.recall import Recall
+from app.core.memory.drivers.pgvector.upkeep import IndexUpkeep
 from app.core.memory.ranking import Explanation
 from app.core.memory.ranking.dates import occurred_at
 from app.core.memory.ranking.form import asks
@@ -70,6 +72,8 @@ class PgvectorDriver(BaseMemoryDriver):
         self._limits = limits
         self._connections = Connections(settings, embedder, recall.language)
         self._recall = Recall(self._connections, embedder, recall)
+        self._knowledge = KnowledgeTable(self._connections, embedder)
+        self._upkeep = IndexUpkeep(settings, self._connections)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -78,8 +82,10 @@ class PgvectorDriver(BaseMemoryDriver):
 
     async def open(self) -> None:
         await self._connections.open()
+        self._upkeep.start()
 
     async def close(self) -> None:
+        await self._upkeep.stop()
         await self._connections.close()
 
     async def recall(
@@ -122,9 +128,7 @@ class PgvectorDriver(BaseMemoryDriver):
         self, query: str, top_k: int = 5, category: str | None = None
     ) -> list[Knowledge]:
         check_recall_knowledge(self._limits, query, top_k, category)
-        vector = await self._embedder.embed_query(query)
-        statement = sql.RECALL_KNOWLEDGE[category is not None]
-        return [_knowledge(row) for row in await self._fetch(statement, vector, category, top_k)]
+        return await self._knowledge.recall(query, top_k, category)
 
     async def store(
         self,
@@ -186,21 +190,7 @@ class PgvectorDriver(BaseMemoryDriver):
         return await self._keep_knowledge(new_knowledge_records(knowledge, self._limits))
 
     async def _keep_knowledge(self, knowledge: list[Knowledge]) -> list[Knowledge]:
-        vectors = await self._embedder.embed([record.content for record in knowledge])
-        rows = [
-            (
-                record.knowledge_id,
-                record.category,
-                record.content,
-                record.title,
-                record.doc_id,
-                dump_json(record.metadata),
-                record.created_at,
-                PgVector(vector),
-            )
-            for record, vector in zip(knowledge, vectors, strict=True)
-        ]
-        await self._insert(sql.STORE_KNOWLEDGE, rows)
+        await self._knowledge.store(knowledge)
         return knowledge
 
     async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
@@ -234,11 +224,10 @@ class PgvectorDriver(BaseMemoryDriver):
         return await self._delete(sql.DELETE_USER, user_id)
 
     async def get_knowledge(self, knowledge_id: str) -> Knowledge | None:
-        rows = await self._fetch(sql.GET_KNOWLEDGE, check_id(knowledge_id, "knowledge_id"))
-        return _knowledge(rows[0]) if rows else None
+        return await self._knowledge.get(check_id(knowledge_id, "knowledge_id"))
 
     async def delete_knowledge(self, knowledge_id: str) -> bool:
-        return await self._delete(sql.DELETE_KNOWLEDGE, check_id(knowledge_id, "knowledge_id")) > 0
+        return await self._knowledge.delete(check_id(knowledge_id, "knowledge_id"))
 
     async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
         last_memory = ("", UUID(int=0))
@@ -246,11 +235,8 @@ class PgvectorDriver(BaseMemoryDriver):
             for row in rows:
                 yield _memory(row)
             last_memory = (rows[-1]["user_id"], rows[-1]["memory_id"])
-        last_knowledge = UUID(int=0)
-        while rows := await self._fetch(sql.EXPORT_KNOWLEDGE, last_knowledge, _EXPORT_PAGE):
-            for row in rows:
-                yield _knowledge(row)
-            last_knowledge = rows[-1]["knowledge_id"]
+        async for record in self._knowledge.export():
+            yield record
 
     async def health_check(self) -> DriverHealth:
         started = perf_counter()
@@ -263,7 +249,12 @@ class PgvectorDriver(BaseMemoryDriver):
             status: HealthStatus = "degraded" if busy else "unavailable"
             late = f"no answer within {_HEALTH_SECONDS:.0f} s"
             return self._health(status, late if isinstance(error, TimeoutError) else error.detail)
-        return self._health("ok", latency_ms=round((perf_counter() - started) * 1000, 1))
+        self._upkeep.start()
+        latency = round((perf_counter() - started) * 1000, 1)
+        if stale := self._upkeep.stale:
+            detail = f"{stale}: recall of knowledge is slow or less good until it is rebuilt"
+            return self._health("degraded", detail, latency_ms=latency)
+        return self._health("ok", latency_ms=latency)
 
     async def _answers(self) -> bool:
         """Whether the schema is there; raises TimeoutError without waiting for the cleaning up."""
@@ -290,7 +281,12 @@ class PgvectorDriver(BaseMemoryDriver):
             driver=self.name,
             status=status,
             detail=detail,
-            facts={**facts, **self._connections.facts(), "embedding": embedding},
+            facts={
+                **facts,
+                **self._connections.facts(),
+                **self._upkeep.facts(),
+                "embedding": embedding,
+            },
         )
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -321,17 +317,4 @@ def _memory(
         created_at=row["created_at"],
         score=score,
         explanation=explanation,
-    )
-
-
-def _knowledge(row: asyncpg.Record) -> Knowledge:
-    return Knowledge(
-        knowledge_id=str(row["knowledge_id"]),
-        content=row["content"],
-        category=row["category"],
-        title=row["title"],
-        doc_id=row["doc_id"],
-        metadata=json.loads(row["metadata"]),
-        created_at=row["created_at"],
-        score=row["score"],
     )

@@ -1,4 +1,4 @@
-"""Every statement of the pgvector driver. Alembic owns the tables that they name.
+"""The statements about memories and the schema. Alembic owns the tables that they name.
 
 The similarity is (1 + cosine) / 2, to six decimals so that rounding errors do not break a tie.
 Ordering by it, and not by the bare distance, also keeps the planner from answering with an
@@ -6,7 +6,6 @@ approximate index and filtering afterwards: a recall is exact.
 """
 
 _MEMORY = "memory_id, user_id, conversation_id, content, tags, metadata, created_at"
-_KNOWLEDGE = "knowledge_id, category, content, title, doc_id, metadata, created_at"
 _NEWEST_FIRST = "created_at desc, memory_id desc"
 _SIMILARITY = "round((1 - (embedding <=> {vector}) / 2) * 1e6) / 1e6"
 
@@ -76,40 +75,19 @@ DELETE = "delete from memories where memory_id = $1"
 DELETE_OF_USER = "delete from memories where memory_id = $1 and user_id = $2"
 DELETE_USER = "delete from memories where user_id = $1"
 
-RECALL_KNOWLEDGE = {
-    category: f"""
-        select {_KNOWLEDGE}, {_SIMILARITY.format(vector="$1")} as score
-        from global_knowledge where {condition}
-        order by score desc, created_at desc, knowledge_id desc limit $3
-    """
-    for category, condition in {False: "$2::text is null", True: "category = $2"}.items()
-}
-
-GET_KNOWLEDGE = f"""
-    select {_KNOWLEDGE}, null::float8 as score from global_knowledge where knowledge_id = $1
-"""
-
-STORE_KNOWLEDGE = f"""
-    insert into global_knowledge ({_KNOWLEDGE}, embedding) values ($1, $2, $3, $4, $5, $6, $7, $8)
-"""
-
-DELETE_KNOWLEDGE = "delete from global_knowledge where knowledge_id = $1"
-
 EXPORT_MEMORIES = f"""
     select {_MEMORY} from memories
     where (user_id, memory_id) > ($1, $2) order by user_id, memory_id limit $3
-"""
-
-EXPORT_KNOWLEDGE = f"""
-    select {_KNOWLEDGE}, null::float8 as score from global_knowledge
-    where knowledge_id > $1 order by knowledge_id limit $2
 """
 
 HEALTH = "select true from alembic_version, embedding_model"
 
 ENCODING = "select current_setting('server_encoding')"
 
-EXTENSION_AVAILABLE = "select exists (select from pg_available_extensions where name = 'vector')"
+EXTENSION_VERSION = """
+    select coalesce(installed_version, default_version) from pg_available_extensions
+    where name = 'vector'
+"""
 
 EXTENSION_SCHEMA = """
     select nspname from pg_extension join pg_namespace on pg_namespace.oid = extnamespace

@@ -1,0 +1,75 @@
+"""Looking after the vector index while the driver is open."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from app.core.memory.drivers.pgvector.connections import Connections
+from app.core.memory.drivers.pgvector.errors import backend_errors
+from app.database import indexes
+from app.errors import MemoryServiceError
+from app.settings import DatabaseSettings
+
+_LOOK_SECONDS = 60.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class IndexUpkeep:
+    """Looks at the index once a minute, for `/health`, and rebuilds a stale one where it may.
+
+    However many processes look, one at a time rebuilds; the others go on.
+    """
+
+    def __init__(self, settings: DatabaseSettings, connections: Connections) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._state: indexes.IndexState | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Twice is harmless."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """End, also amid a rebuild: the next one cleans up."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    @property
+    def stale(self) -> str | None:
+        """Why the index should be rebuilt, if it should, as of the last look."""
+        return self._state.stale if self._state else None
+
+    def facts(self) -> dict[str, Any]:
+        """The index as of the last look, for `/health`."""
+        return {"indexes": {indexes.INDEX: self._state.facts()}} if self._state else {}
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                with backend_errors():
+                    await self.look()
+            except MemoryServiceError as error:
+                _log.warning("index_upkeep_failed", reason=error.reason)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """See how the index is and, where it is stale and that is allowed, rebuild it."""
+        await self._inspect()
+        if self.stale and self._settings.rebuilds_index:
+            await indexes.rebuild(self._connections.dsn, self._settings.index)
+            await self._inspect()
+
+    async def _inspect(self) -> None:
+        before = self.stale
+        async with self._connections.acquire() as connection:
+            self._state = await indexes.inspect(connection, self._settings.index)
+        if self.stale and not before:
+            _log.warning("index_stale", reason=self.stale)

@@ -1,0 +1,50 @@
+"""Reaching the database from a command, whether or not a service runs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from app.database.embedded import EmbeddedPostgres
+from app.errors import ConfigurationError
+from app.settings import DatabaseSettings
+
+
+@asynccontextmanager
+async def reached(settings: DatabaseSettings) -> AsyncIterator[str]:
+    """The DSN of `DATABASE_URL`, or of the embedded server.
+
+    The server of a running service is used as it is; else one is started, and stopped afterwards.
+    Raises `ConfigurationError` when there is no embedded database yet.
+    """
+    if settings.url is not None:
+        yield settings.url.get_secret_value()
+        return
+    cluster = settings.data_dir.expanduser().resolve() / "postgresql"
+    if not (cluster / "PG_VERSION").exists():
+        raise ConfigurationError(
+            f"DATABASE_URL is not set, and MEMORY_DATA_DIR: {cluster.parent} has no database"
+        )
+    server = EmbeddedPostgres(settings.data_dir)
+    try:
+        await server.open()
+    except ConfigurationError:
+        dsn = _running(cluster)
+        if dsn is None:
+            raise
+        yield dsn
+        return
+    try:
+        yield server.dsn
+    finally:
+        await server.close()
+
+
+def _running(cluster: Path) -> str | None:
+    """The DSN of the server that runs on `cluster`, as PostgreSQL's own note about it says."""
+    try:
+        lines = (cluster / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return None
+    if len(lines) < 8 or lines[7].strip() != "ready":
+        return None
+    return f"postgresql://memory@/memory?host={lines[4]}&port={lines[3]}"

@@ -1,0 +1,115 @@
+"""The commands `memory-driver index status` and `memory-driver index rebuild`."""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import asyncpg
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.core.memory.drivers.pgvector.errors import backend_errors
+from app.database import indexes
+from app.database.access import reached
+from app.errors import ConfigurationError, MemoryServiceError
+from app.logs import configure_logging
+from app.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+_CONNECT_SECONDS = 10.0
+
+cli = typer.Typer(no_args_is_help=True, help="The vector index of the knowledge in PostgreSQL.")
+
+
+@cli.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Tell whether the index fits the rows; exit code 3 when it is stale."""
+    settings = _settings()
+    state = _run(_status(settings))
+    if as_json:
+        typer.echo(json.dumps(state.facts()))
+    else:
+        table = Table("", "is", "should be")
+        table.add_row("kind", state.kind or "none", state.wanted_kind)
+        table.add_row("lists", _shown(state.lists), _shown(state.wanted_lists))
+        table.add_row("valid", str(state.valid).lower(), "true")
+        table.add_row("rows", str(state.rows), "")
+        table.add_row("size, MB", f"{state.size / 1e6:.1f}", "")
+        table.add_row("left behind", ", ".join(state.leftovers) or "none", "none")
+        Console(soft_wrap=True).print(table)
+        if state.stale:
+            typer.echo(f"stale: {state.stale}; run `memory-driver index rebuild`")
+    if state.stale:
+        raise typer.Exit(3)
+
+
+@cli.command()
+def rebuild(
+    kind: Annotated[
+        str | None, typer.Option(help="ivfflat or hnsw, in place of DATABASE_INDEX.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, max=64, help="Processes that help PostgreSQL's to build.")
+    ] = 0,
+) -> None:
+    """Build the index for the rows of now; reads and writes go on meanwhile."""
+    if kind not in (None, "ivfflat", "hnsw"):
+        _refuse("--kind: must be ivfflat or hnsw")
+    settings = _settings()
+    wanted: indexes.Kind = (
+        settings.database.index if kind is None else "hnsw" if kind == "hnsw" else "ivfflat"
+    )
+    if not _run(_rebuild(settings, wanted, workers)):
+        _refuse("another process rebuilds the index right now")
+    state = _run(_status(settings))
+    lists = f" with {state.lists} lists" if state.lists else ""
+    typer.echo(f"The index is {state.kind}{lists}, for {state.rows} rows.")
+    if wanted != settings.database.index:
+        typer.echo(f"Set DATABASE_INDEX={wanted}, or /health calls the index stale.")
+
+
+async def _status(settings: Settings) -> indexes.IndexState:
+    async with reached(settings.database) as dsn:
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+        try:
+            return await indexes.inspect(connection, settings.database.index, count=True)
+        finally:
+            connection.terminate()
+
+
+async def _rebuild(settings: Settings, kind: indexes.Kind, workers: int) -> bool:
+    async with reached(settings.database) as dsn:
+        return await indexes.rebuild(dsn, kind, workers=workers)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        with backend_errors():
+            return asyncio.run(work)
+    except MemoryServiceError as error:
+        if isinstance(error.__cause__, asyncpg.UndefinedTableError):
+            _refuse("the schema is not there: run `alembic upgrade head`")
+        _refuse(error.reason)
+
+
+def _settings() -> Settings:
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        _refuse(error.reason)
+    configure_logging(settings)
+    return settings
+
+
+def _shown(lists: int | None) -> str:
+    return "-" if lists is None else str(lists)
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(f"memory-driver: {reason}", err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,48 @@
+"""The service on tables that were made partitions: everything works, and a user's are in one."""
+
+import json
+from pathlib import Path
+
+import asyncpg
+
+from app.core.memory.drivers.pgvector import sql
+from app.core.memory.records import Memory, NewMemory
+from tests.conformance.cases import WAYS
+from tests.conftest import NewDatabase
+from tests.drivers.conftest import OpenDriver
+
+
+async def test_the_service_works_on_partitioned_memories(
+    new_database: NewDatabase, open_driver: OpenDriver, root: Path
+) -> None:
+    url = await new_database()
+    before = await (await open_driver(url)).store("ada", "Ada has a kettle of copper.")
+    connection = await asyncpg.connect(url)
+    indexes = "select indexname from pg_indexes where tablename = 'memories' order by 1"
+    named = await connection.fetch(indexes)
+    await connection.execute((root / "alembic/distributed/partitioned.sql").read_text())
+    assert await connection.fetch(indexes) == named
+
+    driver = await open_driver(url)
+    stored = await driver.store_many(
+        [NewMemory(user_id=f"user {n % 9}", content=f"kettle {n}") for n in range(90)]
+    )
+    assert await driver.get(before.memory_id, "ada") == before
+    for arguments in WAYS:
+        found = await driver.recall("ada", **arguments)
+        assert [memory.memory_id for memory in found] == [before.memory_id]
+    assert len((await driver.list_memories("user 3")).memories) == 10
+    exported = [record async for record in driver.export_records()]
+    assert {record.memory_id for record in exported if isinstance(record, Memory)} == {
+        memory.memory_id for memory in [before, *stored]
+    }
+    assert await driver.delete(stored[0].memory_id)
+    assert await driver.delete(stored[1].memory_id, stored[1].user_id)
+    assert await driver.delete_user("user 3") == 10
+
+    await connection.execute("set plan_cache_mode = force_generic_plan")
+    explain = f"explain (analyze, format json) {sql.GET}"
+    plan = json.loads(await connection.fetchval(explain, "ada", before.memory_id))[0]["Plan"]
+    await connection.close()
+    read = [node for node in plan.get("Plans", [plan]) if node["Actual Loops"] > 0]
+    assert [node["Relation Name"].rpartition("_")[0] for node in read] == ["memories"]
