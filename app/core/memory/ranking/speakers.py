@@ -24,9 +24,14 @@ def said(content: str, metadata: Mapping[str, Any]) -> str:
     On public conversations `Name: text` finds half as much again as the text alone.
     """
     speaker = speaker_of(content, metadata)
-    if speaker is None or content.lstrip().casefold().startswith(speaker.casefold()):
+    if speaker is None or _begins(content.lstrip().casefold(), speaker.casefold()):
         return content
     return f"{speaker}: {content}"
+
+
+def _begins(text: str, name: str) -> bool:
+    """Whether the text begins with the name, and not with a longer word: Al, Always."""
+    return text.startswith(name) and not text[len(name) :][:1].isalnum()
 
 
 def speakers_named(query: str, speakers: Iterable[str]) -> list[str]:
