@@ -293,11 +293,6 @@ class PgvectorDriver(BaseMemoryDriver):
         async with self._connections.acquire() as connection:
             return await connection.fetch(statement, *arguments)
 
-    async def _insert(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        """All rows or none: asyncpg runs `executemany` as one transaction."""
-        async with self._connections.acquire() as connection:
-            await connection.executemany(statement, rows)
-
     async def _delete(self, statement: str, *arguments: Any) -> int:
         async with self._connections.acquire() as connection:
             status = await connection.execute(statement, *arguments)
