@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from app.core.memory.drivers.automem import AutomemDriver
 from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
-from app.settings import AutomemSettings, DatabaseSettings, Limits
+from app.settings import AutomemSettings, DatabaseSettings, Limits, RecallSettings
 from tests.drivers import automem_fake
 from tests.drivers.automem_fake import FakeAutomem
 
@@ -20,12 +20,18 @@ OpenAutomem: TypeAlias = Callable[..., Awaitable[AutomemDriver]]
 
 @pytest.fixture
 async def open_driver(embedder: Embedder) -> AsyncIterator[OpenDriver]:
-    """Opens drivers on a URL; they are closed after the test."""
+    """Opens drivers on a URL, with another embedder `instead`; they are closed after the test."""
     async with AsyncExitStack() as stack:
 
-        async def opened(url: str, **settings: Any) -> PgvectorDriver:
+        async def opened(
+            url: str,
+            *,
+            recall: RecallSettings | None = None,
+            instead: Embedder | None = None,
+            **settings: Any,
+        ) -> PgvectorDriver:
             database = DatabaseSettings(url=SecretStr(url), **settings)
-            driver = PgvectorDriver(database, embedder, Limits())
+            driver = PgvectorDriver(database, instead or embedder, Limits(), recall)
             return await stack.enter_async_context(driver)
 
         yield opened

@@ -35,7 +35,7 @@ class Evidence:
     """The spellings of the one person whom the query names."""
 
     has_words: bool = False
-    """Whether any word of the query counts."""
+    """Whether any word of the query counts: none does that is a name, or too common to look up."""
 
 
 class Recall:
@@ -98,8 +98,6 @@ class Recall:
 
     def _weigh(self, row: asyncpg.Record, query: str, *, many: bool) -> Evidence:
         """What the words and speakers that `row` tells of are worth."""
-        if row["ids"] is None:
-            return Evidence(many, has_words=bool(row["terms"]) and "lexical" in self._parts)
         names: dict[str, list[str]] = json.loads(row["speakers"] or "{}")
         speakers = speakers_named(query, names) if "speaker" in self._parts else []
         of_names = {lexeme for lexemes in names.values() for lexeme in lexemes}
@@ -107,9 +105,9 @@ class Recall:
         if not terms or "lexical" not in self._parts:
             return Evidence(many, speakers=speakers)
         turns = Turns(
-            words=np.frombuffer(row["words"], ">u8").astype(np.uint64),
-            conversation=np.frombuffer(row["conversations"], ">i8").astype(np.int64),
-            asks=np.frombuffer(row["asks"], np.bool_),
+            words=np.frombuffer(row["words"] or b"", ">u8").astype(np.uint64),
+            conversation=np.frombuffer(row["conversations"] or b"", ">i8").astype(np.int64),
+            asks=np.frombuffer(row["asks"] or b"", np.bool_),
         )
         if many:
             df = {n: row["df"][n] for n in terms if row["df"][n] < sql.HITS}
@@ -123,7 +121,7 @@ class Recall:
             [UUID(bytes=ids[16 * n : 16 * n + 16]) for n in rows.tolist()],
             (ranking.LEXICAL * found[rows]).tolist(),
             speakers,
-            has_words=True,
+            has_words=bool(df),
         )
 
 
