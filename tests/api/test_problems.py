@@ -142,6 +142,7 @@ async def test_a_cause_is_not_told(embedder: Embedder) -> None:
     ("method", "path"),
     [
         ("POST", "/v1/memories/batch"),
+        ("POST", "/v1/memories/recall"),
         ("GET", "/v1/memories?user_id=ada"),
         ("GET", f"/v1/memories/{SOME_ID}?user_id=ada"),
         ("DELETE", "/v1/users/ada/memories"),
@@ -155,6 +156,7 @@ async def test_a_capability_that_the_driver_lacks_is_a_501(
 ) -> None:
     bodies: dict[str, Any] = {
         "/v1/memories/batch": {"memories": [MEMORY]},
+        "/v1/memories/recall": {"user_id": "ada", "query": "kettle", "explain": True},
         "/v1/knowledge/batch": {"knowledge": [{"content": "x", "category": "y"}]},
     }
     async with serving(embedder, lambda _: FailingDriver(RuntimeError())) as api:

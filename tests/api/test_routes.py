@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import pytest
 
 from app import __version__
 from app.core.memory.drivers.inmemory import InMemoryDriver
+from app.core.memory.ranking import Explanation
 from app.core.memory.records import Knowledge, Memory, Recalled
 from app.embedding import Embedder
 from tests.api.serving import Api, serving
@@ -357,6 +359,63 @@ async def test_recall_tells_who_answered_and_how(embedder: Embedder) -> None:
         assert recalled == {"driver": "second", "degraded": True, "cached": False}
         knowledge = (await api.post("/v1/knowledge/recall", {"query": "x"})).json()
         assert knowledge == {"knowledge": [], "driver": "cache", "degraded": False, "cached": True}
+
+
+class ExplainingDriver(InMemoryDriver):
+    """Explains what it finds by a vector, with parts that no computation gives by chance."""
+
+    async def explain_recall(
+        self,
+        user_id: str,
+        conversation_id: str | None = None,
+        query: str | None = None,
+        top_k: int = 10,
+        use_vector: bool = True,
+        exclude_tags: Sequence[str] | None = None,
+    ) -> list[Memory]:
+        found = await self.recall(user_id, conversation_id, query, top_k, use_vector, exclude_tags)
+        why = Explanation(cosine=0.5, lexical=0.25, date=0.3, speaker=0.125, form=0.0625)
+        return [replace(m, explanation=why if query and use_vector else None) for m in found]
+
+
+async def test_recall_explains_when_it_is_asked_to(embedder: Embedder) -> None:
+    async with serving(
+        embedder, lambda context: ExplainingDriver(embedder, context.settings.limits)
+    ) as api:
+        await store(api, "ada", "kettle", conversation_id="c")
+        await store(api, "ada", "kettle", conversation_id="d", tags=["t"])
+        query = {"user_id": "ada", "query": "kettle"}
+        explained = await api.post("/v1/memories/recall", {**query, "explain": True})
+        plain = await api.post("/v1/memories/recall", query)
+        assert explained.status_code == plain.status_code == 200
+        found = explained.json()["memories"]
+        assert [list(memory) for memory in found] == [[*MEMORY_FIELDS, "score", "explanation"]] * 2
+        for memory in found:
+            assert memory.pop("explanation") == {
+                "cosine": 0.5,
+                "lexical": 0.25,
+                "date": 0.3,
+                "speaker": 0.125,
+                "form": 0.0625,
+            }
+        assert plain.json()["memories"] == found
+
+        unexplained: list[dict[str, Any]] = [{"user_id": "ada"}, {**query, "use_vector": False}]
+        for body in unexplained:
+            answer = await api.post("/v1/memories/recall", {**body, "explain": True})
+            assert [list(m) for m in answer.json()["memories"]] == [[*MEMORY_FIELDS, "score"]] * 2
+        filtered = {**query, "exclude_tags": ["t"], "top_k": 5, "explain": True}
+        answer = await api.post("/v1/memories/recall", {**filtered, "conversation_id": "c"})
+        assert len(answer.json()["memories"]) == 1
+        answer = await api.post("/v1/memories/recall", {**filtered, "conversation_id": "d"})
+        assert answer.json()["memories"] == []
+
+
+@pytest.mark.parametrize("explain", [1, "true", None])
+async def test_explain_is_true_or_false(api: Api, explain: object) -> None:
+    answer = await api.post("/v1/memories/recall", {"user_id": "ada", "explain": explain})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["loc"] == ["body", "explain"]
 
 
 async def test_health_tells_the_driver_and_what_it_can_do(api: Api) -> None:
