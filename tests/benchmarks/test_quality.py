@@ -1,6 +1,7 @@
 """The figures of the retrieval benchmark, the sets it takes, and that evidence helps."""
 
 import json
+from dataclasses import asdict
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Settings
 from benchmarks.quality import __main__ as benchmark
-from benchmarks.quality.figures import Figures, figures, ndcg, recall, reciprocal_rank
+from benchmarks.quality.figures import figures, ndcg, recall, reciprocal_rank
 from benchmarks.quality.retrieval_set import load
 from tests.conftest import NewDatabase
 
@@ -41,12 +42,14 @@ def test_the_reciprocal_rank_is_that_of_the_first_right_one() -> None:
 
 def test_figures_are_means_over_queries() -> None:
     answers = [(FOUND, ["a"]), (FOUND, ["f"]), (FOUND, ["z"])]
-    assert figures(answers) == Figures(
-        recall_5=pytest.approx(1 / 3),
-        recall_10=pytest.approx(2 / 3),
-        recall_20=pytest.approx(2 / 3),
-        ndcg_10=pytest.approx((1 + 1 / log2(7)) / 3),
-        mrr=pytest.approx((1 + 1 / 6) / 3),
+    assert asdict(figures(answers)) == pytest.approx(
+        {
+            "recall_5": 1 / 3,
+            "recall_10": 2 / 3,
+            "recall_20": 2 / 3,
+            "ndcg_10": (1 + 1 / log2(7)) / 3,
+            "mrr": (1 + 1 / 6) / 3,
+        }
     )
 
 

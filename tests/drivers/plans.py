@@ -79,8 +79,9 @@ def of_memories(nodes: list[Node]) -> list[Node]:
 
 def rows_read(nodes: list[Node]) -> float:
     """How many rows of the table itself were looked at; an index-only scan looks at none."""
-    return sum(
+    looked_at: float = sum(
         node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
         for node in nodes
         if node.get("Relation Name") == "memories" and node["Node Type"] != "Index Only Scan"
-    ) + sum(node.get("Heap Fetches", 0) for node in nodes)
+    )
+    return looked_at + sum(float(node.get("Heap Fetches", 0)) for node in nodes)

@@ -288,8 +288,9 @@ async def test_a_recall_explains_only_when_asked_and_finds_the_same(
     plain = await driver.recall("ada", query=EVERYTHING)
     assert [(m.memory_id, m.score) for m in plain] == [(m.memory_id, m.score) for m in found]
     assert all(memory.explanation is None for memory in plain)
-    for arguments in ({}, {"query": "zither", "use_vector": False}):
-        others = await driver.explain_recall("ada", **arguments)  # type: ignore[arg-type]
+    newest = await driver.explain_recall("ada")
+    by_words = await driver.explain_recall("ada", query="zither", use_vector=False)
+    for others in (newest, by_words):
         assert others
         assert all(memory.explanation is None for memory in others)
 
@@ -301,10 +302,10 @@ async def test_what_is_excluded_by_its_tag_is_no_evidence_for_its_neighbours(
         await driver.store("tags", f"Filler no. {n}.", "a")
     await driver.store("tags", "The zither is a gift.", "a", tags=["secret"])
     await driver.store("tags", "It is in the car.", "a")
-    arguments = {"user_id": "tags", "query": "the zither"}
-    found = reasons(await driver.explain_recall(**arguments))
+    found = reasons(await driver.explain_recall("tags", query="the zither"))
     assert found["It is in the car."].lexical == pytest.approx(0.7 * LEXICAL)
-    left = reasons(await driver.explain_recall(**arguments, exclude_tags=["secret"]))
+    excluded = await driver.explain_recall("tags", query="the zither", exclude_tags=["secret"])
+    left = reasons(excluded)
     assert len(left) == 9
     assert not any(reason.lexical for reason in left.values())
 
@@ -331,13 +332,14 @@ async def test_a_name_is_evidence_of_the_speaker_and_not_a_word(driver: Pgvector
 async def test_the_same_text_scores_1(driver: PgvectorDriver) -> None:
     await driver.store("same", "The varnish took them three weeks.")
     await driver.store("same", "A tin kettle.")
-    for user, content in (
+    for user, text in (
         ("same", "The varnish took them three weeks."),
         (CROWD, "The harbour is called Zanzibar."),
         (CROWD, "Turn about nothing."),
     ):
-        best = (await driver.recall(user, query=content, top_k=1))[0]
-        assert (best.content, best.score) == (content, pytest.approx(1, abs=1e-3))
+        best = (await driver.recall(user, query=text, top_k=1))[0]
+        assert best.content == text
+        assert best.score == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("conversation", [None, "talk"])

@@ -227,7 +227,7 @@ def arguments(user: str, scope: Scope, lexical: Sequence[UUID] = ()) -> list[Any
     """Arguments of the ranking statements: the cosine, and 1 point for each of `lexical`."""
     conversation = LONG if scope.conversation else None
     tags = ["t1", "t2", "t3"] if scope.tags else []
-    no_date_and_speaker = [None, None, 0.0, [], 0.0]
+    no_date_and_speaker: list[Any] = [None, None, 0.0, [], 0.0]
     words = [lexical, [1.0] * len(lexical)]
     return [user, conversation, tags, 10, QUERIES[0], *words, *no_date_and_speaker, 0.0, 0.0]
 
@@ -314,7 +314,7 @@ async def test_a_frequent_word_is_looked_at_in_a_thousand_memories_only(filled: 
 async def test_newest_first_reads_no_more_than_it_gives(
     filled: str, user: str, conversation: bool
 ) -> None:
-    given = [user, "c4" if conversation else None, [], 5]
+    given: list[Any] = [user, "c4" if conversation else None, [], 5]
     async with plans(filled) as running:
         nodes = await running.run(sql.RECALL_NEWEST[conversation], *given)
     (read,) = of_memories(nodes)
