@@ -311,6 +311,18 @@ async def test_a_frequent_word_is_looked_at_in_a_thousand_memories_only(filled: 
 
 @pytest.mark.parametrize("conversation", [False, True])
 @pytest.mark.parametrize("user", [LARGE, SMALL])
+async def test_by_words_alone_only_memories_with_one_are_read(
+    filled: str, user: str, conversation: bool
+) -> None:
+    given: list[Any] = [user, "c4" if conversation else None, [], 10, "18 5996 unheard", "english"]
+    async with plans(filled) as running:
+        nodes = await running.run(sql.RECALL_BY_WORDS[conversation], *given)
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes}
+    assert 1 <= rows_read(nodes) <= 2
+
+
+@pytest.mark.parametrize("conversation", [False, True])
+@pytest.mark.parametrize("user", [LARGE, SMALL])
 async def test_newest_first_reads_no_more_than_it_gives(
     filled: str, user: str, conversation: bool
 ) -> None:
