@@ -165,6 +165,12 @@ class RecallSettings(BaseSettings):
         description="PostgreSQL text search configuration; one that it does not know: simple",
     )
 
+    context: bool = Field(
+        False,
+        description="also embed each memory with the two before it in its conversation: finds "
+        "more, and storing costs twice",
+    )
+
     @field_validator("ranking")
     @classmethod
     def _known_parts(cls, ranking: str) -> str:

@@ -47,6 +47,7 @@ class Recall:
         self._connections = connections
         self._embedder = embedder
         self._parts = settings.parts
+        self._context = settings.context
 
     async def best(
         self, scope: tuple[str, str | None, list[str]], query: str, top_k: int
@@ -59,7 +60,7 @@ class Recall:
         parts = self._parts
         dates = dates_named(query) if "date" in parts else None
         spoken = ranking.SPEAKER if evidence.speakers else 0.0
-        statement = (sql.RANKED_OF_MANY if evidence.many else sql.RANKED)[kind]
+        statement = (sql.RANKED_OF_MANY if evidence.many else sql.RANKED)[self._context][kind]
         async with self._connections.acquire() as connection:
             rows = await connection.fetch(
                 statement,
