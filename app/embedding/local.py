@@ -42,8 +42,9 @@ class LocalEmbedder(Embedder):
         async with self._opening:
             if self._queries is not None:
                 return
-            thread = ThreadPoolExecutor(1, "embedding")
-            self._threads.append(thread)
+            if not self._threads:  # one is there after an open that failed
+                self._threads.append(ThreadPoolExecutor(1, "embedding"))
+            thread = self._threads[0]
             loop = asyncio.get_running_loop()
             engine = await loop.run_in_executor(thread, open_engine, self._settings)
             self.dimension, self.max_tokens = engine.dimension, engine.max_tokens
