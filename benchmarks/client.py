@@ -64,7 +64,8 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.shutdown()
+        # After a failure it may still wait for answers, which end with the service.
+        self._process.shutdown(wait=kind is None, cancel_futures=True)
 
 
 def drive(port: int, requests: Sequence[bytes], in_flight: int, status: int) -> Driven:
