@@ -118,7 +118,7 @@ def test_an_operation_tells_the_errors_it_can_answer_with(
         expected |= {"408", "413", "415"}
     if path.endswith("_id}"):
         expected |= {"404"}
-    if name not in {"store", "recall", "delete", "store_knowledge", "recall_knowledge"}:
+    if name not in {"store", "delete", "store_knowledge", "recall_knowledge"}:
         expected |= {"501"}
     assert {code for code in operation(document, name)["responses"] if code >= "400"} == expected
 

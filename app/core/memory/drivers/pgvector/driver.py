@@ -252,6 +252,7 @@ class PgvectorDriver(BaseMemoryDriver):
         embedding: dict[str, Any] = {"model": self._embedder.name}
         if status != "unavailable":
             embedding |= {
+                "engine": self._embedder.engine,
                 "dimension": self._embedder.dimension,
                 "max_tokens": self._embedder.max_tokens,
             }
