@@ -25,8 +25,8 @@ each row that the index offers until 40 of the category are among them.
 """
 _BITS_CANDIDATES = 400
 _INDEX_CANDIDATES = 40
-_PROBES = 80
-"""Lists of an ivfflat index that are read: up to 8,000 rows all, then 8,000 rows and more."""
+_PROBES = 120
+"""Lists of an ivfflat index that are read: up to 12,000 rows all, then 12,000 rows and more."""
 _EF_SEARCH = 100
 """How widely an hnsw index is searched."""
 
