@@ -53,16 +53,13 @@ def _each(make: Callable[[Scope], str]) -> dict[Scope, str]:
 
 
 def _size(scope: Scope) -> str:
+    """How many memories the scope has, excluded ones too; counting ends above `EXACT`."""
     return f"""
     size as materialized (
         select count(*) as n from (
             select from memories where {scope.owned} limit {EXACT + 1}
         ) as counted
     )"""
-
-
-SIZE = _each(lambda scope: f"with {_size(scope)} select n from size where $3::text[] is not null")
-"""How many memories the scope has, excluded ones too; counting ends at EXACT + 1."""
 
 
 # $4 query, $5 text search configuration
@@ -216,12 +213,13 @@ _LEXICAL = """
 
 def _ranked(scope: Scope, vector: str) -> str:
     memories = f"""memories left join lexical using (memory_id)
-        where {scope.owned} and {scope.untagged}"""
-    return f"with {_LEXICAL} {_points(memories, vector)}"
+        where {scope.owned} and {scope.untagged} and (select n from size) <= {EXACT}"""
+    return f"with {_size(scope)}, {_LEXICAL} {_points(memories, vector)}"
 
 
 RANKED = _by_vector(_ranked)
-"""The best of all memories of the scope, with their points and the parts of these."""
+"""The best of all memories of the scope, with their points and the parts of these. None if the scope
+has more than `EXACT`."""
 
 
 def _ranked_of_many(scope: Scope, vector: str) -> str:
