@@ -218,8 +218,8 @@ def _ranked(scope: Scope, vector: str) -> str:
 
 
 RANKED = _by_vector(_ranked)
-"""The best of all memories of a scope, with their points and the parts of these. None if it has more
-than `EXACT`."""
+"""The best of all memories of a scope, with their points and the parts of these; none if it has
+more than `EXACT`."""
 
 
 def _ranked_of_many(scope: Scope, vector: str) -> str:
