@@ -1,4 +1,4 @@
-"""The command line: `memory-driver serve`, the same as `python -m app serve`."""
+"""The command line: `memory-driver serve`, the same as `python -m app serve`, and operations."""
 
 import ipaddress
 import logging
@@ -10,7 +10,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
-from app import index_commands
+from app import database_commands
 from app.api.protocol import HttpProtocol
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError, MemoryServiceError
@@ -23,7 +23,8 @@ _BACKLOG = 2048
 _log = structlog.stdlib.get_logger(__name__)
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-cli.add_typer(index_commands.cli, name="index")
+cli.add_typer(database_commands.index, name="index")
+cli.command()(database_commands.language)
 
 
 @cli.callback()

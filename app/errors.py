@@ -5,6 +5,7 @@ MemoryServiceError                    500 internal_error
 ├── Unauthorized                      401 unauthorized
 ├── Forbidden                         403 forbidden
 ├── NotFound                          404 not_found
+├── BodyTimeout                       408 body_timeout
 ├── BodyTooLarge                      413 body_too_large
 ├── UnsupportedMediaType              415 unsupported_media_type
 ├── CapabilityMissing                 501 capability_missing
@@ -84,6 +85,14 @@ class NotFound(MemoryServiceError):
 
     status = 404
     code = "not_found"
+
+
+class BodyTimeout(MemoryServiceError):
+    """The request body did not come in time."""
+
+    status = 408
+    code = "body_timeout"
+    headers: ClassVar[dict[str, str]] = {"Connection": "close"}
 
 
 class BodyTooLarge(MemoryServiceError):

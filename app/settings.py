@@ -165,6 +165,12 @@ class RecallSettings(BaseSettings):
         description="PostgreSQL text search configuration; one that it does not know: simple",
     )
 
+    context: bool = Field(
+        False,
+        description="also embed each memory with the two before it in its conversation: finds "
+        "more, and storing costs twice",
+    )
+
     @field_validator("ranking")
     @classmethod
     def _known_parts(cls, ranking: str) -> str:
@@ -340,6 +346,9 @@ class Settings(BaseSettings):
     )
     allow_anonymous: bool = Field(
         False, description="without any key, serve other machines too, not only this one"
+    )
+    body_timeout: float = Field(
+        60.0, gt=0, le=3_600, description="seconds to wait for all of a request's body, then 408"
     )
     shutdown_timeout: int = Field(
         20, ge=1, le=3_600, description="seconds that running requests get to end"

@@ -6,6 +6,7 @@ service. 25,000 memories: 200 users with 100 each, one with 5,000. In minutes, n
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -163,13 +164,12 @@ class _Bench:
         """Bring what the service was asked up to `_MIXED` requests, of every length."""
         left = max(_MIXED - self._sent, 0)
         self._drive(client, self._stores(left // 5), _IN_FLIGHT, 201)
-        bodies: list[dict[str, object]] = []
-        for n, (whose, text) in enumerate(
-            zip(islice(self._users, left - left // 5), self._texts, strict=False)
-        ):
-            words = n % 7 == 0
-            query = text * (1 + n % 5) if n % 3 else next(self._queries)
-            bodies.append({"user_id": whose, "query": query[:8_192], "use_vector": not words})
+        bodies: list[dict[str, Any]] = []
+        for n, whose in enumerate(islice(self._users, left - left // 5)):
+            query = next(self._queries)
+            if n % 10 == 0:
+                query = (next(self._texts) * (1 + n % 12))[:8_192]
+            bodies.append({"user_id": whose, "query": query, "use_vector": n % 7 != 0})
         requests = [post("/v1/memories/recall", body) for body in bodies]
         self._drive(client, requests, _IN_FLIGHT, 200)
 
@@ -218,6 +218,7 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, help="texts to store, in place of made ones")
     path = parser.parse_args().texts
     started = perf_counter()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the service is stopped
     data = load(path)
     _tell(f"{len(data.memories):,} memories: {path or 'made sentences'}")
     encoder, rates = fastest_encoder(list(islice(data.queries(), 1_000)))

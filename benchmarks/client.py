@@ -6,7 +6,7 @@ It runs in a process of its own (`Client`), so that what it costs is not taken f
 import json
 import selectors
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -64,7 +64,8 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.shutdown()
+        # After a failure it may still wait for answers, which end with the service.
+        self._process.shutdown(wait=kind is None, cancel_futures=True)
 
 
 def drive(port: int, requests: Sequence[bytes], in_flight: int, status: int) -> Driven:
@@ -86,18 +87,15 @@ def drive(port: int, requests: Sequence[bytes], in_flight: int, status: int) -> 
                 taken = key.data.receive()
                 if taken is not None:
                     latencies.append(taken)
-                    for request in _at_most_one(waiting):
+                    request = next(waiting, None)
+                    if request is None:  # the service may close it while others are answered
+                        selector.unregister(key.fileobj)
+                    else:
                         key.data.send(request)
         seconds, cpu = perf_counter() - started, process_time() - used
     for connection in connections:
         connection.socket.close()
     return Driven(seconds, latencies, cpu)
-
-
-def _at_most_one(requests: Iterator[bytes]) -> Iterable[bytes]:
-    for request in requests:
-        return (request,)
-    return ()
 
 
 class _Connection:

@@ -193,7 +193,7 @@ async def _run(vectors: _Vectors, texts: Iterator[str], rows: Sequence[int]) -> 
             async with PgvectorDriver.from_context(context) as driver:
                 await driver.store("first", "The first one.")
                 connection = await asyncpg.connect(database_url(data_dir, "memory"))
-                await connection.execute("set jit = off")
+                await connection.execute("set jit = off; set max_parallel_workers_per_gather = 0")
                 await register_vector(connection)
                 await connection.execute(_STAGING)
                 await stage(_Growth(driver, embedder, connection, vectors, texts), rows)

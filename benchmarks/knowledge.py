@@ -100,7 +100,7 @@ async def measure(url: str, data: Data, name: str, *, bound: int = 0) -> None:
     connection = await asyncpg.connect(url)
     await register_vector(connection)
     dimension = data.vectors.shape[1]
-    statements = searches(dimension, exact=bound) if bound else searches(dimension)
+    statements = searches(dimension, bound, bound) if bound else searches(dimension)
     for category in (None, *_CATEGORIES):
         every = category is None
         prepared = await connection.prepare(statements.everything if every else statements.category)

@@ -217,7 +217,7 @@ class Raw:
             await connection.execute("create index on memories (user_id)")
         await connection.close()
         pool = await asyncpg.create_pool(
-            url, min_size=16, max_size=16, init=register_vector, reset=_keep_session
+            url, min_size=0, max_size=16, init=register_vector, reset=_keep_session
         )
         return cls(encoder, pool)
 

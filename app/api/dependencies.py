@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Request
 from app.api.limits import RecordId, UserId
 from app.core.memory.base import BaseMemoryDriver
 from app.errors import (
+    BodyTimeout,
     BodyTooLarge,
     CapabilityMissing,
     ConfigurationError,
@@ -54,6 +55,6 @@ ALWAYS: tuple[type[MemoryServiceError], ...] = (
 )
 """The errors that any /v1 route can answer with."""
 
-WITH_BODY = (*ALWAYS, BodyTooLarge, UnsupportedMediaType)
+WITH_BODY = (*ALWAYS, BodyTimeout, BodyTooLarge, UnsupportedMediaType)
 LOOKED_UP = (*ALWAYS, NotFound)
 OPTIONAL = (CapabilityMissing,)

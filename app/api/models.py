@@ -71,10 +71,14 @@ class StoreRequest(_Request):
         description="What to remember. All of it is kept and searched by words; the vector is made "
         "of as many tokens as the embedding model reads (see /health)."
     )
-    conversation_id: ConversationId | None = None
+    conversation_id: ConversationId | None = Field(
+        None, description="What was said with it, in order: neighbours help recall."
+    )
     tags: Tags | None = None
     metadata: Metadata | None = Field(
-        None, description="Any JSON object within the limits; it comes back as it was."
+        None,
+        description="Any JSON object within the limits; it comes back as it was. `speaker`, a "
+        "name, and `date`, when it happened, help recall.",
     )
 
 

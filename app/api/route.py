@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.auth import authorise
 from app.api.limits import current_limits
-from app.errors import BodyTooLarge, InvalidInput, UnsupportedMediaType
+from app.errors import BodyTimeout, BodyTooLarge, InvalidInput, UnsupportedMediaType
 from app.settings import Settings
 
 
@@ -57,7 +57,7 @@ class ApiRoute(APIRoute):
             token = current_limits.set(settings.limits)
             try:
                 if has_body:
-                    request = await _parse(request, settings.limits.body_bytes)
+                    request = await _parse(request, settings)
                 return await handle(request)
             finally:
                 current_limits.reset(token)
@@ -94,13 +94,17 @@ def _first_repeated(names: Iterable[str]) -> str | None:
     return None
 
 
-async def _parse(request: Request, limit: int) -> Request:
+async def _parse(request: Request, settings: Settings) -> Request:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         raise UnsupportedMediaType
-    body = await _read(request, limit)
+    try:
+        async with asyncio.timeout(settings.body_timeout):
+            body = await _read(request, settings.limits.body_bytes)
+    except TimeoutError:
+        raise BodyTimeout from None
     parsed = _JsonRequest(request.scope, request.receive)
     parsed._body = body
     try:

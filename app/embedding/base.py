@@ -13,10 +13,13 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 class Embedder(ABC):
     """Turns text into unit vectors, off the event loop.
 
-    `name`, `dimension` and `max_tokens` are known once it is open.
+    All of its fields are known once it is open.
     """
 
     name: str
+    engine: str = "custom"
+    """What computes the vectors: onnxruntime, torch, or where they are asked for."""
+
     dimension: int
     max_tokens: int | None
     """Tokens of a text that count; what follows them does not change the vector."""

@@ -81,7 +81,7 @@ class Lane:
         if self._waiting >= self._most_waiting:
             raise EmbeddingQueueFull
         request = _Request(texts, self._engine.dimension)
-        if not texts:
+        if not request.missing:
             return request.vectors
         self._requests.append(request)
         self._waiting += len(texts)

@@ -7,15 +7,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import structlog
-
 from app.embedding.base import Embedder, Vector
 from app.embedding.batching import Lane
 from app.embedding.engines.opening import open_engine
 from app.embedding.query_cache import QueryCache
 from app.settings import EmbeddingSettings
-
-_log = structlog.stdlib.get_logger(__name__)
 
 _PASS_TOKENS = 512
 """More in one pass are not faster on a CPU, and make who comes next wait longer."""
@@ -42,11 +38,13 @@ class LocalEmbedder(Embedder):
         async with self._opening:
             if self._queries is not None:
                 return
-            thread = ThreadPoolExecutor(1, "embedding")
-            self._threads.append(thread)
+            if not self._threads:  # one is there after an open that failed
+                self._threads.append(ThreadPoolExecutor(1, "embedding"))
+            thread = self._threads[0]
             loop = asyncio.get_running_loop()
             engine = await loop.run_in_executor(thread, open_engine, self._settings)
             self.dimension, self.max_tokens = engine.dimension, engine.max_tokens
+            self.engine = engine.name
             bulk = thread
             if engine.parallel:
                 bulk = ThreadPoolExecutor(1, "embedding-bulk", _step_back)
@@ -59,7 +57,6 @@ class LocalEmbedder(Embedder):
             self._queries = Lane(
                 engine, thread, query=True, texts=texts, tokens=tokens, waiting=waiting
             )
-            _log.info("embedding_ready", model=self.name, engine=type(engine).__name__)
 
     async def close(self) -> None:
         lanes, self._queries, self._texts = (self._queries, self._texts), None, None

@@ -54,6 +54,7 @@ class OpenAIEmbedder(Embedder):
     def __init__(self, settings: EmbeddingSettings) -> None:
         self.name = settings.model
         self.max_tokens = None
+        self.engine = "openai"
         self._settings = settings
         self._opened = False
         self._http: httpx.AsyncClient | None = None

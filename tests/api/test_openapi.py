@@ -115,10 +115,10 @@ def test_an_operation_tells_the_errors_it_can_answer_with(
     method, path, _ = OPERATIONS[name]
     expected = {"401", "403", "422", "500", "502", "503", "504"}
     if method == "post":
-        expected |= {"413", "415"}
+        expected |= {"408", "413", "415"}
     if path.endswith("_id}"):
         expected |= {"404"}
-    if name not in {"store", "recall", "delete", "store_knowledge", "recall_knowledge"}:
+    if name not in {"store", "delete", "store_knowledge", "recall_knowledge"}:
         expected |= {"501"}
     assert {code for code in operation(document, name)["responses"] if code >= "400"} == expected
 

@@ -126,6 +126,20 @@ def test_a_request_right_behind_a_wrong_one_is_answered(
         read_problem(read(stream), status, code)
 
 
+@pytest.mark.parametrize("sent", [b"", b'{"user_id":'])
+def test_a_body_that_does_not_come_is_not_waited_for(embedder: Embedder, sent: bytes) -> None:
+    with (
+        listening(build_app(embedder, body_timeout=0.05)) as port,
+        connect(port) as connection,
+    ):
+        stream = connection.makefile("rb")
+        connection.sendall(
+            head("/v1/memories", "Content-Type: application/json", "Content-Length: 100") + sent
+        )
+        read_problem(read(stream), 408, "body_timeout")
+        assert stream.read() == b""
+
+
 def test_a_client_that_leaves_before_its_body_ends_is_no_error(
     port: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

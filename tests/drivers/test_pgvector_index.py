@@ -57,7 +57,7 @@ async def fill(url: str, categories: Sequence[str], seed: int) -> None:
 
 @pytest.fixture(scope="module")
 async def filled(postgres: EmbeddedPostgres, template: str) -> str:
-    """A database with 6,000 pieces of knowledge: 400 small, 1,600 middle, 4,000 large."""
+    """A database with 6,000 pieces of knowledge: 400 small, 1,600 middle, 4,000 large; indexed."""
     admin = await asyncpg.connect(database_url(postgres, "postgres"))
     await admin.execute(f"create database knowledge template {template}")
     await admin.close()
@@ -65,6 +65,7 @@ async def filled(postgres: EmbeddedPostgres, template: str) -> str:
     await fill(url, [SMALL] * 400 + [MIDDLE] * 1_600 + [LARGE] * 4_000, 1)
     async with connected(url) as connection:
         await connection.execute("vacuum analyze global_knowledge")
+    await indexes.rebuild(url, "ivfflat")
     return url
 
 

@@ -20,6 +20,7 @@ class Prepared:
 class Engine(ABC):
     """A loaded model. Its methods block and are called in worker threads."""
 
+    name: ClassVar[str]
     parallel: ClassVar[bool]
     """Whether two threads may run passes at once, each at nearly the speed of one."""
 

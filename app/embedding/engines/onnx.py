@@ -24,6 +24,7 @@ class OnnxEngine(Engine):
     Passes of two threads run at once: they share the weights and the pool of threads.
     """
 
+    name: ClassVar[str] = "onnxruntime"
     parallel: ClassVar[bool] = True
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:

@@ -52,6 +52,7 @@ def load_model(place: str, name: str, device: str) -> "SentenceTransformer":
 class TorchEngine(Engine):
     """One model, one pass at a time."""
 
+    name: ClassVar[str] = "torch"
     parallel: ClassVar[bool] = False
 
     def __init__(self, model: "SentenceTransformer", threads: int | None) -> None:

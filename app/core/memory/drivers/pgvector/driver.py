@@ -9,7 +9,6 @@ from typing import Any, Self
 from uuid import UUID
 
 import asyncpg
-from pgvector import Vector as PgVector
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, page
@@ -18,10 +17,8 @@ from app.core.memory.drivers.pgvector.connections import Connections
 from app.core.memory.drivers.pgvector.knowledge import KnowledgeTable
 from app.core.memory.drivers.pgvector.recall import Recall
 from app.core.memory.drivers.pgvector.upkeep import IndexUpkeep
+from app.core.memory.drivers.pgvector.writing import Writing
 from app.core.memory.ranking import Explanation
-from app.core.memory.ranking.dates import occurred_at
-from app.core.memory.ranking.form import asks
-from app.core.memory.ranking.speakers import said, speaker_of
 from app.core.memory.records import (
     Knowledge,
     Memory,
@@ -34,7 +31,6 @@ from app.core.memory.records import (
     check_recall_knowledge,
     check_scope,
     check_top_k,
-    dump_json,
     new_knowledge,
     new_knowledge_records,
     new_memories,
@@ -72,6 +68,7 @@ class PgvectorDriver(BaseMemoryDriver):
         self._limits = limits
         self._connections = Connections(settings, embedder, recall.language)
         self._recall = Recall(self._connections, embedder, recall)
+        self._writing = Writing(self._connections, embedder, context=recall.context)
         self._knowledge = KnowledgeTable(self._connections, embedder)
         self._upkeep = IndexUpkeep(settings, self._connections)
 
@@ -145,33 +142,14 @@ class PgvectorDriver(BaseMemoryDriver):
             tags=tags,
             metadata=metadata,
         )
-        return (await self._keep([new_memory(new, self._limits)]))[0]
+        memory = new_memory(new, self._limits)
+        await self._writing.store([memory])
+        return memory
 
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        return await self._keep(new_memories(memories, self._limits))
-
-    async def _keep(self, memories: list[Memory]) -> list[Memory]:
-        vectors = await self._embedder.embed([said(m.content, m.metadata) for m in memories])
-        rows = [
-            (
-                memory.memory_id,
-                memory.user_id,
-                memory.conversation_id,
-                memory.content,
-                dump_json(memory.tags),
-                dump_json(memory.metadata),
-                memory.created_at,
-                PgVector(vector),
-                speaker_of(memory.content, memory.metadata),
-                occurred_at(memory.metadata, memory.created_at),
-                asks(memory.content),
-            )
-            for memory, vector in zip(memories, vectors, strict=True)
-        ]
-        columns = zip(*rows, strict=True)
-        async with self._connections.acquire() as connection:
-            await connection.execute(sql.STORE, *columns, self._connections.language)
-        return memories
+        records = new_memories(memories, self._limits)
+        await self._writing.store(records)
+        return records
 
     async def store_global_knowledge(
         self,
@@ -274,6 +252,7 @@ class PgvectorDriver(BaseMemoryDriver):
         embedding: dict[str, Any] = {"model": self._embedder.name}
         if status != "unavailable":
             embedding |= {
+                "engine": self._embedder.engine,
                 "dimension": self._embedder.dimension,
                 "max_tokens": self._embedder.max_tokens,
             }

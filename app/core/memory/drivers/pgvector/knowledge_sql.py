@@ -15,12 +15,18 @@ from app.database.vectors import vector_type
 
 _COLUMNS = "knowledge_id, category, content, title, doc_id, metadata, created_at"
 
-BITS_ROWS = 30_000
-"""A category of more rows is searched by the vector index."""
+BITS_ROWS = 5_000
+"""A category of so many rows is searched by its bits, however small the table."""
+_BITS_FACTOR = 120
+"""In a table of N rows so is one of up to sqrt(120 N): 5,500 of 250,000, 35,000 of 10 million.
+
+There the two ways cost the same: 0.5 µs for the bits of each row of the category, or 1.5 µs for
+each row that the index offers until 40 of the category are among them.
+"""
 _BITS_CANDIDATES = 400
 _INDEX_CANDIDATES = 40
-_PROBES = 80
-"""Lists of an ivfflat index that are read: up to 8,000 rows all, then 8,000 rows and more."""
+_PROBES = 120
+"""Lists of an ivfflat index that are read: up to 12,000 rows all, then 12,000 rows and more."""
 _EF_SEARCH = 100
 """How widely an hnsw index is searched."""
 
@@ -82,9 +88,17 @@ _RECALL = f"""
 # it keeps a third: with that it reads the vector index whatever it believes of the categories.
 _RECALL_IN_CATEGORY = f"""
     with size as materialized (
-        select count(*) as rows from (
-            select from global_knowledge where category = $3 limit {{bits}} + 1
-        ) as counted
+        select bound, (
+            select count(*) from (
+                select from global_knowledge where category = $3 limit bound + 1
+            ) as counted
+        ) as rows
+        from (
+            select greatest(
+                {{bits}}, sqrt({_BITS_FACTOR} * greatest(reltuples, 0)::float8)
+            )::bigint as bound
+            from pg_class where oid = 'global_knowledge'::regclass
+        ) as bounds
     ), {_TUNED}
     select {_COLUMNS}, {_SCORE} from (
         select {_COLUMNS}, embedding from global_knowledge
@@ -93,7 +107,7 @@ _RECALL_IN_CATEGORY = f"""
         select found.* from (
             select knowledge_id as candidate from global_knowledge
             where category = $3
-                and (select rows from size) between {{exact}} + 1 and {{bits}}
+                and (select rows > {{exact}} and rows <= bound from size)
             order by bits <~> {_BITS}
             limit greatest({_BITS_CANDIDATES}, 4 * $2)
         ) as likely
@@ -107,7 +121,7 @@ _RECALL_IN_CATEGORY = f"""
             where texteq(category, $3)
             {_NEAREST} limit tuned.candidates
         ) as nearest
-        where (select rows from size) > {{bits}}
+        where (select rows > bound from size)
     ) as candidates
     order by score desc, created_at desc, knowledge_id desc limit $2
 """
@@ -124,7 +138,8 @@ class Searches(NamedTuple):
 def searches(dimension: int, exact: int = EXACT_ROWS, bits: int = BITS_ROWS) -> Searches:
     """The searches of a table whose embeddings have `dimension` dimensions.
 
-    Up to `exact` rows are all ranked; those of a category up to `bits` are searched by their bits.
+    Up to `exact` rows are all ranked; a category of up to `bits`, which is no less, is searched by
+    its bits.
     """
     names = {
         "dimension": dimension,

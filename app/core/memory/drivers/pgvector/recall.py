@@ -5,10 +5,10 @@ import json
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import numpy as np
+from asyncpg.pgproto.pgproto import UUID
 
 from app.core.memory import ranking
 from app.core.memory.drivers.pgvector import recall_sql as sql
@@ -24,8 +24,8 @@ from app.settings import RecallSettings
 class Evidence:
     """What is known of a scope's memories before the query has a vector."""
 
-    many: bool
-    """Whether the scope is too large to look at all of it."""
+    many: bool = False
+    """Whether the scope is known to be too large to look at all of it."""
 
     memories: Sequence[UUID] = ()
     points: Sequence[float] = ()
@@ -47,33 +47,39 @@ class Recall:
         self._connections = connections
         self._embedder = embedder
         self._parts = settings.parts
+        self._context = settings.context
 
     async def best(
         self, scope: tuple[str, str | None, list[str]], query: str, top_k: int
     ) -> list[tuple[asyncpg.Record, float, ranking.Explanation]]:
         """The `top_k` best rows of (user, conversation, excluded tags), with score and reasons."""
         kind = sql.Scope(conversation=scope[1] is not None, tags=bool(scope[2]))
-        vector, evidence = await _both(
-            self._embedder.embed_query(query), self._evidence(kind, scope, query)
-        )
-        parts = self._parts
-        dates = dates_named(query) if "date" in parts else None
-        spoken = ranking.SPEAKER if evidence.speakers else 0.0
-        statement = (sql.RANKED_OF_MANY if evidence.many else sql.RANKED)[kind]
-        async with self._connections.acquire() as connection:
-            rows = await connection.fetch(
-                statement,
-                *scope,
-                top_k,
-                vector,
-                evidence.memories,
-                evidence.points,
-                *(dates or (None, None)),
-                ranking.DATE if dates else 0.0,
-                evidence.speakers,
-                spoken,
-                *((ranking.STATEMENT, ranking.LENGTH) if "form" in parts else (0.0, 0.0)),
+        if self._parts & {"lexical", "speaker"}:
+            vector, evidence = await _both(
+                self._embedder.embed_query(query), self._evidence(kind, scope, query)
             )
+        else:
+            vector, evidence = await self._embedder.embed_query(query), Evidence()
+        dates = dates_named(query) if "date" in self._parts else None
+        spoken = ranking.SPEAKER if evidence.speakers else 0.0
+        arguments = (
+            *scope,
+            top_k,
+            vector,
+            evidence.memories,
+            evidence.points,
+            *(dates or (None, None)),
+            ranking.DATE if dates else 0.0,
+            evidence.speakers,
+            spoken,
+            *((ranking.STATEMENT, ranking.LENGTH) if "form" in self._parts else (0.0, 0.0)),
+        )
+        async with self._connections.acquire() as connection:
+            rows: list[asyncpg.Record] = []
+            if not evidence.many:
+                rows = await connection.fetch(sql.RANKED[self._context][kind], *arguments)
+            if not rows:
+                rows = await connection.fetch(sql.RANKED_OF_MANY[self._context][kind], *arguments)
         possible = (
             (ranking.LEXICAL if evidence.has_words else 0.0)
             + (ranking.DATE if dates else 0.0)
@@ -85,8 +91,6 @@ class Recall:
         self, kind: sql.Scope, scope: tuple[str, str | None, list[str]], query: str
     ) -> Evidence:
         async with self._connections.acquire() as connection:
-            if not self._parts & {"lexical", "speaker"}:
-                return Evidence(await connection.fetchval(sql.SIZE[kind], *scope) > sql.EXACT)
             language = self._connections.language
             row = await connection.fetchrow(sql.EVIDENCE[kind], *scope, query, language)
             assert row is not None  # noqa: S101 - an aggregate without groups always has one
@@ -118,7 +122,7 @@ class Recall:
         rows, ids = np.flatnonzero(found), row["ids"]
         return Evidence(
             many,
-            [UUID(bytes=ids[16 * n : 16 * n + 16]) for n in rows.tolist()],
+            [UUID(ids[16 * n : 16 * n + 16]) for n in rows.tolist()],
             (ranking.LEXICAL * found[rows]).tolist(),
             speakers,
             has_words=bool(df),

@@ -53,16 +53,13 @@ def _each(make: Callable[[Scope], str]) -> dict[Scope, str]:
 
 
 def _size(scope: Scope) -> str:
+    """How many memories the scope has, excluded ones too; counting ends above `EXACT`."""
     return f"""
     size as materialized (
         select count(*) as n from (
             select from memories where {scope.owned} limit {EXACT + 1}
         ) as counted
     )"""
-
-
-SIZE = _each(lambda scope: f"with {_size(scope)} select n from size where $3::text[] is not null")
-"""How many memories the scope has, excluded ones too; counting ends at EXACT + 1."""
 
 
 # $4 query, $5 text search configuration
@@ -179,12 +176,12 @@ EVIDENCE_OF_MANY = _each(_evidence_of_many)
 memories for each word."""
 
 
-def _points(memory: str) -> str:
+def _points(memory: str, vector: str) -> str:
     """$4 limit, $5 the query's vector; $8 and $9 the time that the query names, and $10 the points
     for it; $11 its speaker, and $12 the points; $13 those of a statement, $14 those of length."""
     return f"""
     select *, cosine + lexical + date + said + form as points from (
-        select {MEMORY}, 1 - (embedding <=> $5) as cosine,
+        select {MEMORY}, 1 - ({vector} <=> $5) as cosine,
             coalesce(lexical.points, 0) as lexical,
             case when occurred_at >= $8 and occurred_at < $9 then $10::float8 else 0 end as date,
             case when speaker = any($11::text[]) then $12::float8 else 0 end as said,
@@ -198,27 +195,34 @@ def _points(memory: str) -> str:
     """
 
 
+def _by_vector(make: Callable[[Scope, str], str]) -> dict[bool, dict[Scope, str]]:
+    """By whether vectors in context count, where there are any."""
+    vectors = {False: "embedding", True: "coalesce(context, embedding)"}
+    return {
+        context: _each(lambda scope, vector=vector: make(scope, vector))  # type: ignore[misc]
+        for context, vector in vectors.items()
+    }
+
+
 # $6 and $7 ids and lexical points
 _LEXICAL = """
     lexical as materialized (
         select * from unnest($6::uuid[], $7::float8[]) as given (memory_id, points)
     )"""
 
-RANKED = _each(
-    lambda scope: (
-        f"""
-    with {_LEXICAL}
-    {
-            _points(f'''memories left join lexical using (memory_id)
-        where {scope.owned} and {scope.untagged}''')
-        }
-    """
-    )
-)
-"""The best of all memories of the scope, with their points and the parts of these."""
+
+def _ranked(scope: Scope, vector: str) -> str:
+    memories = f"""memories left join lexical using (memory_id)
+        where {scope.owned} and {scope.untagged} and (select n from size) <= {EXACT}"""
+    return f"with {_size(scope)}, {_LEXICAL} {_points(memories, vector)}"
 
 
-def _ranked_of_many(scope: Scope) -> str:
+RANKED = _by_vector(_ranked)
+"""The best of all memories of a scope, with their points and the parts of these; none if it has
+more than `EXACT`."""
+
+
+def _ranked_of_many(scope: Scope, vector: str) -> str:
     # Tags are in the row, not the index. The nearest are gone through in order until enough pass:
     # the filter comes before the limit, and hardly a row is read for nothing.
     found = f"""
@@ -233,20 +237,19 @@ def _ranked_of_many(scope: Scope) -> str:
         order by near.distance limit {NEAREST}"""
     else:
         nearest = f"select memory_id from ({found} limit {NEAREST}) as near"
+    memories = f"""candidate join lateral (
+            select * from memories where {scope.owned} and memory_id = candidate.memory_id offset 0
+        ) as memories using (memory_id) left join lexical using (memory_id)
+        where {scope.untagged}"""
     return f"""
     with {_LEXICAL},
     sign as materialized (select binary_quantize($5::vector) as bits),
     candidate as materialized (
         select memory_id from ({nearest}) as nearest union select memory_id from lexical
     )
-    {
-        _points(f'''candidate join lateral (
-            select * from memories where {scope.owned} and memory_id = candidate.memory_id offset 0
-        ) as memories using (memory_id) left join lexical using (memory_id)
-        where {scope.untagged}''')
-    }
+    {_points(memories, vector)}
     """
 
 
-RANKED_OF_MANY = _each(_ranked_of_many)
+RANKED_OF_MANY = _by_vector(_ranked_of_many)
 """The best of the candidates: the nearest by sign, and those with lexical points."""

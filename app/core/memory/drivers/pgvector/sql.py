@@ -62,13 +62,24 @@ GET = f"""
 
 # One statement, so all or none. Tags go as JSON: PostgreSQL's arrays of arrays are rectangular.
 STORE = f"""
-    insert into memories ({_MEMORY}, embedding, speaker, occurred_at, asks, words)
+    insert into memories ({_MEMORY}, embedding, context, speaker, occurred_at, asks, words)
     select {_MEMORY.replace("tags", "array(select json_array_elements_text(tags))")},
-        embedding, speaker, occurred_at, asks, to_tsvector($12::text::regconfig, content)
+        embedding, context, speaker, occurred_at, asks, to_tsvector($13::text::regconfig, content)
     from unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::json[], $7::timestamptz[],
-        $8::vector[], $9::text[], $10::timestamptz[], $11::boolean[]
-    ) as new ({_MEMORY}, embedding, speaker, occurred_at, asks)
+        $8::vector[], $9::vector[], $10::text[], $11::timestamptz[], $12::boolean[]
+    ) as new ({_MEMORY}, embedding, context, speaker, occurred_at, asks)
+"""
+
+# $1 users and $2 conversations, pairwise; $3 how many of each
+LAST_SAID = """
+    select user_id, conversation_id, content, speaker
+    from unnest($1::text[], $2::text[]) as wanted (owner, conversation), lateral (
+        select user_id, conversation_id, content, speaker, created_at, memory_id from memories
+        where user_id = owner and conversation_id = conversation
+        order by created_at desc, memory_id desc limit $3
+    ) as last
+    order by created_at, memory_id
 """
 
 DELETE = "delete from memories where memory_id = $1"

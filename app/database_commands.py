@@ -1,30 +1,30 @@
-"""The commands `memory-driver index status` and `memory-driver index rebuild`."""
+"""The commands on the database: `memory-driver index status|rebuild`, and `memory-driver language`.
+
+Only a command that runs imports what PostgreSQL needs: other drivers do without.
+"""
 
 import asyncio
 import json
 from collections.abc import Coroutine
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
-import asyncpg
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from app.core.memory.drivers.pgvector.errors import backend_errors
-from app.database import indexes
-from app.database.access import reached
 from app.errors import ConfigurationError, MemoryServiceError
 from app.logs import configure_logging
 from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.database import indexes
 
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 10.0
 
-cli = typer.Typer(no_args_is_help=True, help="The vector index of the knowledge in PostgreSQL.")
+index = typer.Typer(no_args_is_help=True, help="The vector index of the knowledge in PostgreSQL.")
 
 
-@cli.command()
+@index.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -34,6 +34,9 @@ def status(
     if as_json:
         typer.echo(json.dumps(state.facts()))
     else:
+        from rich.console import Console
+        from rich.table import Table
+
         table = Table("", "is", "should be")
         table.add_row("kind", state.kind or "none", state.wanted_kind)
         table.add_row("lists", _shown(state.lists), _shown(state.wanted_lists))
@@ -48,7 +51,7 @@ def status(
         raise typer.Exit(3)
 
 
-@cli.command()
+@index.command()
 def rebuild(
     kind: Annotated[
         str | None, typer.Option(help="ivfflat or hnsw, in place of DATABASE_INDEX.")
@@ -73,7 +76,40 @@ def rebuild(
         typer.echo(f"Set DATABASE_INDEX={wanted}, or /health calls the index stale.")
 
 
-async def _status(settings: Settings) -> indexes.IndexState:
+def language(
+    name: Annotated[
+        str | None, typer.Argument(help="In place of MEMORY_RECALL_LANGUAGE.", show_default=False)
+    ] = None,
+) -> None:
+    """Split the stored memories into words anew, by another language; stop the service before."""
+    settings = _settings()
+    wanted = name or settings.recall.language
+    count = _run(_change_language(settings, wanted))
+    typer.echo(f"The words of {count} memories are {wanted}.")
+    if wanted != settings.recall.language:
+        typer.echo(f"Set MEMORY_RECALL_LANGUAGE={wanted}, or the service refuses to start.")
+
+
+async def _change_language(settings: Settings, name: str) -> int:
+    import asyncpg
+
+    from app.database.access import reached
+    from app.database.language import change
+
+    async with reached(settings.database) as dsn:
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+        try:
+            return await change(connection, name)
+        finally:
+            connection.terminate()
+
+
+async def _status(settings: Settings) -> "indexes.IndexState":
+    import asyncpg
+
+    from app.database import indexes
+    from app.database.access import reached
+
     async with reached(settings.database) as dsn:
         connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
         try:
@@ -82,17 +118,27 @@ async def _status(settings: Settings) -> indexes.IndexState:
             connection.terminate()
 
 
-async def _rebuild(settings: Settings, kind: indexes.Kind, workers: int) -> bool:
+async def _rebuild(settings: Settings, kind: "indexes.Kind", workers: int) -> bool:
+    from app.database import indexes
+    from app.database.access import reached
+
     async with reached(settings.database) as dsn:
         return await indexes.rebuild(dsn, kind, workers=workers)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
+        from asyncpg import UndefinedTableError
+
+        from app.core.memory.drivers.pgvector.errors import backend_errors
+    except ModuleNotFoundError as error:
+        work.close()
+        _refuse(f"this needs {error.name}: pip install 'memory-driver-service[pgvector]'")
+    try:
         with backend_errors():
             return asyncio.run(work)
     except MemoryServiceError as error:
-        if isinstance(error.__cause__, asyncpg.UndefinedTableError):
+        if isinstance(error.__cause__, UndefinedTableError):
             _refuse("the schema is not there: run `alembic upgrade head`")
         _refuse(error.reason)
 
