@@ -232,26 +232,46 @@ def arguments(user: str, scope: Scope, lexical: Sequence[UUID] = ()) -> list[Any
     return [user, conversation, tags, 10, QUERIES[0], *words, *no_date_and_speaker, 0.0, 0.0]
 
 
-SCOPES = list(recall_sql.RANKED)
+SCOPES = list(recall_sql.EVIDENCE)
+CONTEXT = pytest.mark.parametrize("context", [False, True])
+"""Whether vectors in context count."""
 
 
+@CONTEXT
 @pytest.mark.parametrize("scope", SCOPES)
-async def test_a_small_users_ranking_reads_only_their_memories(filled: str, scope: Scope) -> None:
+async def test_a_small_users_ranking_reads_only_their_memories(
+    filled: str, scope: Scope, context: bool
+) -> None:
     given = arguments(SMALL, scope)
     given[1] = "c3" if scope.conversation else None
     async with plans(filled) as running:
-        nodes = await running.run(recall_sql.RANKED[scope], *given)
+        nodes = await running.run(recall_sql.RANKED[context][scope], *given)
     assert of_memories(nodes)
     assert "Seq Scan" not in {node["Node Type"] for node in nodes}
-    assert rows_read(nodes) <= SIZES[SMALL]
+    assert 0 < rows_read(nodes) <= SIZES[SMALL]
 
 
+@CONTEXT
 @pytest.mark.parametrize("scope", SCOPES)
-async def test_a_large_users_candidates_come_from_the_index_alone(
-    filled: str, scope: Scope
+async def test_a_large_users_memories_are_counted_and_not_read_by_the_ranking_of_all(
+    filled: str, scope: Scope, context: bool
 ) -> None:
     async with plans(filled) as running:
-        nodes = await running.run(recall_sql.RANKED_OF_MANY[scope], *arguments(LARGE, scope))
+        nodes = await running.run(recall_sql.RANKED[context][scope], *arguments(LARGE, scope))
+    assert nodes[0]["Actual Rows"] == 0
+    (counted,) = of_memories(nodes)
+    assert counted["Actual Rows"] == recall_sql.EXACT + 1
+    assert rows_read(nodes) == 0
+
+
+@CONTEXT
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_a_large_users_candidates_come_from_the_index_alone(
+    filled: str, scope: Scope, context: bool
+) -> None:
+    statement = recall_sql.RANKED_OF_MANY[context][scope]
+    async with plans(filled) as running:
+        nodes = await running.run(statement, *arguments(LARGE, scope))
     reading = of_memories(nodes)
     assert "Seq Scan" not in {node["Node Type"] for node in nodes}
     assert {node["Index Name"] for node in reading} == {"memories_pkey"}
@@ -270,7 +290,7 @@ async def test_memories_with_words_are_looked_up_beside_the_nearest(filled: str)
     farthest = [UUID(memory_id) for memory_id in list(memories.kept(NO_FILTER[1], 0))[-50:]]
     scope = Scope(conversation=False, tags=False)
     async with plans(filled) as running:
-        statement = recall_sql.RANKED_OF_MANY[scope]
+        statement = recall_sql.RANKED_OF_MANY[False][scope]
         nodes = await running.run(statement, *arguments(LARGE, scope, farthest))
     assert rows_read(nodes) == recall_sql.NEAREST + len(farthest)
 
