@@ -15,10 +15,10 @@ from app.database.vectors import vector_type
 
 _COLUMNS = "knowledge_id, category, content, title, doc_id, metadata, created_at"
 
-BITS_ROWS = 5_000
+BITS_ROWS = 20_000
 """A category of so many rows is searched by its bits, however small the table."""
 _BITS_FACTOR = 120
-"""In a table of N rows so is one of up to sqrt(120 N): 5,500 of 250,000, 35,000 of 10 million.
+"""In a table of N rows so is one of up to sqrt(120 N): 35,000 of 10 million.
 
 There the two ways cost the same: 0.5 µs for the bits of each row of the category, or 1.5 µs for
 each row that the index offers until 40 of the category are among them.
