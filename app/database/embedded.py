@@ -144,6 +144,8 @@ class EmbeddedPostgres:
                 _PORT,
                 "-c",
                 "listen_addresses=",
+                "-c",
+                "shared_buffers=256MB",
                 env={**_ENVIRONMENT, "SOCKET_DIR": self.socket_dir},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,

@@ -114,7 +114,7 @@ def test_the_evidence_is_between_0_and_1_and_the_window_takes_none_away(
 ) -> None:
     words, conversation, questions = ([r[n] for r in rows] for n in range(3))
     given_turns = turns(words, conversation, [asks and q for q in questions])
-    df = {term: float(given_turns.has(term).sum()) for term in range(4)}
+    df = {term: float(given_turns.has([term]).sum()) for term in range(4)}
     alone = lexical(given_turns, max(1, len(rows)), df, window=False)
     near = lexical(given_turns, max(1, len(rows)), df, window=True)
     assert np.all((alone >= 0) & (alone <= near + 1e-12) & (near <= 1 + 1e-12))

@@ -36,6 +36,11 @@ _AFTER_A_DAY = timedelta(days=7)
 _AFTER_A_MONTH = timedelta(days=3)
 """People tell of a day in the week after it, and of a month or year until its first days are by."""
 
+_FIRST_SECOND = 1e8
+"""A number of at least so many seconds since 1970 is a time; less counts something else."""
+
+_MILLISECONDS = 1e11
+
 _WHEN = ("date", "datetime", "timestamp", "created_at", "time")
 """Fields of the metadata that may say when a memory happened, the first that does counts."""
 
@@ -62,7 +67,8 @@ def dates_named(query: str) -> tuple[datetime, datetime] | None:
 
 
 def occurred_at(metadata: Mapping[str, Any], created_at: datetime) -> datetime:
-    """When a memory happened: as its metadata says, in a text with a date or seconds since 1970.
+    """When a memory happened: as its metadata says, in a text with a date, or in seconds or
+    milliseconds since 1970.
 
     Otherwise it is `created_at`. Without an offset a time is UTC.
     """
@@ -74,11 +80,11 @@ def occurred_at(metadata: Mapping[str, Any], created_at: datetime) -> datetime:
 
 
 def _parsed(value: Any) -> datetime | None:
-    if isinstance(value, bool):
-        return None
     try:
         if isinstance(value, (int, float)):
-            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+            if not value >= _FIRST_SECOND:  # not a number neither
+                return None
+            return datetime.fromtimestamp(value / 1000 if value > _MILLISECONDS else value, UTC)
         if not isinstance(value, str) or len(value) > 100:
             return None
         parsed = datetime.fromisoformat(value.strip())

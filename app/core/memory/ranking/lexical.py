@@ -10,8 +10,8 @@ itself; what only a neighbour in the same conversation has counts less, by how n
 nothing about their neighbours.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log1p
 
 import numpy as np
 import numpy.typing as npt
@@ -43,40 +43,45 @@ class Turns:
     asks: npt.NDArray[np.bool_]
     """Shape (rows,): whether the memory is a question."""
 
-    def has(self, term: int) -> Floats:
-        """1 for each row that has the word, else 0."""
-        return (self.words >> np.uint64(term) & np.uint64(1)).astype(np.float64)
+    def has(self, terms: Sequence[int]) -> Floats:
+        """Shape (terms, rows): 1 where the memory has the word, else 0."""
+        bits = np.array(terms, np.uint64)[:, np.newaxis]
+        return (self.words >> bits & np.uint64(1)).astype(np.float64)
 
 
-def idf(n: int, df: float) -> float:
+def idf(n: float, df: Floats | float) -> Floats:
     """The weight of a word that `df` of `n` memories have."""
-    return log1p((n - df + 0.5) / (df + 0.5))
+    return np.log1p((n - df + 0.5) / (df + 0.5))
 
 
-def lexical(turns: Turns, n: int, df: dict[int, float], *, window: bool) -> Floats:
+def lexical(turns: Turns, n: float, df: Mapping[int, float], *, window: bool) -> Floats:
     """The lexical evidence of each row, 0..1.
 
     `n` memories were searched; `df` tells how many of them have each word that counts, by its bit.
     """
-    total = np.zeros(len(turns.words))
-    weights = {term: idf(n, count) for term, count in df.items()}
-    for term, weight in weights.items():
-        has = turns.has(term)
-        total += weight * (_near(has, turns) if window and df[term] <= _COMMON * n else has)
-    return total / sum(weights.values()) if weights else total
+    if not df:
+        return np.zeros(len(turns.words))
+    has, having = turns.has(list(df)), np.array(list(df.values()))
+    if window:
+        common = (having > _COMMON * n)[:, np.newaxis]
+        has = np.where(common, has, _near(has, turns))
+    weights = idf(n, having)
+    found: Floats = weights @ has / weights.sum()
+    return found
 
 
 def _near(has: Floats, turns: Turns) -> Floats:
-    """The weight of a word for each row, by the rows that have it."""
+    """The weight of each word for each row, by the rows that have it."""
     best = has.copy()
+    conversation = turns.conversation
     for distance, weight in _NEIGHBOURS.items():
-        if distance >= len(has):
+        if abs(distance) >= has.shape[1]:
             continue
         earlier, later = slice(None, -abs(distance)), slice(abs(distance), None)
         source, target = (earlier, later) if distance > 0 else (later, earlier)
-        together = (turns.conversation[source] == turns.conversation[target]) & (
-            turns.conversation[source] != 0
+        together = (conversation[source] == conversation[target]) & (conversation[source] != 0)
+        worth = together * (
+            np.where(turns.asks[source], _ASKED, weight) if distance == 1 else weight
         )
-        worth = np.where(turns.asks[source], _ASKED, weight) if distance == 1 else weight
-        np.maximum(best[target], has[source] * together * worth, out=best[target])
+        np.maximum(best[:, target], has[:, source] * worth, out=best[:, target])
     return best

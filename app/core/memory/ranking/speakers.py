@@ -1,6 +1,7 @@
 """Speakers: who said a memory, and whom a query names."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
     named = metadata.get("speaker")
     if isinstance(named, str) and 0 < len(named.strip()) <= _MOST:
         return named.strip()
-    match = _PREFIX.match(content[: _MOST + 10])
+    match = _PREFIX.match(unicodedata.normalize("NFC", content[: _MOST + 10]))
     return match[1] if match is not None and len(match[1]) <= _MOST else None
 
 
@@ -45,4 +46,4 @@ def speakers_named(query: str, speakers: Iterable[str]) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+    return _WORD.findall(unicodedata.normalize("NFC", text).casefold())

@@ -102,7 +102,7 @@ class Connections:
         """A connection for one verb; every failure inside leaves as a `MemoryServiceError`."""
         sent = False
         try:
-            pool = await self._opened_in_time()
+            pool = self._pool or await self._opened_in_time()
             with backend_errors():
                 connection = await self._take(pool)
                 sent = True

@@ -15,10 +15,9 @@ from app.core.memory.cursor import Cursor, page
 from app.core.memory.drivers.pgvector import sql
 from app.core.memory.drivers.pgvector.connections import Connections
 from app.core.memory.drivers.pgvector.knowledge import KnowledgeTable
-from app.core.memory.drivers.pgvector.recall import Recall
+from app.core.memory.drivers.pgvector.recall import Recall, explanation
 from app.core.memory.drivers.pgvector.upkeep import IndexUpkeep
 from app.core.memory.drivers.pgvector.writing import Writing
-from app.core.memory.ranking import Explanation
 from app.core.memory.records import (
     Knowledge,
     Memory,
@@ -94,10 +93,17 @@ class PgvectorDriver(BaseMemoryDriver):
         use_vector: bool = True,
         exclude_tags: Sequence[str] | None = None,
     ) -> list[Memory]:
-        found = await self.explain_recall(
-            user_id, conversation_id, query, top_k, use_vector, exclude_tags
-        )
-        return [replace(memory, explanation=None) for memory in found]
+        check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
+        scope = (user_id, conversation_id, list(exclude_tags or ()))
+        scoped = conversation_id is not None
+        if query is None:
+            rows = await self._fetch(sql.RECALL_NEWEST[scoped], *scope, top_k)
+            return [_memory(row) for row in rows]
+        if use_vector:
+            return [_memory(*best) for best in await self._recall.best(scope, query, top_k)]
+        language = self._connections.language
+        rows = await self._fetch(sql.RECALL_BY_WORDS[scoped], *scope, top_k, query, language)
+        return [_memory(row, row["score"]) for row in rows]
 
     async def explain_recall(
         self,
@@ -108,18 +114,14 @@ class PgvectorDriver(BaseMemoryDriver):
         use_vector: bool = True,
         exclude_tags: Sequence[str] | None = None,
     ) -> list[Memory]:
+        if query is None or not use_vector:
+            return await self.recall(
+                user_id, conversation_id, query, top_k, use_vector, exclude_tags
+            )
         check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
         scope = (user_id, conversation_id, list(exclude_tags or ()))
-        scoped = conversation_id is not None
-        if query is None:
-            rows = await self._fetch(sql.RECALL_NEWEST[scoped], *scope, top_k)
-            return [_memory(row) for row in rows]
-        if use_vector:
-            best = await self._recall.best(scope, query, top_k)
-            return [_memory(row, score, reasons) for row, score, reasons in best]
-        language = self._connections.language
-        rows = await self._fetch(sql.RECALL_BY_WORDS[scoped], *scope, top_k, query, language)
-        return [_memory(row, row["score"]) for row in rows]
+        best = await self._recall.best(scope, query, top_k)
+        return [replace(_memory(row, score), explanation=explanation(row)) for row, score in best]
 
     async def recall_global_knowledge(
         self, query: str, top_k: int = 5, category: str | None = None
@@ -278,9 +280,7 @@ class PgvectorDriver(BaseMemoryDriver):
         return int(status.rpartition(" ")[2])
 
 
-def _memory(
-    row: asyncpg.Record, score: float | None = None, explanation: Explanation | None = None
-) -> Memory:
+def _memory(row: asyncpg.Record, score: float | None = None) -> Memory:
     return Memory(
         memory_id=str(row["memory_id"]),
         user_id=row["user_id"],
@@ -290,5 +290,4 @@ def _memory(
         metadata=json.loads(row["metadata"]),
         created_at=row["created_at"],
         score=score,
-        explanation=explanation,
     )

@@ -51,8 +51,8 @@ class Recall:
 
     async def best(
         self, scope: tuple[str, str | None, list[str]], query: str, top_k: int
-    ) -> list[tuple[asyncpg.Record, float, ranking.Explanation]]:
-        """The `top_k` best rows of (user, conversation, excluded tags), with score and reasons."""
+    ) -> list[tuple[asyncpg.Record, float]]:
+        """The `top_k` best rows of (user, conversation, excluded tags), with their scores."""
         kind = sql.Scope(conversation=scope[1] is not None, tags=bool(scope[2]))
         if self._parts & {"lexical", "speaker"}:
             vector, evidence = await _both(
@@ -85,7 +85,7 @@ class Recall:
             + (ranking.DATE if dates else 0.0)
             + spoken
         )
-        return [(row, ranking.score(row["points"], possible), _explanation(row)) for row in rows]
+        return [(row, ranking.score(row["points"], possible)) for row in rows]
 
     async def _evidence(
         self, kind: sql.Scope, scope: tuple[str, str | None, list[str]], query: str
@@ -113,10 +113,8 @@ class Recall:
             conversation=np.frombuffer(row["conversations"] or b"", ">i8").astype(np.int64),
             asks=np.frombuffer(row["asks"] or b"", np.bool_),
         )
-        if many:
-            df = {n: row["df"][n] for n in terms if row["df"][n] < sql.HITS}
-        else:
-            df = {n: float(turns.has(n).sum()) for n in terms}
+        counts = row["df"] if many else dict(zip(terms, turns.has(terms).sum(axis=1), strict=True))
+        df = {n: counts[n] for n in terms if not many or counts[n] < sql.HITS}
         searched = row["n"] if many else len(turns.words)
         found = lexical(turns, searched, df, window="window" in self._parts)
         rows, ids = np.flatnonzero(found), row["ids"]
@@ -144,7 +142,8 @@ async def _both(
             looking.exception()
 
 
-def _explanation(row: asyncpg.Record) -> ranking.Explanation:
+def explanation(row: asyncpg.Record) -> ranking.Explanation:
+    """Why a row that `Recall.best` gave is there."""
     return ranking.Explanation(
         cosine=round(row["cosine"], 6),
         lexical=round(row["lexical"], 6),
