@@ -113,10 +113,14 @@ async def test_the_dimension_is_the_models(postgres: EmbeddedPostgres, dimension
     await migrations.upgrade(url, dimension)
     connection = await asyncpg.connect(url)
     vector = str([0.1] * dimension)
+    # Four bytes each, and in no order that an index could compress.
+    longest = "".join(chr(0x20000 + n * 7_919 % 0xA000) for n in range(256))
     await connection.execute(
-        "insert into memories values"
-        " ($1, gen_random_uuid(), $1, $2, $3, '{}', now(), $4::text::vector)",
-        "ü" * 256,
+        "insert into memories (user_id, memory_id, conversation_id, content, tags, metadata,"
+        " created_at, embedding, speaker, occurred_at, asks, words)"
+        " values ($1, gen_random_uuid(), $1, $2, $3, '{}', now(), $4::text::vector, $1, now(),"
+        " false, to_tsvector('simple', $1))",
+        longest,
         "x" * 32_768,
         ["t" * 128] * 64,
         vector,
