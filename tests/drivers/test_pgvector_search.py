@@ -16,7 +16,7 @@ from app.core.memory.drivers.pgvector.recall_sql import Scope
 from app.core.memory.records import Memory
 from app.database.embedded import EmbeddedPostgres
 from app.embedding import Embedder, Vector
-from app.settings import RecallSettings
+from app.settings import DatabaseSettings, Limits, RecallSettings
 from tests.conftest import database_url
 from tests.drivers.conftest import OpenDriver
 from tests.drivers.plans import of_memories, plans, rows_read
@@ -283,6 +283,16 @@ async def test_a_large_users_candidates_come_from_the_index_alone(
     looks = sum(node["Actual Loops"] for node in reading if node is not signs)
     nearest = recall_sql.NEAREST
     assert looks == (pytest.approx(nearest * 3.5, rel=0.15) if scope.tags else nearest)
+
+
+@pytest.mark.parametrize("excluded", [None, ["t1"]])
+async def test_a_large_user_gets_as_many_memories_as_are_asked_for(
+    filled: str, embedder: Embedder, excluded: list[str] | None
+) -> None:
+    database = DatabaseSettings.model_validate({"url": filled})
+    async with PgvectorDriver(database, embedder, Limits(top_k=2_000)) as driver:
+        found = await driver.recall(LARGE, query="kettle", top_k=1_800, exclude_tags=excluded)
+    assert len({memory.memory_id for memory in found}) == 1_800
 
 
 async def test_memories_with_words_are_looked_up_beside_the_nearest(filled: str) -> None:

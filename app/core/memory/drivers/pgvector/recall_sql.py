@@ -16,7 +16,8 @@ EXACT = 1_500
 """Memories of a scope that are all compared with the query."""
 
 NEAREST = 400
-"""Candidates by the signs of their vectors, whose cosine is then computed exactly."""
+"""Candidates by the signs of their vectors, whose cosine is then computed exactly; four times as
+many as are asked for, if that is more."""
 
 RAREST = 200
 """Candidates by words; their neighbours come on top."""
@@ -225,6 +226,7 @@ more than `EXACT`."""
 def _ranked_of_many(scope: Scope, vector: str) -> str:
     # Tags are in the row, not the index. The nearest are gone through in order until enough pass:
     # the filter comes before the limit, and hardly a row is read for nothing.
+    enough = f"limit greatest({NEAREST}, 4 * $4::bigint)"
     found = f"""
         select memory_id, bits <~> (select bits from sign) as distance from memories
         where {scope.owned} order by distance"""
@@ -234,9 +236,9 @@ def _ranked_of_many(scope: Scope, vector: str) -> str:
             select from memories
             where user_id = $1 and memory_id = near.memory_id and {scope.untagged} offset 0
         ) as kept
-        order by near.distance limit {NEAREST}"""
+        order by near.distance {enough}"""
     else:
-        nearest = f"select memory_id from ({found} limit {NEAREST}) as near"
+        nearest = f"select memory_id from ({found} {enough}) as near"
     memories = f"""candidate join lateral (
             select * from memories where {scope.owned} and memory_id = candidate.memory_id offset 0
         ) as memories using (memory_id) left join lexical using (memory_id)
