@@ -4,9 +4,16 @@ The vectors' signs, one bit a dimension, are in the primary key's index, so that
 user with many memories are found without reading a row. docs/decisions/0010 and 0011 tell why.
 """
 
-from sqlalchemy import text
+import json
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
 
 from alembic import op
+from app.core.memory.ranking.dates import occurred_at
+from app.core.memory.ranking.form import asks
+from app.core.memory.ranking.speakers import speaker_of
 
 revision = "0002"
 down_revision = "0001"
@@ -18,6 +25,38 @@ EMBEDDING = """
 # Two vectors must fit a page beside the rest, where they are not to be stored elsewhere.
 LARGEST_PLAIN_PAIR = 512
 HAS_BTREE_GIN = "select exists (select from pg_available_extensions where name = 'btree_gin')"
+
+
+PAGE = 1_000
+ROWS = """
+    select user_id, memory_id, content, metadata::text as metadata, created_at from memories
+    where (user_id, memory_id) > (:user_id, :memory_id) order by user_id, memory_id limit :page
+"""
+FILL = """
+    update memories set speaker = :speaker, occurred_at = :occurred_at, asks = :asks,
+        words = to_tsvector('english', content)
+    where user_id = :user_id and memory_id = :memory_id
+"""
+
+
+def _fill(connection: Connection) -> None:
+    """Give the stored memories what new ones get when they are stored."""
+    last: dict[str, Any] = {"user_id": "", "memory_id": UUID(int=0), "page": PAGE}
+    while rows := connection.execute(text(ROWS), last).all():
+        filled = []
+        for row in rows:
+            metadata = json.loads(row.metadata)
+            filled.append(
+                {
+                    "user_id": row.user_id,
+                    "memory_id": row.memory_id,
+                    "speaker": speaker_of(row.content, metadata),
+                    "occurred_at": occurred_at(metadata, row.created_at),
+                    "asks": asks(row.content),
+                }
+            )
+        connection.execute(text(FILL), filled)
+        last |= {"user_id": rows[-1].user_id, "memory_id": rows[-1].memory_id}
 
 
 def upgrade() -> None:
@@ -45,18 +84,7 @@ def upgrade() -> None:
     )
     if dimension <= LARGEST_PLAIN_PAIR:
         op.execute("alter table memories alter column context set storage plain")
-    op.execute(
-        """
-        update memories set
-            occurred_at = created_at,
-            asks = right(rtrim(content), 1) in ('?', '\uff1f', '\u061f'),
-            words = to_tsvector('english', content),
-            speaker = coalesce(
-                nullif(left(btrim(metadata ->> 'speaker'), 80), ''),
-                substring(content from '^\\s*([[:alpha:]]\\w{0,39}(?: \\w{1,39})?):\\s')
-            )
-        """
-    )
+    _fill(connection)
     op.execute("alter table memories alter column occurred_at set not null")
     op.execute("alter table memories alter column asks set not null")
     op.execute(

@@ -106,7 +106,9 @@ class RecallRequest(_Request):
     query: Query | None = Field(None, description="Without a query, the newest come first.")
     top_k: TopK = 10
     use_vector: bool = Field(
-        True, description="false: by words alone; only memories that share one are found."
+        True,
+        description="false: by words alone, of a long query the longest 60; only memories that "
+        "share one are found.",
     )
     exclude_tags: Tags | None = Field(
         None, description="Leave out memories that have any of these tags, compared exactly."

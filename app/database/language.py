@@ -20,22 +20,25 @@ _SPLIT = """
     )
     select user_id, memory_id from page order by user_id, memory_id
 """
+_LOCK = "lock table memories in share row exclusive mode"
 _SET = "update embedding_model set language = $1"
 
 
 async def change(connection: "asyncpg.Connection[asyncpg.Record]", language: str) -> int:
-    """Split every memory's content anew, a page at a time; how many there were.
+    """Split every memory's content anew; how many there were.
 
-    Interrupted, it can be run again. Raises `ConfigurationError` for a language that PostgreSQL
-    does not know here.
+    All or nothing; stores wait meanwhile, recalls do not. Raises `ConfigurationError` for a
+    language that PostgreSQL does not know here.
     """
     if not await connection.fetchval(_KNOWN, language):
         raise ConfigurationError(
             f"this PostgreSQL has no text search configuration {language!r}: see \\dF in psql"
         )
     count, last = 0, ("", UUID(int=0))
-    while rows := await connection.fetch(_SPLIT, language, *last, _PAGE):
-        count += len(rows)
-        last = (rows[-1]["user_id"], rows[-1]["memory_id"])
-    await connection.execute(_SET, language)
+    async with connection.transaction():
+        await connection.execute(_LOCK)
+        while rows := await connection.fetch(_SPLIT, language, *last, _PAGE):
+            count += len(rows)
+            last = (rows[-1]["user_id"], rows[-1]["memory_id"])
+        await connection.execute(_SET, language)
     return count

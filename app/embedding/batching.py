@@ -117,6 +117,8 @@ class Lane:
                     if request.missing == 0 and not request.done.done():
                         request.done.set_result(None)
                 self._requests.rotate(-1)
+        except RuntimeError:  # the thread was shut down meanwhile
+            self.close()
         finally:
             self._worker = None
 

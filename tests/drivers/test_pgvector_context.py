@@ -70,6 +70,14 @@ async def test_only_two_turns_before_are_context(
     assert await cosine(driver, ANSWER) == pytest.approx(expected, abs=1e-4)
 
 
+async def test_a_long_turn_before_leaves_room_for_the_memory_itself(
+    driver: PgvectorDriver,
+) -> None:
+    await driver.store("ada", "The weather was mild and the sky was grey. " * 200, "shop")
+    await driver.store("ada", "The copper kettle that Ada wants is in the window.", "shop")
+    assert await cosine(driver, "The copper kettle that Ada wants is in the window.") > 0.4
+
+
 async def test_others_and_other_conversations_are_no_context(
     driver: PgvectorDriver, url: str
 ) -> None:

@@ -539,3 +539,27 @@ async def test_a_batch_of_a_thousand_is_one_statement(
     )
     await connection.close()
     assert [row["count"] for row in written] == [len(stored)]
+
+
+async def test_a_speaker_among_many_is_known_by_name(driver: PgvectorDriver) -> None:
+    await driver.store_many(
+        [
+            NewMemory(user_id="group", content="Good morning.", metadata={"speaker": f"Zed{n}"})
+            for n in range(150)
+        ]
+    )
+    for n in (0, 75, 149):
+        found = await driver.explain_recall("group", query=f"What did Zed{n} say?", top_k=1)
+        assert found[0].metadata == {"speaker": f"Zed{n}"}
+        assert found[0].explanation is not None
+        assert found[0].explanation.speaker > 0
+
+
+async def test_of_a_long_query_by_words_the_longest_sixty_count(driver: PgvectorDriver) -> None:
+    await driver.store("words", "short")
+    await driver.store("words", "extraordinarily")
+    many = " ".join(f"mediumword{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(59))
+    query = f"short extraordinarily {many}"
+    found = await driver.recall("words", query=query, use_vector=False)
+    assert [memory.content for memory in found] == ["extraordinarily"]
+    assert found[0].score == pytest.approx(1 / 60)

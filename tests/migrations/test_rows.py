@@ -56,7 +56,7 @@ async def test_memories_of_the_first_schema_are_recalled_by_all_their_evidence(
     await register_vector(connection)
     for content, metadata in (
         ("Bob: Did you buy the copper kettle?", "{}"),
-        ("Yes, on Friday.", '{"speaker": "Ada"}'),
+        ("Yes, on Friday.", '{"speaker": "Ada", "date": "8 May 2023"}'),
     ):
         vector = (await embedder.embed([content]))[0]
         await connection.execute(STORE, content, metadata, vector)
@@ -70,6 +70,8 @@ async def test_memories_of_the_first_schema_are_recalled_by_all_their_evidence(
         reply = await explained(driver, "Did Ada buy the kettle?", "Yes, on")
         assert reply.speaker > 0
         assert reply.form > ranking.STATEMENT
+        dated = await explained(driver, "What happened on 8 May 2023?", "Yes, on")
+        assert dated.date == ranking.DATE
         assert 0 < question.form <= ranking.LENGTH * 3
         before = [r async for r in driver.export_records() if isinstance(r, Memory)]
     await to(url, "0001", command.downgrade)

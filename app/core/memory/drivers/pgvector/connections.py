@@ -109,7 +109,7 @@ class Connections:
                 try:
                     yield connection
                 finally:
-                    await pool.release(connection, timeout=_RELEASE_SECONDS)
+                    await _release(pool, connection)
         except PoolExhausted:
             raise
         except DriverUnavailable as error:
@@ -321,6 +321,14 @@ class Connections:
                 )
             await connection.execute(sql.SET_LANGUAGE, row["wanted"])
         self.language = row["wanted"]
+
+
+async def _release(pool: "asyncpg.Pool[asyncpg.Record]", connection: Pooled) -> None:
+    """Give a connection back. That it can't be is no failure of what it was used for."""
+    try:
+        await pool.release(connection, timeout=_RELEASE_SECONDS)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        _log.warning("connection_dropped", reason=describe(error))
 
 
 async def _keep_session(_: Connection) -> None:

@@ -79,7 +79,10 @@ _IN_ORDER = "order by conversation_id, created_at, memory_id"
 
 
 def _packed(n: str, df: str, speakers: str) -> str:
-    """The answer, in one row: arrays as bytes, which numpy reads as they are."""
+    """The answer, in one row: arrays as bytes, which numpy reads as they are.
+
+    Of the speakers, those whose first name may be in the query.
+    """
     return f"""
     select
         {n} as n,
@@ -95,7 +98,8 @@ def _packed(n: str, df: str, speakers: str) -> str:
                 speaker, tsvector_to_array(to_tsvector($5::text::regconfig, speaker))
             )
             from (
-                select distinct speaker from {speakers} where speaker is not null limit 100
+                select distinct speaker from {speakers}
+                where position(substring(lower(speaker) from '\\w+') in lower($4)) > 0 limit 100
             ) as own
         ) as speakers
     from turn"""

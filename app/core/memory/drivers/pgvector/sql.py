@@ -24,7 +24,8 @@ RECALL_NEWEST = {
     for conversation, scope in _SCOPES.items()
 }
 
-# A word is found with its forms; the score is the share of the words found.
+# A word is found with its forms; the score is the share of the words found. Of a long query, its
+# longest words count: each costs a look at every memory that has any.
 RECALL_BY_WORDS = {
     conversation: f"""
         with query as (
@@ -33,7 +34,10 @@ RECALL_BY_WORDS = {
                 string_agg(
                     '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''', ' | '
                 )::tsquery as any_word
-            from unnest(to_tsvector($6::text::regconfig, $5))
+            from (
+                select lexeme from unnest(to_tsvector($6::text::regconfig, $5))
+                order by length(lexeme) desc, lexeme limit 60
+            ) as longest
         )
         select {_MEMORY}, (
             select count(*) from (

@@ -1,7 +1,6 @@
 """Looking after the vector index while the driver is open."""
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -31,7 +30,7 @@ class IndexUpkeep:
 
     def start(self) -> None:
         """Twice is harmless."""
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -39,8 +38,7 @@ class IndexUpkeep:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})
 
     @property
     def stale(self) -> str | None:

@@ -16,6 +16,9 @@ from app.embedding import Embedder
 _BEFORE = 2
 """Turns of the conversation that a vector in context is made with, before the turn itself."""
 
+_TAIL = 200
+"""Characters of such a turn, its last: the turn itself must not be what the model cuts off."""
+
 
 class Writing:
     """Keeps memories, all or none. They are checked already."""
@@ -72,6 +75,6 @@ class Writing:
                 continue
             earlier = before[memory.user_id, memory.conversation_id]
             if earlier:
-                found[n] = "\n".join((*earlier, texts[n]))
+                found[n] = "\n".join((*(text[-_TAIL:] for text in earlier), texts[n]))
             earlier.append(texts[n])
         return found
