@@ -558,7 +558,7 @@ async def test_a_speaker_among_many_is_known_by_name(driver: PgvectorDriver) -> 
 async def test_of_a_long_query_by_words_the_longest_sixty_count(driver: PgvectorDriver) -> None:
     await driver.store("words", "short")
     await driver.store("words", "extraordinarily")
-    many = " ".join(f"mediumword{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(59))
+    many = " ".join(f"mediumword{n:03}" for n in range(59))
     query = f"short extraordinarily {many}"
     found = await driver.recall("words", query=query, use_vector=False)
     assert [memory.content for memory in found] == ["extraordinarily"]
