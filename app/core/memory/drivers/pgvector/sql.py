@@ -1,13 +1,12 @@
 """The statements about memories and the schema. Alembic owns the tables that they name.
 
-The similarity is (1 + cosine) / 2, to six decimals so that rounding errors do not break a tie.
-Ordering by it, and not by the bare distance, also keeps the planner from answering with an
-approximate index and filtering afterwards: a recall is exact.
+A recall by vector is in `recall_sql.py`, and all of the knowledge in `knowledge_sql.py`.
 """
 
-_MEMORY = "memory_id, user_id, conversation_id, content, tags, metadata, created_at"
+from app.core.memory.drivers.pgvector.recall_sql import MEMORY as _MEMORY
+from app.core.memory.drivers.pgvector.recall_sql import TERMS
+
 _NEWEST_FIRST = "created_at desc, memory_id desc"
-_SIMILARITY = "round((1 - (embedding <=> {vector}) / 2) * 1e6) / 1e6"
 
 # $1 user, $2 conversation or null, $3 excluded tags
 _SCOPES = {
@@ -36,7 +35,7 @@ RECALL_BY_WORDS = {
                 )::tsquery as any_word
             from (
                 select lexeme from unnest(to_tsvector($6::text::regconfig, $5))
-                order by length(lexeme) desc, lexeme limit 60
+                order by length(lexeme) desc, lexeme limit {TERMS}
             ) as longest
         )
         select {_MEMORY}, (
