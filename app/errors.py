@@ -34,6 +34,8 @@ class MemoryServiceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     headers: ClassVar[dict[str, str]] = {}
+    uncertain: ClassVar[bool] = False
+    """Whether a write that failed so may have happened all the same."""
 
     def __init__(self, message: str | None = None, *, reason: str | None = None) -> None:
         super().__init__(message or self.default_message())
@@ -122,6 +124,7 @@ class ShuttingDown(MemoryServiceError):
 
     status = 503
     code = "shutting_down"
+    uncertain = True
     headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
 
 
@@ -153,6 +156,7 @@ class DriverTimeout(DriverError):
 
     status = 504
     code = "driver_timeout"
+    uncertain = True
 
 
 class DriverUnavailable(DriverError):
@@ -167,6 +171,7 @@ class ConnectionLost(DriverUnavailable):
     """The memory backend was lost while it answered; a write may or may not have happened."""
 
     code = "connection_lost"
+    uncertain = True
 
 
 class PoolExhausted(DriverUnavailable):

@@ -12,20 +12,14 @@ import pytest
 from app.database import migrations
 from app.database.embedded import EmbeddedPostgres
 from app.embedding import Embedder, build_embedder
-from app.settings import (
-    AutomemSettings,
-    DatabaseSettings,
-    EmbeddingSettings,
-    Limits,
-    Settings,
-)
+from app.settings import EmbeddingSettings, all_groups
 
 for _name in list(os.environ):
     if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_")):
         del os.environ[_name]
 # Here and in the services that tests start: one export for all of them, and none of the user's.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
-for _group in (Settings, Limits, EmbeddingSettings, DatabaseSettings, AutomemSettings):
+for _group in all_groups():
     _group.model_config["env_file"] = None
 
 

@@ -1,6 +1,7 @@
 """Get, list and batches, where a driver has them."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -8,12 +9,15 @@ from app.core.memory.base import (
     BaseMemoryDriver,
     SupportsExport,
     SupportsGet,
+    SupportsImport,
     SupportsList,
+    SupportsOwner,
     SupportsStoreMany,
     require,
 )
 from app.core.memory.records import Knowledge, Memory, NewMemory
 from app.errors import InvalidInput
+from tests.conformance.cases import WAYS
 
 
 async def test_a_memory_is_got_by_its_owner_alone(driver: BaseMemoryDriver) -> None:
@@ -115,3 +119,34 @@ async def test_concurrent_stores_are_all_kept(driver: BaseMemoryDriver) -> None:
     found = await driver.recall("ada", top_k=100)
     assert {memory.memory_id for memory in found} == {memory.memory_id for memory in stored}
     assert [m.memory_id for m in found] == sorted((m.memory_id for m in stored), reverse=True)
+
+
+async def test_imported_records_are_as_they_were_and_there_once(driver: BaseMemoryDriver) -> None:
+    kept = await driver.store("ada", "a kettle", "c", ["x"], {"n": 1.0})
+    knowledge = await driver.store_global_knowledge("a kettle", "kitchen", title="Care")
+    await driver.delete(kept.memory_id, "ada")
+    importing = require(driver, SupportsImport)
+    for _ in range(2):
+        await importing.import_records([kept, knowledge])
+    await importing.import_records([])
+    assert await driver.recall("ada") == [kept]
+    found = await driver.recall_global_knowledge("kettle")
+    assert [each.knowledge_id for each in found] == [knowledge.knowledge_id]
+    for arguments in WAYS[1:]:
+        again = await driver.recall("ada", "c", **arguments)
+        assert [memory.memory_id for memory in again] == [kept.memory_id]
+
+
+async def test_an_import_leaves_what_is_there_as_it_is(driver: BaseMemoryDriver) -> None:
+    stored = await driver.store("ada", "kettle")
+    other = replace(stored, content="something else")
+    await require(driver, SupportsImport).import_records([other])
+    assert await driver.recall("ada") == [stored]
+
+
+async def test_the_owner_of_a_memory_is_known(driver: BaseMemoryDriver) -> None:
+    stored = await driver.store("ada", "kettle")
+    owners = require(driver, SupportsOwner)
+    assert await owners.owner_of(stored.memory_id.upper()) == "ada"
+    await driver.delete(stored.memory_id)
+    assert await owners.owner_of(stored.memory_id) is None

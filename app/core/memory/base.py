@@ -1,7 +1,7 @@
 """The contract: six verbs that every driver has, and the capabilities that it may have."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
@@ -41,7 +41,12 @@ class DriverContext:
 
     name: str
     settings: Settings
+    """With the driver's own options in the place of its group's."""
     embedder: Embedder
+    inner: tuple["BaseMemoryDriver", ...] = ()
+    """The drivers that a wrapping driver holds, built, in order."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The driver's own options, as the configuration names them."""
 
 
 class BaseMemoryDriver(ABC):
@@ -64,6 +69,14 @@ class BaseMemoryDriver(ABC):
 
     async def close(self) -> None:  # noqa: B027
         """Release what `open` made, and only that."""
+
+    def supports(self, capability: type) -> bool:
+        """Whether it has the capability; a wrapping driver asks those it holds."""
+        return isinstance(self, capability)
+
+    def servers(self) -> frozenset[tuple[str, int]]:
+        """Host and port of every server without which it can't serve, as configured."""
+        return frozenset()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -208,6 +221,25 @@ class SupportsExport(Protocol):
 
 
 @runtime_checkable
+class SupportsImport(Protocol):
+    """Can keep records that exist already, with their ids and times."""
+
+    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
+        """Keep them as they are; those that are there already stay as they are, once.
+
+        When it fails, some may be kept: called again it keeps the rest.
+        """
+
+
+@runtime_checkable
+class SupportsOwner(Protocol):
+    """Can tell whose a memory is."""
+
+    async def owner_of(self, memory_id: str) -> str | None:
+        """The user id of the memory's owner, or None without such a memory."""
+
+
+@runtime_checkable
 class SupportsExplain(Protocol):
     """Can tell why it recalls what it recalls."""
 
@@ -232,6 +264,8 @@ CAPABILITIES: dict[str, type] = {
     "delete_knowledge": SupportsDeleteKnowledge,
     "store_knowledge_many": SupportsStoreKnowledgeMany,
     "export_records": SupportsExport,
+    "import_records": SupportsImport,
+    "owner_of": SupportsOwner,
     "explain_recall": SupportsExplain,
 }
 
@@ -240,12 +274,12 @@ Capability = TypeVar("Capability")
 
 def capabilities(driver: BaseMemoryDriver) -> frozenset[str]:
     """The names of the capabilities that `driver` has."""
-    return frozenset(name for name, kind in CAPABILITIES.items() if isinstance(driver, kind))
+    return frozenset(name for name, kind in CAPABILITIES.items() if driver.supports(kind))
 
 
 def require(driver: BaseMemoryDriver, capability: type[Capability]) -> Capability:
     """`driver` as one that has `capability`; raises `CapabilityMissing`."""
-    if isinstance(driver, capability):
+    if isinstance(driver, capability) and driver.supports(capability):
         return driver
     raise CapabilityMissing(
         f"The driver {driver.name!r} has no {capability.__name__.removeprefix('Supports')}"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 from app.core.memory.base import BaseMemoryDriver, DriverContext
 from app.embedding import Embedder, build_embedder
 from app.errors import ConfigurationError, DriverNotFound
-from app.settings import Settings, load_settings
+from app.settings import Settings, check_drivers, load_settings
 
 Maker: TypeAlias = type[BaseMemoryDriver] | Callable[[DriverContext], BaseMemoryDriver]
 """A driver's class, or a function that builds one."""
@@ -19,16 +19,28 @@ BUILT_IN = {
     "automem": "app.core.memory.drivers.automem:AutomemDriver",
     "inmemory": "app.core.memory.drivers.inmemory:InMemoryDriver",
     "pgvector": "app.core.memory.drivers.pgvector:PgvectorDriver",
+    "cached": "app.core.memory.wrappers.cached:CachedDriver",
+    "failover": "app.core.memory.wrappers.failover:FailoverDriver",
+    "replicated": "app.core.memory.wrappers.replicated:ReplicatedDriver",
+    "scoped": "app.core.memory.wrappers.scoped:ScopedDriver",
 }
-_EXTRAS = {"automem": "automem", "pgvector": "pgvector"}
+WRAPPING = frozenset({"cached", "failover", "replicated", "scoped"})
+"""Types that hold other drivers, and so exist only where the configuration names them."""
+_EXTRAS = {
+    "automem": "automem",
+    "pgvector": "pgvector",
+    "failover": "journal",
+    "replicated": "journal",
+}
 ENTRY_POINTS = "memory_drivers"
 
 
 class MemoryDriverManager:
     """The only place that wires drivers. Safe to share between threads.
 
-    A name is looked for among the registered, the built-in, the installed entry points of the group
-    `memory_drivers`, and at last as a dotted path `package.module:Class`.
+    A name is looked for among those that the configuration declares, the registered, the built-in,
+    the installed entry points of the group `memory_drivers`, and at last as a dotted path
+    `package.module:Class`; the type of a declared one among all but the declared.
     """
 
     _registered: ClassVar[dict[str, Maker]] = {}
@@ -73,6 +85,7 @@ class MemoryDriverManager:
         with self._lock:
             name = name or self._selected
             if name not in self._drivers:
+                self._check_names()
                 self._drivers[name] = self._build(name)
             return self._drivers[name]
 
@@ -93,11 +106,39 @@ class MemoryDriverManager:
             for driver in drivers:
                 stack.push_async_callback(driver.close)
 
+    def _check_names(self) -> None:
+        """Refuse what the configuration declares wrongly, selected or not."""
+        check_drivers(self.settings.named)
+        for name, declared in self.settings.named.items():
+            self.settings.of(name)
+            if not self._is_known(declared.type):
+                raise DriverNotFound(f"drivers.{name}.type: {self._not_found(declared.type)}")
+            for inner in declared.inner:
+                if inner not in self.settings.named and not self._is_known(inner):
+                    raise DriverNotFound(f"drivers.{name}.inner: {self._not_found(inner)}")
+
+    def _is_known(self, name: str) -> bool:
+        return (
+            name in self._registered
+            or name in BUILT_IN
+            or ":" in name
+            or any(entry_points(group=ENTRY_POINTS, name=name))
+        )
+
     def _build(self, name: str) -> BaseMemoryDriver:
-        maker = self._find(name)
+        declared = self.settings.named.get(name)
+        if declared is None and name in WRAPPING and name not in self._registered:
+            raise ConfigurationError(
+                f"MEMORY_DRIVER: {name} holds other drivers, which MEMORY_CONFIG has to name"
+            )
+        kind = name if declared is None else declared.type
+        maker = self._find(kind)
         if self._embedder is None:
             self._embedder = build_embedder(self.settings.embedding)
-        context = DriverContext(name, self.settings, self._embedder)
+        # Those that it holds are built first, and so closed after it.
+        inner = tuple(self.driver(each) for each in declared.inner) if declared else ()
+        options = declared.options if declared else {}
+        context = DriverContext(name, self.settings.of(name), self._embedder, inner, options)
         if isinstance(maker, type):
             driver = _call(name, _checked(name, maker).from_context, context)
         else:
@@ -122,7 +163,8 @@ class MemoryDriverManager:
 
     def _not_found(self, name: str) -> str:
         installed = (entry_point.name for entry_point in entry_points(group=ENTRY_POINTS))
-        available = ", ".join(sorted({*self._registered, *BUILT_IN, *installed}))
+        known = {*self.settings.named, *self._registered, *BUILT_IN, *installed}
+        available = ", ".join(sorted(known - WRAPPING))
         return (
             f"Memory driver '{name}' not found. Set MEMORY_DRIVER to one of: {available}; "
             "or to a dotted path package.module:Class"

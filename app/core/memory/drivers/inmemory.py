@@ -163,6 +163,22 @@ class InMemoryDriver(BaseMemoryDriver):
             self._knowledge[record.knowledge_id] = record
         return deepcopy(knowledge)
 
+    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
+        records = deepcopy(records)
+        vectors = await self._embedder.embed([record.content for record in records])
+        for record, vector in zip(records, vectors, strict=True):
+            if isinstance(record, Memory):
+                key = record.memory_id
+                self._memories.setdefault(record.user_id, {}).setdefault(key, record)
+            else:
+                key = record.knowledge_id
+                self._knowledge.setdefault(key, record)
+            self._vectors.setdefault(key, vector)
+
+    async def owner_of(self, memory_id: str) -> str | None:
+        key = str(check_id(memory_id))
+        return next((user for user, own in self._memories.items() if key in own), None)
+
     async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
         key = str(check_id(memory_id))
         if user_id is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Self, TypeVar
+from urllib.parse import urlsplit
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.drivers.automem.client import AutomemClient
@@ -154,6 +155,20 @@ class AutomemDriver(BaseMemoryDriver):
         made = new_knowledge_records(knowledge, self._limits)
         await self._writer.keep(made)
         return made
+
+    def servers(self) -> frozenset[tuple[str, int]]:
+        parts = urlsplit(self._settings.url)
+        default = 443 if parts.scheme == "https" else 80
+        return frozenset({(parts.hostname or "", parts.port or default)})
+
+    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
+        missing = await self._writer.missing(records)
+        if missing:
+            await self._writer.keep(missing)
+
+    async def owner_of(self, memory_id: str) -> str | None:
+        rows = await self._writer.find(str(check_id(memory_id)))
+        return next((row.record.user_id for row in rows if isinstance(row.record, Memory)), None)
 
     async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
         key = str(check_id(memory_id))

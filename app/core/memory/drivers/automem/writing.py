@@ -124,6 +124,23 @@ class Writer:
         rows = [from_automem(one, dict_of(one).get("id")) for one in listed(answer, "memories")]
         return [row for row in rows if row is not None and row.record_id == wanted]
 
+    async def missing(self, records: Sequence[Stored]) -> list[Stored]:
+        """Those that AutoMem does not have, each once."""
+        free = asyncio.Semaphore(_AT_ONCE)
+        wanted = {record_id(record): record for record in records}
+
+        async def is_there(one: str) -> bool:
+            async with free:
+                return bool(await self.find(one))
+
+        async with asyncio.TaskGroup() as tasks:
+            there = [tasks.create_task(is_there(one)) for one in wanted]
+        return [
+            record
+            for record, found in zip(wanted.values(), there, strict=True)
+            if not found.result()
+        ]
+
     async def delete(self, rows: Iterable[Row]) -> int:
         """Delete these memories; how many records were deleted by this call."""
         free = asyncio.Semaphore(_AT_ONCE)

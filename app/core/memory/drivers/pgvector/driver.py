@@ -37,7 +37,7 @@ from app.core.memory.records import (
 )
 from app.embedding import Embedder
 from app.errors import MemoryServiceError, PoolExhausted
-from app.settings import DatabaseSettings, Limits, RecallSettings
+from app.settings import DatabaseSettings, Limits, RecallSettings, servers
 
 _EXPORT_PAGE = 500
 _HEALTH_SECONDS = 2.0
@@ -70,11 +70,15 @@ class PgvectorDriver(BaseMemoryDriver):
         self._writing = Writing(self._connections, embedder, context=recall.context)
         self._knowledge = KnowledgeTable(self._connections, embedder)
         self._upkeep = IndexUpkeep(settings, self._connections)
+        self._servers = servers(settings.url)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
         settings = context.settings
         return cls(settings.database, context.embedder, settings.limits, settings.recall)
+
+    def servers(self) -> frozenset[tuple[str, int]]:
+        return self._servers
 
     async def open(self) -> None:
         await self._connections.open()
@@ -172,6 +176,20 @@ class PgvectorDriver(BaseMemoryDriver):
     async def _keep_knowledge(self, knowledge: list[Knowledge]) -> list[Knowledge]:
         await self._knowledge.store(knowledge)
         return knowledge
+
+    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
+        memories = sorted(
+            (record for record in records if isinstance(record, Memory)), key=Cursor.after
+        )
+        knowledge = [record for record in records if isinstance(record, Knowledge)]
+        if memories:
+            await self._writing.store(memories, again=True)
+        if knowledge:
+            await self._knowledge.store(knowledge, again=True)
+
+    async def owner_of(self, memory_id: str) -> str | None:
+        rows = await self._fetch(sql.OWNER, check_id(memory_id))
+        return rows[0]["user_id"] if rows else None
 
     async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
         key = check_id(memory_id)

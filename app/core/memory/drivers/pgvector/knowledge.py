@@ -32,8 +32,8 @@ class KnowledgeTable:
             rows = await self._fetch(searches.category, vector, top_k, category)
         return [_knowledge(row) for row in rows]
 
-    async def store(self, knowledge: Sequence[Knowledge]) -> None:
-        """Keep all or none."""
+    async def store(self, knowledge: Sequence[Knowledge], *, again: bool = False) -> None:
+        """Keep all or none; with `again`, those that are there already stay."""
         vectors = await self._embedder.embed([record.content for record in knowledge])
         rows = [
             (
@@ -49,7 +49,7 @@ class KnowledgeTable:
             for record, vector in zip(knowledge, vectors, strict=True)
         ]
         async with self._connections.acquire() as connection:
-            await connection.executemany(sql.STORE, rows)
+            await connection.executemany(sql.IMPORT if again else sql.STORE, rows)
 
     async def get(self, knowledge_id: UUID) -> Knowledge | None:
         rows = await self._fetch(sql.GET, knowledge_id)

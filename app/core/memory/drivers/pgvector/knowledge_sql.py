@@ -35,6 +35,7 @@ GET = f"select {_COLUMNS}, null::float8 as score from global_knowledge where kno
 STORE = f"""
     insert into global_knowledge ({_COLUMNS}, embedding) values ($1, $2, $3, $4, $5, $6, $7, $8)
 """
+IMPORT = f"{STORE} on conflict do nothing"
 
 DELETE = "delete from global_knowledge where knowledge_id = $1"
 

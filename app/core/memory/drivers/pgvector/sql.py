@@ -74,6 +74,8 @@ STORE = f"""
     ) as new ({_MEMORY}, embedding, context, speaker, occurred_at, asks)
 """
 
+IMPORT = f"{STORE} on conflict do nothing"
+
 # $1 users and $2 conversations, pairwise; $3 how many of each
 LAST_SAID = """
     select user_id, conversation_id, content, speaker
@@ -84,6 +86,8 @@ LAST_SAID = """
     ) as last
     order by created_at, memory_id
 """
+
+OWNER = "select user_id from memories where memory_id = $1 limit 1"
 
 DELETE = "delete from memories where memory_id = $1"
 DELETE_OF_USER = "delete from memories where memory_id = $1 and user_id = $2"

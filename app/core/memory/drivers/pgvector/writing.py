@@ -28,8 +28,11 @@ class Writing:
         self._embedder = embedder
         self._context = context
 
-    async def store(self, memories: Sequence[Memory]) -> None:
-        """Embed and insert; `memories` are in the order of their time."""
+    async def store(self, memories: Sequence[Memory], *, again: bool = False) -> None:
+        """Embed and insert; `memories` are in the order of their time.
+
+        With `again`, those that are there already stay.
+        """
         texts = [said(memory.content, memory.metadata) for memory in memories]
         in_context = await self._in_context(memories, texts) if self._context else {}
         vectors = await self._embedder.embed([*texts, *in_context.values()])
@@ -53,7 +56,8 @@ class Writing:
         ]
         columns = zip(*rows, strict=True)
         async with self._connections.acquire() as connection:
-            await connection.execute(sql.STORE, *columns, self._connections.language)
+            statement = sql.IMPORT if again else sql.STORE
+            await connection.execute(statement, *columns, self._connections.language)
 
     async def _in_context(self, memories: Sequence[Memory], texts: list[str]) -> dict[int, str]:
         """The texts after those said before them, of the memories that have any before them."""

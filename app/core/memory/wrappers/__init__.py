@@ -1,0 +1,1 @@
+"""Drivers that hold drivers. They are given built ones; only the manager resolves names."""

@@ -1,0 +1,49 @@
+"""Every environment variable of the service, typed and documented.
+
+A variable's name is its group's prefix and the field's name in capitals, unless the field has an
+alias. An empty variable counts as unset. A `.env` file in the working directory is read too.
+"""
+
+from app.settings.backends import AutomemSettings, DatabaseSettings
+from app.settings.embedding import EmbeddingSettings
+from app.settings.group import servers
+from app.settings.limits import Limits
+from app.settings.named import TENANT, NamedDriver, check_drivers
+from app.settings.recall import PARTS, RecallSettings
+from app.settings.service import (
+    Settings,
+    all_groups,
+    load_settings,
+    unknown_variables,
+    variable_name,
+    variables,
+)
+from app.settings.wrappers import (
+    CacheSettings,
+    FailoverSettings,
+    JournalSettings,
+    ReplicatedSettings,
+)
+
+__all__ = [
+    "PARTS",
+    "TENANT",
+    "AutomemSettings",
+    "CacheSettings",
+    "DatabaseSettings",
+    "EmbeddingSettings",
+    "FailoverSettings",
+    "JournalSettings",
+    "Limits",
+    "NamedDriver",
+    "RecallSettings",
+    "ReplicatedSettings",
+    "Settings",
+    "all_groups",
+    "check_drivers",
+    "load_settings",
+    "servers",
+    "unknown_variables",
+    "variable_name",
+    "variables",
+]

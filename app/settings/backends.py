@@ -1,0 +1,124 @@
+"""The backends' settings."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings
+
+from app.settings.group import group, http_url, postgresql_url, visible
+
+
+class DatabaseSettings(BaseSettings):
+    """PostgreSQL, for the pgvector driver. Durations are in seconds."""
+
+    model_config = group("DATABASE_")
+
+    url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:5432/database; unset: embedded server"
+    )
+    pool_min_size: int = Field(1, ge=0, le=1_000, description="connections kept open")
+    pool_max_size: int = Field(10, ge=1, le=1_000, description="connections at most")
+    pool_timeout: float = Field(
+        5.0, gt=0, le=600, description="seconds to wait for a free connection, then 503"
+    )
+    connect_timeout: float = Field(5.0, gt=0, le=600, description="seconds to wait for a connect")
+    timeout: float = Field(
+        30.0, gt=0, le=3_600, description="seconds to wait for one statement, then 504"
+    )
+    migrate: bool | None = Field(
+        None,
+        validation_alias=AliasChoices("MEMORY_MIGRATE"),
+        description="bring the schema to head at start; unset: only the embedded server's",
+    )
+    index: Literal["ivfflat", "hnsw"] = Field(
+        "ivfflat", description="kind of the vector index: ivfflat or hnsw"
+    )
+    index_rebuild: bool | None = Field(
+        None, description="rebuild a stale index by itself; unset: only the embedded server's"
+    )
+    data_dir: Path = Field(
+        Path(".memory-data"),
+        validation_alias=AliasChoices("MEMORY_DATA_DIR"),
+        description="where the embedded PostgreSQL keeps its data",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        return postgresql_url(url)
+
+    @field_validator("pool_max_size")
+    @classmethod
+    def _not_below_minimum(cls, size: int, info: ValidationInfo) -> int:
+        if size < info.data.get("pool_min_size", 0):
+            raise ValueError("must not be less than DATABASE_POOL_MIN_SIZE")
+        return size
+
+    @property
+    def migrates(self) -> bool:
+        """Whether this process brings the schema to head when it starts."""
+        return self.url is None if self.migrate is None else self.migrate
+
+    @property
+    def rebuilds_index(self) -> bool:
+        """Whether this process rebuilds a stale index by itself."""
+        return self.url is None if self.index_rebuild is None else self.index_rebuild
+
+
+class AutomemSettings(BaseSettings):
+    """A running AutoMem, for the automem driver. Durations are in seconds."""
+
+    model_config = group("AUTOMEM_")
+
+    url: str = Field("http://localhost:8001", description="where AutoMem listens")
+    api_token: SecretStr | None = Field(None, description="AutoMem's AUTOMEM_API_TOKEN")
+    timeout: float = Field(30.0, gt=0, le=600, description="seconds to wait for one answer")
+    connect_timeout: float = Field(5.0, gt=0, le=600, description="seconds to wait for a connect")
+    pool_size: int = Field(20, ge=1, le=1_000, description="connections at most")
+    pool_timeout: float = Field(
+        5.0, gt=0, le=600, description="seconds to wait for a free connection, then 503"
+    )
+    retries: int = Field(
+        2, ge=0, le=10, description="times that a failed call is repeated, where that is safe"
+    )
+    tag_secret: SecretStr = Field(
+        SecretStr(""),
+        description="key of the tags that scope memories; another one finds none of the old",
+    )
+    search_chars: int = Field(
+        2_000,
+        ge=1,
+        le=2_000,
+        description="characters of a content that AutoMem embeds and searches; all are kept",
+    )
+    legacy_tag: str | None = Field(
+        None,
+        max_length=200,
+        description="also read what other clients tagged, such as user:{user_id}",
+    )
+    legacy_writable: bool = Field(False, description="may such memories of others be deleted")
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        return http_url(url)
+
+    @field_validator("api_token")
+    @classmethod
+    def _header(cls, token: SecretStr | None) -> SecretStr | None:
+        return visible(token)
+
+    @field_validator("legacy_tag")
+    @classmethod
+    def _template(cls, tag: str | None) -> str | None:
+        if tag is not None and (tag.count("{user_id}") != 1 or tag != tag.strip()):
+            raise ValueError("must have {user_id} once, such as user:{user_id}")
+        return tag
+
+    @field_validator("legacy_writable")
+    @classmethod
+    def _needs_template(cls, writable: bool, info: ValidationInfo) -> bool:
+        if writable and info.data.get("legacy_tag") is None:
+            raise ValueError("needs AUTOMEM_LEGACY_TAG")
+        return writable

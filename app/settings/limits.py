@@ -1,0 +1,33 @@
+"""The limits of what callers may send."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from app.settings.group import group
+
+
+class Limits(BaseSettings):
+    """The largest values the service accepts; text is counted in Unicode code points."""
+
+    model_config = group("MEMORY_MAX_")
+
+    content_chars: int = Field(32_768, ge=1, le=131_072, description="characters of a content")
+    query_chars: int = Field(8_192, ge=1, le=131_072, description="characters of a query")
+    # Two ids of 256 characters are the most that a row of a b-tree has room for, and a content of
+    # 131,072 has words for a text search vector.
+    user_id_chars: int = Field(256, ge=1, le=256, description="characters of a user id")
+    conversation_id_chars: int = Field(
+        256, ge=1, le=256, description="characters of a conversation id"
+    )
+    tags: int = Field(64, ge=0, le=10_000, description="tags of a memory, and excluded tags")
+    tag_chars: int = Field(128, ge=1, le=10_000, description="characters of a tag")
+    metadata_bytes: int = Field(
+        16_384, ge=2, le=16_777_216, description="bytes of a metadata object as compact JSON"
+    )
+    metadata_depth: int = Field(16, ge=1, le=64, description="nested levels of a metadata object")
+    category_chars: int = Field(128, ge=1, le=256, description="characters of a category")
+    title_chars: int = Field(512, ge=1, le=10_000, description="characters of a title")
+    doc_id_chars: int = Field(256, ge=1, le=10_000, description="characters of a doc_id")
+    top_k: int = Field(100, ge=50, le=10_000, description="records of one recall or page")
+    batch: int = Field(1_000, ge=1, le=10_000, description="records of one batch")
+    body_bytes: int = Field(8_388_608, ge=1_024, description="bytes of a request body")

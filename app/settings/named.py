@@ -1,0 +1,145 @@
+"""Named drivers: a name, its type, the drivers it holds, and its own options.
+
+They come from the TOML file of `MEMORY_CONFIG`, as `[drivers.<name>]` with `type`, `inner` and
+options, and from the environment as `MEMORY_DRIVERS__<NAME>__<OPTION>`, which outranks the file.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import ConfigurationError
+from app.settings.group import group
+
+ENVIRONMENT = "MEMORY_DRIVERS__"
+TENANT = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_MOST = 16
+_HOLDS = {
+    "automem": (0, 0),
+    "cached": (1, 1),
+    "failover": (1, _MOST),
+    "inmemory": (0, 0),
+    "pgvector": (0, 0),
+    "replicated": (2, _MOST),
+    "scoped": (1, 1),
+}
+"""How many drivers each built-in type holds, at least and at most."""
+
+
+class NamedDriver(BaseModel):
+    """One driver that the configuration names."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    type: str
+    """A built-in or registered name, an entry point, or package.module:Class."""
+    inner: tuple[str, ...] = ()
+    """The names of the drivers it holds, in order."""
+    options: Mapping[str, Any] = {}
+
+
+class _Environment(BaseSettings):
+    model_config = SettingsConfigDict(**group("MEMORY_"), env_nested_delimiter="__")
+
+    drivers: dict[str, dict[str, Any]] = {}
+
+
+def read_drivers(config: Path | None) -> tuple[str | None, dict[str, NamedDriver]]:
+    """The `driver` that the file selects, and all named drivers.
+
+    Raises `ConfigurationError`, also where the environment's value is no mapping.
+    """
+    file = _read(config) if config is not None else {}
+    selected = file.pop("driver", None)
+    if selected is not None and not isinstance(selected, str):
+        raise ConfigurationError("MEMORY_CONFIG: driver must be a name")
+    tables = file.pop("drivers", {})
+    if file:
+        raise ConfigurationError(
+            f"MEMORY_CONFIG: {next(iter(file))} is unknown; there are driver and drivers"
+        )
+    try:
+        environment = _Environment().drivers
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{ENVIRONMENT}*: must look like {ENVIRONMENT}<NAME>__<OPTION>=value"
+        ) from error
+    if not isinstance(tables, dict):
+        raise ConfigurationError("MEMORY_CONFIG: drivers must be tables, [drivers.<name>]")
+    named = {}
+    for name in {**tables, **environment}:
+        table = tables.get(name, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"MEMORY_CONFIG: drivers.{name} must be a table")
+        named[name] = _named(name, {**table, **environment.get(name, {})})
+    return selected, named
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.expanduser().read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"MEMORY_CONFIG: can't read {config}: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"MEMORY_CONFIG: {config} is not TOML: {error}") from error
+
+
+def _named(name: str, table: dict[str, Any]) -> NamedDriver:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", name):
+        raise ConfigurationError(
+            f"drivers.{name}: a name is a small letter, then small letters, digits, _ and -"
+        )
+    kind = table.pop("type", name)
+    inner = table.pop("inner", ())
+    if isinstance(inner, str):
+        inner = [each.strip() for each in inner.split(",") if each.strip()]
+    if not isinstance(kind, str) or not kind:
+        raise ConfigurationError(f"drivers.{name}.type: must be the name of a type of driver")
+    if not isinstance(inner, Sequence) or not all(isinstance(each, str) for each in inner):
+        raise ConfigurationError(f"drivers.{name}.inner: must be names of drivers")
+    return NamedDriver(type=kind, inner=tuple(inner), options=table)
+
+
+def check_drivers(named: Mapping[str, NamedDriver]) -> None:
+    """Refuse cycles, and wrapping drivers that hold too few or too many.
+
+    Raises `ConfigurationError`. Whether a name is known at all, only the manager can tell.
+    """
+    for name, driver in named.items():
+        least, most = _HOLDS.get(driver.type, (0, _MOST))
+        if len(driver.inner) < least:
+            wanted = "a driver" if least == 1 else f"{least} drivers"
+            raise ConfigurationError(
+                f"drivers.{name}.inner: {driver.type} needs the names of at least {wanted} to hold"
+            )
+        if len(driver.inner) > most:
+            raise ConfigurationError(
+                f"drivers.{name}.inner: {driver.type} holds "
+                f"{'no other driver' if most == 0 else f'at most {most}'}"
+            )
+        if driver.type == "scoped":
+            _check_tenant(name, driver.options)
+        if len(set(driver.inner)) < len(driver.inner):
+            raise ConfigurationError(f"drivers.{name}.inner: a driver is named twice")
+        _check_cycle(named, (name,))
+
+
+def _check_tenant(name: str, options: Mapping[str, Any]) -> None:
+    tenant = options.get("tenant")
+    if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
+        raise ConfigurationError(f"drivers.{name}.tenant: must be 1 to 32 letters, digits, _ and -")
+
+
+def _check_cycle(named: Mapping[str, NamedDriver], path: tuple[str, ...]) -> None:
+    driver = named.get(path[-1])
+    for inner in driver.inner if driver is not None else ():
+        if inner in path:
+            circle = " → ".join((*path[path.index(inner) :], inner))
+            raise ConfigurationError(f"drivers.{inner}.inner: {circle} is a cycle")
+        _check_cycle(named, (*path, inner))

@@ -1,0 +1,208 @@
+"""The whole configuration, and how it is read."""
+
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, DotEnvSettingsSource
+
+from app.errors import ConfigurationError
+from app.settings.backends import AutomemSettings, DatabaseSettings
+from app.settings.embedding import EmbeddingSettings
+from app.settings.group import group
+from app.settings.limits import Limits
+from app.settings.named import ENVIRONMENT, NamedDriver, read_drivers
+from app.settings.recall import RecallSettings
+from app.settings.wrappers import (
+    CacheSettings,
+    FailoverSettings,
+    JournalSettings,
+    ReplicatedSettings,
+)
+
+
+class Settings(BaseSettings):
+    """The whole configuration; build it with `load_settings` for one-line errors."""
+
+    model_config = group("MEMORY_")
+
+    driver: str = Field(
+        "automem",
+        min_length=1,
+        description="built-in or registered name, entry point, or package.module:Class",
+    )
+    config: Path | None = Field(
+        None, description="a TOML file that names drivers, each with its type and settings"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8_000, ge=0, le=65_535, description="port to listen on; 0: any free one")
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="accepted keys, comma-separated, each plain or as sha256:<64 hex digits>",
+    )
+    allow_anonymous: bool = Field(
+        False, description="without any key, serve other machines too, not only this one"
+    )
+    body_timeout: float = Field(
+        60.0, gt=0, le=3_600, description="seconds to wait for all of a request's body, then 408"
+    )
+    shutdown_timeout: int = Field(
+        20, ge=1, le=3_600, description="seconds that running requests get to end"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level to log: debug, info, warning or error"
+    )
+    log_format: Literal["console", "json"] | None = Field(
+        None, description="console or json; unset: console on a terminal"
+    )
+
+    limits: Limits = Field(default_factory=Limits)
+    embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+    recall: RecallSettings = Field(default_factory=RecallSettings)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    automem: AutomemSettings = Field(default_factory=AutomemSettings)
+    journal: JournalSettings = Field(default_factory=JournalSettings)
+    failover: FailoverSettings = Field(default_factory=FailoverSettings)
+    replicated: ReplicatedSettings = Field(default_factory=ReplicatedSettings)
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    named: Mapping[str, NamedDriver] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("named drivers"),  # no variable: `load_settings` reads them
+    )
+    """The drivers that the configuration names, by name."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys(cls, keys: SecretStr) -> SecretStr:
+        if keys.get_secret_value() and not _split(keys):
+            raise ValueError("has no key")
+        for key in _split(keys):
+            if key[:7].lower() == "sha256:" and not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", key):
+                raise ValueError("a hashed key is sha256: and 64 hex digits")
+        return keys
+
+    def of(self, name: str) -> "Settings":
+        """The settings of one driver: its own options in the place of its group's.
+
+        Raises `ConfigurationError` for an option that its type does not have.
+        """
+        driver = self.named.get(name)
+        if driver is None or driver.type not in _GROUP_OF:
+            return self
+        field = _GROUP_OF[driver.type]
+        given: BaseSettings = getattr(self, field)
+        fields = type(given).model_fields
+        for option in driver.options:
+            if option not in fields:
+                near = difflib.get_close_matches(option, fields, n=1)
+                hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(fields)}"
+                raise ConfigurationError(
+                    f"drivers.{name}.{option}: {driver.type} has no such option{hint}"
+                )
+        values = {option: getattr(given, option) for option in fields}
+        try:
+            own = type(given)(**{**values, **driver.options})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigurationError(f"drivers.{name}.{first['loc'][0]}: {message}") from error
+        return self.model_copy(update={field: own})
+
+    @cached_property
+    def api_key_digests(self) -> frozenset[bytes]:
+        """The SHA-256 digest of every accepted key, 32 bytes each; empty: no key is needed."""
+        return frozenset(
+            bytes.fromhex(key.removeprefix("sha256:"))
+            if key.startswith("sha256:")
+            else hashlib.sha256(key.encode()).digest()
+            for key in _split(self.api_keys)
+        )
+
+
+_GROUP_OF = {
+    "automem": "automem",
+    "cached": "cache",
+    "failover": "failover",
+    "pgvector": "database",
+    "replicated": "replicated",
+}
+"""Which group the options of a type of driver belong to."""
+
+
+def _split(keys: SecretStr) -> list[str]:
+    return [key.strip() for key in keys.get_secret_value().split(",") if key.strip()]
+
+
+def load_settings(**instead: Any) -> Settings:
+    """Read the environment and the file of `MEMORY_CONFIG`, but for the fields given `instead`.
+
+    Raises `ConfigurationError` that names the first wrong variable.
+    """
+    try:
+        settings = Settings(**instead)
+    except ValidationError as error:
+        groups: dict[str, type[BaseSettings]] = {g.__name__: g for g in all_groups()}
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else error.title
+        kind = groups[error.title]
+        if name in kind.model_fields:
+            name = variable_name(kind, name)
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{name}: {message}") from error
+    selected, named = read_drivers(settings.config)
+    changes: dict[str, Any] = {"named": named}
+    if selected is not None and "driver" not in settings.model_fields_set:
+        changes["driver"] = selected
+    return settings.model_copy(update=changes)
+
+
+_GROUPS: dict[str, type[BaseSettings]] = {
+    "limits": Limits,
+    "embedding": EmbeddingSettings,
+    "recall": RecallSettings,
+    "database": DatabaseSettings,
+    "automem": AutomemSettings,
+    "journal": JournalSettings,
+    "failover": FailoverSettings,
+    "replicated": ReplicatedSettings,
+    "cache": CacheSettings,
+}
+
+
+def all_groups() -> list[type[BaseSettings]]:
+    """Every class that reads variables."""
+    return [Settings, *_GROUPS.values()]
+
+
+def variables() -> Iterator[tuple[str, FieldInfo]]:
+    """Every environment variable and its field, in the order of the documentation."""
+    for kind in all_groups():
+        for name, field in kind.model_fields.items():
+            if name not in _GROUPS and name != "named":
+                yield variable_name(kind, name), field
+
+
+def variable_name(group: type[BaseSettings], field: str) -> str:
+    """The environment variable that sets `field`."""
+    alias = group.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return f"{group.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Set `MEMORY_*` variables that mean nothing here, each with the nearest known name."""
+    known = [name for name, _ in variables()]
+    in_file = DotEnvSettingsSource(Settings).env_vars
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1)), None)
+        for name in sorted({name.upper() for name in (*os.environ, *in_file)})
+        if name.startswith("MEMORY_") and not name.startswith(ENVIRONMENT) and name not in known
+    }

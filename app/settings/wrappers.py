@@ -1,0 +1,104 @@
+"""The wrapping drivers' settings. Durations are in seconds."""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings
+
+from app.settings.group import group, postgresql_url
+
+
+class JournalSettings(BaseSettings):
+    """Where writes wait for a driver that could not take them."""
+
+    model_config = group("MEMORY_JOURNAL_")
+
+    url: SecretStr | None = Field(
+        None,
+        description="postgresql://user:password@host:5432/database, shared by every replica of the "
+        "service; unset: a file of this process",
+    )
+    path: Path = Field(
+        Path(".memory-data/journal.sqlite"), description="the file, of one process at a time"
+    )
+    interval: float = Field(
+        1.0, gt=0, le=60, description="seconds between two looks for what others left to deliver"
+    )
+    timeout: float = Field(
+        10.0, gt=0, le=600, description="seconds to wait for the journal, then 503"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        return postgresql_url(url)
+
+
+class FailoverSettings(BaseSettings):
+    """failover: the first driver that answers."""
+
+    model_config = group("MEMORY_FAILOVER_")
+
+    writes: Literal["primary", "journal"] = Field(
+        "primary",
+        description="while the first driver is down; primary: 503; journal: accepted, and "
+        "delivered when it is back",
+    )
+    timeout: float = Field(
+        10.0, gt=0, le=600, description="seconds to wait for a driver before the next is asked"
+    )
+    failures: int = Field(
+        3, ge=1, le=1_000, description="failures in a row after which a driver is left alone"
+    )
+    cooldown: float = Field(
+        5.0, gt=0, le=3_600, description="seconds that it is left alone, then one call tries it"
+    )
+
+
+class ReplicatedSettings(BaseSettings):
+    """replicated: every write on every driver."""
+
+    model_config = group("MEMORY_REPLICATED_")
+
+    acknowledge: Literal["primary", "quorum", "all"] = Field(
+        "primary", description="who must have a write before it is answered: primary, quorum or all"
+    )
+    reads: Literal["primary", "replicas"] = Field(
+        "primary", description="replicas: also from those that miss nothing"
+    )
+    timeout: float = Field(
+        10.0, gt=0, le=600, description="seconds to wait for those who must have a write, then 504"
+    )
+
+
+class CacheSettings(BaseSettings):
+    """cached: recalls answered again without asking."""
+
+    model_config = group("MEMORY_CACHE_")
+
+    url: SecretStr | None = Field(
+        None, description="redis://host:6379/0, shared by every replica; unset: in this process"
+    )
+    ttl: float = Field(
+        300.0, gt=0, le=86_400, description="seconds after which an answer is forgotten"
+    )
+    megabytes: int = Field(64, ge=1, le=65_536, description="size at most, in this process")
+    timeout: float = Field(
+        0.5, gt=0, le=60, description="seconds to wait for Redis, then without it"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url.get_secret_value())
+            whole = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
+        except ValueError:
+            whole = False
+        if not whole and not (parts.scheme == "unix" and parts.path):
+            raise ValueError("must look like redis://user:password@host:6379/0")
+        return url
