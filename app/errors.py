@@ -18,7 +18,8 @@ MemoryServiceError                    500 internal_error
         ├── ConnectionLost            503 connection_lost
         ├── PoolExhausted             503 pool_exhausted
         ├── EmbeddingQueueFull        503 embedding_queue_full
-        └── EmbeddingUnavailable      503 embedding_unavailable
+        ├── EmbeddingUnavailable      503 embedding_unavailable
+        └── JournalUnavailable        503 journal_unavailable
 
 A message is written for the caller: it never holds a DSN, a key, SQL or a backend's own words. Only
 a ConfigurationError's is for the operator, who gets it at start; callers get its docstring.
@@ -192,3 +193,10 @@ class EmbeddingUnavailable(DriverUnavailable):
     """The embedding endpoint can't be reached, or asks to wait; try again."""
 
     code = "embedding_unavailable"
+
+
+class JournalUnavailable(DriverUnavailable):
+    """The journal of writes can't be reached; a write may or may not have happened."""
+
+    code = "journal_unavailable"
+    uncertain = True

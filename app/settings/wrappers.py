@@ -18,10 +18,11 @@ class JournalSettings(BaseSettings):
     url: SecretStr | None = Field(
         None,
         description="postgresql://user:password@host:5432/database, shared by every replica of the "
-        "service; unset: a file of this process",
+        "service; unset: files of this process",
     )
     path: Path = Field(
-        Path(".memory-data/journal.sqlite"), description="the file, of one process at a time"
+        Path(".memory-data/journal"),
+        description="the folder of the files, of one process at a time",
     )
     interval: float = Field(
         1.0, gt=0, le=60, description="seconds between two looks for what others left to deliver"

@@ -1,10 +1,11 @@
 """What makes a driver join the conformance suite: one case."""
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 from uuid import uuid4
 
 import httpx
@@ -15,8 +16,17 @@ from app.core.memory.drivers.automem import AutomemDriver
 from app.core.memory.drivers.automem.mapping import Tags
 from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.core.memory.wrappers.failover import FailoverDriver
+from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.embedding import Embedder
-from app.settings import AutomemSettings, DatabaseSettings, Limits
+from app.settings import (
+    AutomemSettings,
+    DatabaseSettings,
+    FailoverSettings,
+    JournalSettings,
+    Limits,
+    ReplicatedSettings,
+)
 from tests.conftest import NewDatabase
 from tests.drivers import automem_fake
 
@@ -28,6 +38,10 @@ class Surroundings:
     embedder: Embedder
     new_database: NewDatabase
     limits: Limits
+    folder: Path
+
+
+Maker: TypeAlias = Callable[[Surroundings], AbstractAsyncContextManager[BaseMemoryDriver]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class Case:
     """A driver's name, and how to make an open one with an empty backend."""
 
     name: str
-    driver: Callable[[Surroundings], AbstractAsyncContextManager[BaseMemoryDriver]]
+    driver: Maker
 
 
 @asynccontextmanager
@@ -84,7 +98,69 @@ async def automem(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
         assert left["memories"] == []
 
 
-CASES = [Case("automem", automem), Case("inmemory", inmemory), Case("pgvector", pgvector)]
+def failover(*makers: Maker, writes: Literal["primary", "journal"] = "journal") -> Maker:
+    """Over the drivers of these makers, in order."""
+
+    @asynccontextmanager
+    async def make(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+        async with held(around, makers) as inner:
+            settings = FailoverSettings(writes=writes)
+            journal = JournalSettings(path=around.folder / uuid4().hex)
+            async with FailoverDriver(
+                inner, settings, journal, around.embedder, around.limits
+            ) as driver:
+                yield driver
+
+    return make
+
+
+def replicated(
+    *makers: Maker,
+    acknowledge: Literal["primary", "quorum", "all"] = "primary",
+    reads: Literal["primary", "replicas"] = "primary",
+    shared: bool = False,
+) -> Maker:
+    """The first is the primary; with `shared` the journal is a database."""
+
+    @asynccontextmanager
+    async def make(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+        async with held(around, makers) as inner:
+            settings = ReplicatedSettings(acknowledge=acknowledge, reads=reads)
+            url = SecretStr(await around.new_database()) if shared else None
+            journal = JournalSettings(url=url, path=around.folder / uuid4().hex)
+            async with ReplicatedDriver(inner, settings, journal, around.limits) as driver:
+                yield driver
+
+    return make
+
+
+@asynccontextmanager
+async def held(
+    around: Surroundings, makers: Sequence[Maker]
+) -> AsyncIterator[list[BaseMemoryDriver]]:
+    """Drivers with different names, as the manager gives them."""
+    async with AsyncExitStack() as stack:
+        inner = []
+        for n, maker in enumerate(makers):
+            driver = await stack.enter_async_context(maker(around))
+            driver.name = f"{driver.name}-{n}"
+            inner.append(driver)
+        yield inner
+
+
+CASES = [
+    Case("automem", automem),
+    Case("inmemory", inmemory),
+    Case("pgvector", pgvector),
+    Case("failover", failover(inmemory, inmemory)),
+    Case("failover-primary", failover(inmemory, inmemory, writes="primary")),
+    Case("failover-pgvector", failover(pgvector, automem)),
+    Case("replicated", replicated(inmemory, inmemory)),
+    Case(
+        "replicated-pgvector", replicated(pgvector, pgvector, acknowledge="all", reads="replicas")
+    ),
+    Case("replicated-shared", replicated(inmemory, inmemory, acknowledge="quorum", shared=True)),
+]
 
 WAYS: list[dict[str, Any]] = [{}, {"query": "kettle"}, {"query": "kettle", "use_vector": False}]
 """Arguments for the three ways to recall: newest first, by vector, by words."""

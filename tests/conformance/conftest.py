@@ -1,6 +1,7 @@
 """The suite runs once for every case."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -19,8 +20,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture
 async def driver(
-    case: Case, embedder: Embedder, new_database: NewDatabase
+    case: Case, embedder: Embedder, new_database: NewDatabase, tmp_path: Path
 ) -> AsyncIterator[BaseMemoryDriver]:
     """An open driver whose backend is empty."""
-    async with case.driver(Surroundings(embedder, new_database, Limits())) as driver:
+    async with case.driver(Surroundings(embedder, new_database, Limits(), tmp_path)) as driver:
         yield driver

@@ -1,0 +1,204 @@
+"""Brings one driver what it still has to get, oldest first, for as long as the process lives."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+from time import monotonic
+
+import structlog
+
+from app.core.memory.base import (
+    BaseMemoryDriver,
+    SupportsDeleteKnowledge,
+    SupportsDeleteUser,
+    SupportsImport,
+    require,
+)
+from app.core.memory.codec import record_id
+from app.core.memory.journal.entries import Entry, Write
+from app.core.memory.journal.journal import Journal
+from app.errors import DriverTimeout, DriverUnavailable, MemoryServiceError
+
+_AT_ONCE = 200
+"""Entries read at once."""
+_RECORDS = 500
+"""Records given to a driver at once, unless one entry has more."""
+_WAIT_SECONDS = (0.2, 30.0)
+"""The first and the longest wait for a driver that does not answer; each is twice the last."""
+_FORGET_SECONDS = 3_600.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Deliverer:
+    """Delivers to one driver. Processes that share a journal take turns.
+
+    What a driver refuses for another reason than its absence is tried alone, then parked: it must
+    not hold up what comes after it.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        driver: BaseMemoryDriver,
+        *,
+        wrapper: str,
+        interval: float,
+        timeout: float,
+        after: str | None = None,
+    ) -> None:
+        self._journal = journal
+        self._driver = driver
+        self._wrapper = wrapper
+        self._interval = interval
+        self._timeout = timeout
+        self._after = after
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+        self._forgot = monotonic()
+
+    def start(self) -> None:
+        """Deliver from now on; twice is harmless."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop; what is under way may be delivered once more later."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def wake(self, *, back: bool = False) -> None:
+        """There is something to deliver; a driver that failed is tried at once if it is `back`."""
+        if back or not self._failing:
+            self._wake.set()
+
+    async def _run(self) -> None:
+        first, longest = _WAIT_SECONDS
+        wait = first
+        while True:
+            self._wake.clear()
+            try:
+                more = await self.deliver()
+            except MemoryServiceError as error:
+                self._report(error)
+                await self._rest(wait * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+                wait = min(2 * wait, longest)
+            except Exception:  # noqa: BLE001 - a driver may raise anything; the next call may work
+                _log.exception("delivery_failed", driver=self._driver.name, wrapper=self._wrapper)
+                await self._rest(longest)
+            else:
+                self._report(None)
+                wait = first
+                if not more:
+                    await self._rest(self._interval)
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    def _report(self, error: MemoryServiceError | None) -> None:
+        failing = error is not None
+        if failing != self._failing:
+            self._failing = failing
+            event = "delivery_waits" if failing else "delivery_goes_on"
+            reason = error.reason if error is not None else None
+            _log.warning(event, driver=self._driver.name, wrapper=self._wrapper, reason=reason)
+
+    async def deliver(self) -> bool:
+        """Deliver what is due; whether there may be more.
+
+        Raises what the driver or the journal raises.
+        """
+        name = self._driver.name
+        async with self._journal.claim(name) as ours:
+            if not ours:
+                return False
+            due = await self._journal.due(name, self._after, _AT_ONCE)
+            for group in _groups(due):
+                await self._deliver(group)
+        if not due and monotonic() - self._forgot > _FORGET_SECONDS:
+            self._forgot = monotonic()
+            await self._journal.forget()
+        return len(due) == _AT_ONCE
+
+    async def _deliver(self, group: list[Entry]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._make(group)
+        except (TimeoutError, DriverTimeout, DriverUnavailable) as error:
+            if isinstance(error, TimeoutError):
+                raise DriverTimeout(reason="no answer in time") from error
+            raise
+        except MemoryServiceError as error:
+            if len(group) > 1:
+                for entry in group:
+                    await self._deliver([entry])
+                return
+            _log.error(
+                "delivery_refused",
+                driver=self._driver.name,
+                wrapper=self._wrapper,
+                verb=group[0].verb,
+                seq=group[0].seq,
+                reason=error.reason,
+            )
+            await self._journal.refuse(group[0], self._driver.name)
+        else:
+            await self._journal.settle(group, [self._driver.name])
+
+    async def _make(self, group: list[Entry]) -> None:
+        if group[0].stores:
+            await keep(self._driver, self._journal, group)
+        else:
+            await make(self._driver, group[0])
+
+
+async def keep(
+    driver: BaseMemoryDriver, journal: Journal, stored: Sequence[Entry], *, fresh: bool = False
+) -> None:
+    """Let the driver have the records, but for those that are deleted by now.
+
+    None is deleted before the first try of who made them, which is `fresh`.
+    """
+    dead = [] if fresh else await journal.dead(stored)
+    gone = {each.record_id for each in dead}
+    alive = [
+        record for entry in stored for record in entry.records if record_id(record) not in gone
+    ]
+    if alive:
+        await require(driver, SupportsImport).import_records(alive)
+        dead = await journal.dead(stored)
+    for each in dead:
+        await make(driver, each)
+
+
+async def make(driver: BaseMemoryDriver, write: Write) -> bool | int:
+    """Make the delete on the driver; its answer."""
+    answers: dict[str, Callable[[], Awaitable[bool | int]]] = {
+        "delete": lambda: driver.delete(write.record_id or "", write.user_id),
+        "delete_user": lambda: require(driver, SupportsDeleteUser).delete_user(write.user_id or ""),
+        "delete_knowledge": lambda: require(driver, SupportsDeleteKnowledge).delete_knowledge(
+            write.record_id or ""
+        ),
+    }
+    return await answers[write.verb]()
+
+
+def _groups(due: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Stores in a row together, as far as they are not too many; each delete alone."""
+    for stores, run in groupby(due, key=lambda entry: entry.stores):
+        group: list[Entry] = []
+        size = 0
+        for entry in run:
+            if group and (not stores or size + len(entry.records) > _RECORDS):
+                yield group
+                group, size = [], 0
+            group.append(entry)
+            size += len(entry.records)
+        yield group

@@ -1,0 +1,69 @@
+"""What the journal holds: one write of one user, or of knowledge."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from app.core.memory.codec import Record
+from app.core.memory.records import Memory
+
+Verb = Literal["store", "delete", "delete_user", "store_knowledge", "delete_knowledge"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """A write to be made on several drivers.
+
+    `user_id` is None for knowledge, and for a delete whoever owns the memory.
+    """
+
+    verb: Verb
+    user_id: str | None = None
+    record_id: str | None = None
+    """What a delete of one record deletes."""
+    records: Sequence[Record] = ()
+    """What a store keeps."""
+
+    @property
+    def stores(self) -> bool:
+        """Whether it adds records, rather than deleting them."""
+        return self.verb in ("store", "store_knowledge")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry(Write):
+    """A write in the journal."""
+
+    seq: int
+    """Its place: larger is later."""
+    created_at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What one driver still has to get."""
+
+    count: int = 0
+    """Writes."""
+    oldest: float = 0.0
+    """Age of the oldest in seconds; 0 without any."""
+    parked: int = 0
+    """Of these, how many the driver refused: they are not tried again."""
+
+
+def stores_of(records: Iterable[Record]) -> list[Write]:
+    """Writes that keep the records: one for each user, and one for knowledge."""
+    memories: dict[str, list[Record]] = {}
+    knowledge: list[Record] = []
+    for record in records:
+        if isinstance(record, Memory):
+            memories.setdefault(record.user_id, []).append(record)
+        else:
+            knowledge.append(record)
+    writes = [
+        Write(verb="store", user_id=user_id, records=own) for user_id, own in memories.items()
+    ]
+    if knowledge:
+        writes.append(Write(verb="store_knowledge", records=knowledge))
+    return writes

@@ -1,0 +1,344 @@
+"""The journal: writes that are durable before they are answered, until every driver has them.
+
+An entry is written once for all the drivers that have to get it. While it is held, its maker is
+still busy with it; then whoever delivers to a driver takes the oldest first.
+
+    append ──▶ held ──settle──▶ due for each driver ──settle──▶ gone
+                │ cancel            │ refuse
+                ▼                   ▼
+              gone                parked
+
+A delete leaves a tombstone, in the same transaction. Who delivers a store asks for tombstones after
+it, and deletes again what has one, so that deliveries commute.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from time import time
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.core.memory import codec
+from app.core.memory.journal.entries import Entry, Lag, Verb, Write
+from app.core.memory.journal.opening import journal_errors, make_engine, set_up
+from app.core.memory.journal.tables import deliveries, entries, targets, tombstones
+from app.errors import JournalUnavailable
+from app.settings import JournalSettings
+
+_TOMBSTONE_SECONDS = 86_400.0
+"""A tombstone is kept that long, and as long as an older entry is in the journal."""
+_IDS_AT_ONCE = 500
+
+
+class Journal:
+    """One wrapping driver's part of the journal."""
+
+    def __init__(self, settings: JournalSettings, wrapper: str) -> None:
+        self._settings = settings
+        self._wrapper = wrapper
+        self._engine: AsyncEngine | None = None
+        self._mine: ColumnElement[bool] = entries.c.wrapper == wrapper
+        self.drivers: Sequence[str] = ()
+        """The names of those it delivers to."""
+        self._opening = asyncio.Lock()
+        self._closed = False
+        self._known: int | None = None
+        self._changes = 0
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write to it too."""
+        return self._settings.url is not None
+
+    async def open(self, drivers: Sequence[str]) -> None:
+        """Connect and make what is missing; twice is harmless.
+
+        Raises `ConfigurationError`, or `JournalUnavailable`: then it opens itself when it can.
+        """
+        self.drivers, self._closed = drivers, False
+        await self._opened()
+
+    async def _opened(self) -> AsyncEngine:
+        async with self._opening:
+            if self._closed:
+                raise JournalUnavailable(reason="journal: closed")
+            if self._engine is None:
+                engine = make_engine(self._settings, self._wrapper)
+                try:
+                    await set_up(engine, self._settings)
+                    with journal_errors():
+                        async with engine.begin() as connection:
+                            await self._prepare(connection)
+                except BaseException:
+                    await engine.dispose()
+                    raise
+                self._engine = engine
+            return self._engine
+
+    async def _prepare(self, connection: AsyncConnection) -> None:
+        rows = [{"wrapper": self._wrapper, "target": driver} for driver in self.drivers]
+        if self.shared:
+            await connection.execute(pg_insert(targets).values(rows).on_conflict_do_nothing())
+        else:  # who held them is gone
+            await connection.execute(update(entries).where(self._mine).values(held_until=0.0))
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self._closed = True
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    async def append(
+        self, writes: Sequence[Write], drivers: Sequence[str], hold: float = 0.0
+    ) -> list[Entry]:
+        """Keep the writes for all of `drivers`, all or none; durable when it returns.
+
+        Nobody delivers them for `hold` seconds, unless they are settled before.
+        """
+        now = time()
+        made = []
+        async with self._begin() as connection:
+            for write in writes:
+                values = {
+                    "wrapper": self._wrapper,
+                    "verb": write.verb,
+                    "user_id": write.user_id,
+                    "record_id": write.record_id,
+                    "created_at": now,
+                }
+                result = await connection.execute(
+                    insert(entries).returning(entries.c.seq),
+                    {**values, "records": codec.encode(write.records), "held_until": now + hold},
+                )
+                seq = result.scalar_one()
+                rows = [{"seq": seq, "target": each, "parked": False} for each in drivers]
+                await connection.execute(insert(deliveries), rows)
+                if not write.stores:
+                    await connection.execute(insert(tombstones), {**values, "seq": seq})
+                made.append(
+                    Entry(
+                        verb=write.verb,
+                        user_id=write.user_id,
+                        record_id=write.record_id,
+                        records=write.records,
+                        seq=seq,
+                        created_at=now,
+                    )
+                )
+        self._changed()
+        return made
+
+    async def settle(self, made: Sequence[Entry], drivers: Sequence[str] = ()) -> None:
+        """These drivers have the writes; for the others they are due now."""
+        seqs = [entry.seq for entry in made]
+        async with self._begin() as connection:
+            if drivers:
+                await connection.execute(
+                    delete(deliveries).where(
+                        deliveries.c.seq.in_(seqs), deliveries.c.target.in_(drivers)
+                    )
+                )
+            left = exists().where(deliveries.c.seq == entries.c.seq)
+            await connection.execute(delete(entries).where(entries.c.seq.in_(seqs), ~left))
+            await connection.execute(
+                update(entries)
+                .where(entries.c.seq.in_(seqs), entries.c.held_until > 0)
+                .values(held_until=0.0)
+            )
+        self._changed()
+
+    async def cancel(self, made: Sequence[Entry], drivers: int) -> None:
+        """Forget stores that did not happen, unless one of the `drivers` drivers has them."""
+        seqs = [entry.seq for entry in made]
+        waiting = (
+            select(func.count())
+            .select_from(deliveries)
+            .where(deliveries.c.seq == entries.c.seq)
+            .scalar_subquery()
+        )
+        async with self._begin() as connection:
+            undone = select(entries.c.seq).where(entries.c.seq.in_(seqs), waiting == drivers)
+            gone = (await connection.execute(undone)).scalars().all()
+            await connection.execute(delete(deliveries).where(deliveries.c.seq.in_(gone)))
+            await connection.execute(delete(entries).where(entries.c.seq.in_(gone)))
+        self._changed()
+
+    async def refuse(self, entry: Entry, driver: str) -> None:
+        """The driver will never take the write."""
+        await self._execute(
+            update(deliveries)
+            .where(deliveries.c.seq == entry.seq, deliveries.c.target == driver)
+            .values(parked=True)
+        )
+
+    async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
+        """What the driver has to get next, oldest first; only what `after`, another, has."""
+        wanted = (
+            select(entries)
+            .join(deliveries, deliveries.c.seq == entries.c.seq)
+            .where(
+                self._mine,
+                deliveries.c.target == driver,
+                ~deliveries.c.parked,
+                entries.c.held_until <= time(),
+            )
+        )
+        if after is not None:
+            first = deliveries.alias("first")
+            wanted = wanted.where(
+                ~exists().where(first.c.seq == entries.c.seq, first.c.target == after)
+            )
+        return await self._entries(wanted.order_by(entries.c.seq).limit(limit))
+
+    async def of_user(self, user_id: str | None) -> list[Entry]:
+        """What concerns the user's memories, or, without a user, knowledge; oldest first."""
+        if user_id is None:
+            concerned: ColumnElement[bool] = entries.c.verb.in_(
+                ("store_knowledge", "delete_knowledge")
+            )
+        else:
+            anyones = and_(entries.c.verb == "delete", entries.c.user_id.is_(None))
+            concerned = or_(entries.c.user_id == user_id, anyones)
+        return await self._entries(select(entries).where(self._mine, concerned).order_by("seq"))
+
+    async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
+        """Of these stores, the records that were deleted meanwhile, as the deletes to make."""
+        found: dict[str, Entry] = {}
+        for entry in stored:
+            ids = {codec.record_id(record) for record in entry.records}
+            for tombstone in await self._tombstones(entry, sorted(ids)):
+                gone = ids if tombstone.verb == "delete_user" else {tombstone.record_id}
+                for one in gone:
+                    verb: Verb = "delete" if entry.verb == "store" else "delete_knowledge"
+                    found[one] = Entry(
+                        verb=verb,
+                        user_id=entry.user_id,
+                        record_id=one,
+                        seq=entry.seq,
+                        created_at=entry.created_at,
+                    )
+        return list(found.values())
+
+    async def _tombstones(self, entry: Entry, ids: Sequence[str]) -> list[Any]:
+        found: list[Any] = []
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            of_record = and_(
+                tombstones.c.record_id.in_(ids[start : start + _IDS_AT_ONCE]),
+                or_(tombstones.c.user_id.is_(None), tombstones.c.user_id == entry.user_id),
+            )
+            of_user = and_(
+                tombstones.c.verb == "delete_user", tombstones.c.user_id == entry.user_id
+            )
+            wanted = select(tombstones.c.verb, tombstones.c.record_id).where(
+                tombstones.c.wrapper == self._wrapper,
+                tombstones.c.seq > entry.seq,  # nobody knew the ids before
+                or_(of_record, of_user),
+            )
+            async with self._begin() as connection:
+                found += (await connection.execute(wanted)).all()
+        return found
+
+    async def count(self) -> int:
+        """How many writes are in it. A file's are known without looking."""
+        if self._known is not None:
+            return self._known
+        changes = self._changes
+        counting = select(func.count()).select_from(entries).where(self._mine)
+        async with self._begin() as connection:
+            count: int = (await connection.execute(counting)).scalar_one()
+        if not self.shared and changes == self._changes:
+            self._known = count
+        return count
+
+    def _changed(self) -> None:
+        self._known = None
+        self._changes += 1
+
+    async def lag(self) -> dict[str, Lag]:
+        """What each driver still has to get."""
+        wanted = (
+            select(
+                deliveries.c.target,
+                func.count(),
+                func.min(entries.c.created_at),
+                func.count().filter(deliveries.c.parked),
+            )
+            .join(entries, entries.c.seq == deliveries.c.seq)
+            .where(self._mine)
+            .group_by(deliveries.c.target)
+        )
+        async with self._begin() as connection:
+            rows = (await connection.execute(wanted)).all()
+        now = time()
+        return {
+            target: Lag(count, round(max(0.0, now - oldest), 3), parked)
+            for target, count, oldest, parked in rows
+        }
+
+    async def forget(self) -> None:
+        """Drop the tombstones that nothing can need any more."""
+        older = (
+            select(func.coalesce(func.min(entries.c.seq), 2**62))
+            .where(self._mine)
+            .scalar_subquery()
+        )
+        await self._execute(
+            delete(tombstones).where(
+                tombstones.c.wrapper == self._wrapper,
+                tombstones.c.created_at < time() - _TOMBSTONE_SECONDS,
+                tombstones.c.seq < older,
+            )
+        )
+
+    @asynccontextmanager
+    async def claim(self, driver: str) -> AsyncIterator[bool]:
+        """Whether this process alone delivers to the driver now, until the end of the block."""
+        if not self.shared:
+            yield True
+            return
+        row = select(targets).where(targets.c.wrapper == self._wrapper, targets.c.target == driver)
+        async with self._begin() as connection:
+            locked = await connection.execute(row.with_for_update(skip_locked=True))
+            yield locked.first() is not None
+
+    async def _entries(self, wanted: Select[Any]) -> list[Entry]:
+        async with self._begin() as connection:
+            rows = (await connection.execute(wanted)).all()
+        return [
+            Entry(
+                verb=row.verb,
+                user_id=row.user_id,
+                record_id=row.record_id,
+                records=codec.decode(row.records),
+                seq=row.seq,
+                created_at=row.created_at,
+            )
+            for row in rows
+        ]
+
+    async def _execute(self, statement: Any) -> None:
+        async with self._begin() as connection:
+            await connection.execute(statement)
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        engine = self._engine or await self._opened()
+        with journal_errors():
+            async with engine.begin() as connection:
+                yield connection

@@ -1,0 +1,66 @@
+"""The journal's tables, the same in PostgreSQL and in SQLite.
+
+`journal_entries` has each write once; `journal_deliveries` a row for each driver that still has to
+get it, deleted when it has; `journal_tombstones` what was deleted, which outlives the delete's own
+entry; `journal_targets` a row that is locked by whoever delivers to that driver.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+
+_SEQ = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData()
+
+entries = Table(
+    "journal_entries",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    Column("wrapper", Text, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("user_id", Text),
+    Column("record_id", Text),
+    Column("records", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("held_until", Float, nullable=False),
+    Index("journal_entries_of_user", "wrapper", "user_id"),
+    sqlite_autoincrement=True,  # a place is never given twice
+)
+
+deliveries = Table(
+    "journal_deliveries",
+    metadata,
+    Column("seq", _SEQ, ForeignKey("journal_entries.seq", ondelete="cascade"), primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("parked", Boolean, nullable=False, default=False),
+)
+
+tombstones = Table(
+    "journal_tombstones",
+    metadata,
+    Column("seq", _SEQ, primary_key=True),
+    Column("wrapper", Text, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("user_id", Text),
+    Column("record_id", Text),
+    Column("created_at", Float, nullable=False),
+    Index("journal_tombstones_of_record", "wrapper", "record_id"),
+    Index("journal_tombstones_of_user", "wrapper", "user_id"),
+)
+
+targets = Table(
+    "journal_targets",
+    metadata,
+    Column("wrapper", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+)

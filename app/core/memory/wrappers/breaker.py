@@ -1,0 +1,138 @@
+"""Leaves a driver alone that does not answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Literal, TypeVar
+
+import structlog
+
+from app import metrics
+from app.core.memory.base import BaseMemoryDriver
+from app.errors import (
+    DriverTimeout,
+    DriverUnavailable,
+    EmbeddingQueueFull,
+    MemoryServiceError,
+)
+
+State = Literal["closed", "open"]
+T = TypeVar("T")
+
+_PROBE_SECONDS = 5.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Breaker:
+    """A circuit breaker around one driver.
+
+        closed ──failures in a row──▶ open ──cooldown──▶ half-open ──healthy──▶ closed
+          ▲                            ▲                    │
+          └─ any answer: count = 0     └──────unhealthy─────┘
+
+    While it is open no call is made. Half-open is a health check of its own, in the background: no
+    caller waits for a probe. Every change is logged and counted once.
+    """
+
+    def __init__(
+        self,
+        driver: BaseMemoryDriver,
+        *,
+        wrapper: str,
+        failures: int = 3,
+        cooldown: float = 5.0,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._driver = driver
+        self._wrapper = wrapper
+        self._failures = failures
+        self._cooldown = cooldown
+        self._on_close = on_close
+        self._failed = 0
+        self._probing: asyncio.Task[None] | None = None
+        self.state: State = "closed"
+
+    def succeeded(self) -> None:
+        """The driver answered."""
+        self._failed = 0
+
+    def failed(self, reason: str) -> None:
+        """The driver did not answer."""
+        self._failed += 1
+        if self._failed >= self._failures:
+            self.trip(reason)
+
+    def trip(self, reason: str) -> None:
+        """Leave the driver alone from now on, until it is healthy."""
+        if self.state == "closed":
+            self._change("open", reason)
+            self._probing = asyncio.create_task(self._probe())
+
+    async def stop(self) -> None:
+        """End the probing."""
+        task, self._probing = self._probing, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        self.state, self._failed = "closed", 0
+
+    async def _probe(self) -> None:
+        while self.state == "open":
+            await asyncio.sleep(self._cooldown)
+            try:
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    health = await self._driver.health_check()
+            except TimeoutError:
+                continue
+            if health.status != "unavailable":
+                self._failed = 0
+                self._change("closed", None)
+                self._on_close()
+
+    def _change(self, state: State, reason: str | None) -> None:
+        self.state = state
+        metrics.BREAKER_CHANGES.labels(self._wrapper, self._driver.name, state).inc()
+        _log.warning(
+            "driver_left_alone" if state == "open" else "driver_is_back",
+            wrapper=self._wrapper,
+            driver=self._driver.name,
+            reason=reason,
+        )
+
+
+class Node:
+    """A driver that is held, and whether to ask it."""
+
+    def __init__(self, driver: BaseMemoryDriver, breaker: Breaker, timeout: float) -> None:
+        self.driver = driver
+        self.breaker = breaker
+        self._timeout = timeout
+
+    @property
+    def name(self) -> str:
+        return self.driver.name
+
+    async def ask(self, asked: Awaitable[T]) -> T:
+        """The driver's answer; raises `DriverUnavailable` or `DriverTimeout` without one."""
+        if self.breaker.state == "open":
+            if asyncio.iscoroutine(asked):
+                asked.close()
+            raise DriverUnavailable(reason=f"{self.name} is left alone")
+        try:
+            async with asyncio.timeout(self._timeout):
+                answered = await asked
+        except EmbeddingQueueFull:
+            raise  # the model's queue, not the driver
+        except (TimeoutError, DriverTimeout, DriverUnavailable) as error:
+            reason = error.reason if isinstance(error, MemoryServiceError) else "no answer in time"
+            self.breaker.failed(reason)
+            if isinstance(error, TimeoutError):
+                raise DriverTimeout(reason=f"{self.name}: {reason}") from error
+            raise
+        except MemoryServiceError:
+            self.breaker.succeeded()  # it answered
+            raise
+        self.breaker.succeeded()
+        return answered

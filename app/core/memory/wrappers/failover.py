@@ -1,0 +1,288 @@
+"""The first driver that answers."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any, Self
+
+import structlog
+
+from app import metrics
+from app.core.memory.base import (
+    CAPABILITIES,
+    BaseMemoryDriver,
+    DriverContext,
+    DriverHealth,
+    HealthStatus,
+    SupportsImport,
+    require,
+)
+from app.core.memory.journal.delivery import Deliverer, make
+from app.core.memory.journal.entries import Write, stores_of
+from app.core.memory.journal.journal import Journal
+from app.core.memory.journal.opening import refuse_same_server
+from app.core.memory.records import Knowledge, Memory, MemoryPage
+from app.core.memory.wrappers.base import Call, WrappingDriver
+from app.core.memory.wrappers.breaker import Breaker, Node
+from app.core.memory.wrappers.overlay import Overlay, Pending, like, paged
+from app.core.memory.wrappers.reporting import journal_facts, tree_health
+from app.core.memory.wrappers.writes import answer, delete_of, records_of
+from app.embedding import Embedder
+from app.errors import (
+    ConfigurationError,
+    DriverTimeout,
+    DriverUnavailable,
+    EmbeddingQueueFull,
+    JournalUnavailable,
+    MemoryServiceError,
+)
+from app.settings import FailoverSettings, JournalSettings, Limits
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class FailoverDriver(WrappingDriver):
+    """Reads from the first of its drivers that answers, in order; writes to the first, the primary.
+
+    With `writes=journal` a store that the primary can't take is accepted into the journal and
+    brought to it when it is back; reads see it meanwhile. Deletes reach every driver, now or
+    through the journal, whatever `writes` is; while one is away and no other has the memory, a
+    delete answers that it deleted.
+    """
+
+    name = "failover"
+
+    def __init__(
+        self,
+        inner: Sequence[BaseMemoryDriver],
+        settings: FailoverSettings,
+        journal: JournalSettings,
+        embedder: Embedder,
+        limits: Limits,
+        name: str = "failover",
+    ) -> None:
+        super().__init__(inner)
+        self.name = name
+        self._settings = settings
+        self._journal_settings = journal
+        self._limits = limits
+        self._journal = Journal(journal, name)
+        self._embedder = embedder
+        self._pending = Pending(embedder)
+        self._nodes: list[Node] = []
+        self._deliverers: dict[str, Deliverer] = {}
+        for driver in self.inner:
+            deliverer = Deliverer(
+                self._journal,
+                driver,
+                wrapper=name,
+                interval=journal.interval,
+                timeout=max(settings.timeout, 30.0),
+            )
+            breaker = Breaker(
+                driver,
+                wrapper=name,
+                failures=settings.failures,
+                cooldown=settings.cooldown,
+                on_close=partial(deliverer.wake, back=True),
+            )
+            self._deliverers[driver.name] = deliverer
+            self._nodes.append(Node(driver, breaker, settings.timeout))
+        self._blind = False
+        """Whether reads go on without a journal that can't be reached."""
+
+    @classmethod
+    def from_context(cls, context: DriverContext) -> Self:
+        settings = context.settings
+        return cls(
+            context.inner,
+            settings.failover,
+            settings.journal,
+            context.embedder,
+            settings.limits,
+            context.name,
+        )
+
+    @property
+    def _journals(self) -> bool:
+        return self._settings.writes == "journal"
+
+    async def open(self) -> None:
+        """Open every driver; those that are not there come back by themselves.
+
+        Raises `ConfigurationError`, or `DriverUnavailable` when none is there.
+        """
+        if self._journals:
+            if not self.inner[0].supports(SupportsImport):
+                raise ConfigurationError(
+                    f"drivers.{self.name}.writes: {self.inner[0].name} can't import records, "
+                    "which writes = journal needs"
+                )
+            await self._embedder.open()
+        await refuse_same_server(self._journal_settings, self.servers(), self.name)
+        await self._journal.open([driver.name for driver in self.inner])
+        errors = await asyncio.gather(*(self._open(node) for node in self._nodes))
+        for deliverer in self._deliverers.values():
+            deliverer.start()
+        if all(errors):
+            raise next(error for error in errors if error is not None)
+
+    async def _open(self, node: Node) -> MemoryServiceError | None:
+        try:
+            await node.driver.open()
+        except (DriverUnavailable, DriverTimeout) as error:
+            node.breaker.trip(error.reason)
+            return error
+        return None
+
+    async def close(self) -> None:
+        for deliverer in self._deliverers.values():
+            await deliverer.stop()
+        for node in self._nodes:
+            await node.breaker.stop()
+        await super().close()
+        await self._journal.close()
+
+    async def _read(self, call: Call) -> Any:
+        overlay = await self._overlay(call)
+        failure: MemoryServiceError | None = None
+        for node in self._nodes:
+            try:
+                found = await node.ask(_more(call, overlay, self._limits).on(node.driver))
+            except EmbeddingQueueFull:
+                raise
+            except (DriverUnavailable, DriverTimeout) as error:
+                failure = failure or error
+                continue
+            degraded = failure is not None
+            if degraded:
+                metrics.FALLBACKS.labels(self.name, node.name).inc()
+            return await self._laid_over(call, overlay, found, node.name, degraded=degraded)
+        raise DriverUnavailable(reason=f"{self.name}: none of its drivers answers") from failure
+
+    async def _overlay(self, call: Call) -> Overlay:
+        try:
+            if not await self._journal.count():
+                self._see(blind=False)
+                return Overlay()
+            knowledge = "knowledge" in call.verb
+            if call.verb == "owner_of":
+                return Overlay()
+            user_id = None if knowledge else call.arguments["user_id"]
+            overlay = Overlay.of(await self._journal.of_user(user_id))
+        except JournalUnavailable as error:
+            self._see(blind=True, reason=error.reason)
+            return Overlay()
+        self._see(blind=False)
+        return overlay
+
+    def _see(self, *, blind: bool, reason: str | None = None) -> None:
+        if blind != self._blind:
+            self._blind = blind
+            event = "journal_unavailable" if blind else "journal_available"
+            _log.warning(event, wrapper=self.name, reason=reason)
+
+    async def _laid_over(
+        self, call: Call, overlay: Overlay, found: Any, driver: str, *, degraded: bool
+    ) -> Any:
+        degraded = degraded or self._blind
+        match call.verb:
+            case "recall" | "explain_recall":
+                memories: Sequence[Memory] = found
+                if not overlay.empty:
+                    memories = await self._pending.recall(overlay, found, call.arguments)
+                return like(found, memories, driver=driver, degraded=degraded)
+            case "recall_global_knowledge":
+                knowledge: Sequence[Knowledge] = found
+                if not overlay.empty:
+                    knowledge = await self._pending.recall_knowledge(overlay, found, call.arguments)
+                return like(found, knowledge, driver=driver, degraded=degraded)
+            case "list_memories" if not overlay.empty:
+                page: MemoryPage = found
+                return paged(overlay, page, call.arguments)
+            case "get" | "get_knowledge" if not overlay.empty:
+                wanted = str(call.arguments.get("memory_id") or call.arguments["knowledge_id"])
+                pending = overlay.kept.get(wanted.lower())
+                if found is None or overlay.hides(found):
+                    return pending
+        return found
+
+    async def _write(self, call: Call) -> Any:
+        for node in self._nodes if "delete" in call.verb else self._nodes[:1]:
+            if call.verb in CAPABILITIES:
+                require(node.driver, CAPABILITIES[call.verb])
+        delete = delete_of(call, self._limits)
+        if delete is not None:
+            return await self._delete(delete)
+        primary = self._nodes[0]
+        if not self._journals:
+            return await primary.ask(call.on(primary.driver))
+        records = records_of(call, self._limits)
+        if records:
+            importing = require(primary.driver, SupportsImport)
+            try:
+                await primary.ask(importing.import_records(records))
+            except EmbeddingQueueFull:
+                raise
+            except (DriverUnavailable, DriverTimeout):
+                await self._journal.append(stores_of(records), [primary.name])
+                self._deliverers[primary.name].wake()
+        return answer(call, records)
+
+    async def _delete(self, delete: Write) -> bool | int:
+        pending = 0
+        if await self._journal.count():
+            user_id = delete.user_id
+            overlay = Overlay.of(await self._journal.of_user(user_id))
+            gone = delete.verb == "delete_user"
+            pending = sum(gone or key == delete.record_id for key in overlay.kept)
+        made = await self._journal.append(
+            [delete], [node.name for node in self._nodes], hold=2 * self._settings.timeout
+        )
+        answers = await asyncio.gather(
+            *(node.ask(make(node.driver, delete)) for node in self._nodes),
+            return_exceptions=True,
+        )
+        reached = [
+            node.name
+            for node, each in zip(self._nodes, answers, strict=True)
+            if not isinstance(each, BaseException)
+        ]
+        await self._journal.settle(made, reached)
+        for each in answers:
+            expected = (DriverUnavailable, DriverTimeout)
+            if isinstance(each, BaseException) and not isinstance(each, expected):
+                raise each
+        counts = [int(each) for each in answers if not isinstance(each, BaseException)]
+        if delete.verb == "delete_user":
+            return max(counts, default=0) + pending
+        away = len(reached) < len(self._nodes)
+        return any(counts) or pending > 0 or away
+
+    async def health_check(self) -> DriverHealth:
+        started = perf_counter()
+        inner = await asyncio.gather(*(node.driver.health_check() for node in self._nodes))
+        facts, detail = await journal_facts(self._journal, self.name)
+        facts["left_alone"] = [n.name for n in self._nodes if n.breaker.state == "open"]
+        down = [health.driver for health in inner if health.status == "unavailable"]
+        if down:
+            serves = [health.driver for health in inner if health.status != "unavailable"]
+            detail = f"{', '.join(down)} can't be reached" + (
+                f"; {serves[0]} answers" if serves else ""
+            )
+        status: HealthStatus = "degraded" if detail else "ok"
+        if len(down) == len(inner):
+            status = "unavailable"
+        return tree_health(self.name, status, detail, facts, inner, started)
+
+
+def _more(call: Call, overlay: Overlay, limits: Limits) -> Call:
+    """The call with room for what the overlay hides."""
+    if not overlay.deleted or "top_k" not in call.arguments:
+        return call
+    top_k = call.arguments["top_k"]
+    if not isinstance(top_k, int) or top_k > limits.top_k:
+        return call
+    more = min(limits.top_k, top_k + len(overlay.deleted))
+    return Call(call.verb, {**call.arguments, "top_k": more})

@@ -1,0 +1,178 @@
+"""What the journal still holds, laid over what a driver answers."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from app.core.memory.codec import Record, record_id
+from app.core.memory.cursor import Cursor, page
+from app.core.memory.journal.entries import Entry
+from app.core.memory.records import Knowledge, Memory, MemoryPage, Recalled
+from app.core.memory.words import share, words
+from app.embedding import Embedder, Vector
+
+_VECTORS = 10_000
+
+Kept = TypeVar("Kept", Memory, Knowledge)
+
+
+@dataclass(slots=True)
+class Overlay:
+    """The writes that concern one user, or knowledge, in their order."""
+
+    kept: dict[str, Record] = field(default_factory=dict)
+    """Records that a driver may not have yet, by id."""
+    deleted: set[str] = field(default_factory=set)
+    """Ids of records that a driver may still have."""
+    forgotten: float = 0.0
+    """When the user was last deleted: what is older is gone; seconds since the epoch."""
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> "Overlay":
+        """What the entries, oldest first, come to."""
+        overlay = cls()
+        for entry in entries:
+            if entry.stores:
+                overlay.kept.update({record_id(record): record for record in entry.records})
+            elif entry.verb == "delete_user":
+                overlay.kept.clear()
+                overlay.forgotten = entry.created_at
+            elif entry.record_id is not None:
+                mine = overlay.kept.get(entry.record_id)
+                if not isinstance(mine, Memory) or entry.user_id in (None, mine.user_id):
+                    overlay.kept.pop(entry.record_id, None)
+                    overlay.deleted.add(entry.record_id)
+        return overlay
+
+    @property
+    def empty(self) -> bool:
+        """Whether it changes nothing."""
+        return not (self.kept or self.deleted or self.forgotten)
+
+    def hides(self, record: Record) -> bool:
+        """Whether a driver's record is gone."""
+        return record_id(record) in self.deleted or record.created_at.timestamp() < self.forgotten
+
+
+class Pending:
+    """Answers reads of records that are in the journal, and merges both answers.
+
+    Their `score` is (1 + cosine) / 2, or the share of the query's words with `use_vector=False`.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._vectors: OrderedDict[str, Vector] = OrderedDict()
+
+    async def recall(
+        self, overlay: Overlay, found: Sequence[Memory], arguments: Mapping[str, Any]
+    ) -> list[Memory]:
+        """`found` with the pending memories in their places, and without deleted ones."""
+        excluded = set(arguments["exclude_tags"] or ())
+        conversation = arguments["conversation_id"]
+        wanted = [
+            record
+            for record in overlay.kept.values()
+            if isinstance(record, Memory)
+            and conversation in (None, record.conversation_id)
+            and excluded.isdisjoint(record.tags)
+        ]
+        query = arguments["query"]
+        if query is not None:
+            wanted = await self._scored(wanted, query, arguments["use_vector"])
+        return _merged(overlay, found, wanted, arguments["top_k"], _newest(Memory))
+
+    async def recall_knowledge(
+        self, overlay: Overlay, found: Sequence[Knowledge], arguments: Mapping[str, Any]
+    ) -> list[Knowledge]:
+        """The same for knowledge."""
+        wanted = [
+            record
+            for record in overlay.kept.values()
+            if isinstance(record, Knowledge) and arguments["category"] in (None, record.category)
+        ]
+        scored = await self._scored(wanted, arguments["query"], use_vector=True)
+        return _merged(overlay, found, scored, arguments["top_k"], _newest(Knowledge))
+
+    async def _scored(self, wanted: list[Kept], query: str, use_vector: bool) -> list[Kept]:
+        if not wanted:
+            return []
+        if not use_vector:
+            asked = words(query)
+            shared = [(share(asked, record.content), record) for record in wanted]
+            return [replace(record, score=score) for score, record in shared if score > 0]
+        await self._embed(wanted)
+        vector = await self._embedder.embed_query(query)
+        return [
+            replace(
+                record,
+                score=round((1 + float(np.dot(vector, self._vectors[record_id(record)]))) / 2, 6),
+            )
+            for record in wanted
+        ]
+
+    async def _embed(self, wanted: Sequence[Record]) -> None:
+        new = [record for record in wanted if record_id(record) not in self._vectors]
+        if new:
+            vectors = await self._embedder.embed([record.content for record in new])
+            self._vectors.update(
+                {record_id(record): v for record, v in zip(new, vectors, strict=True)}
+            )
+        for record in wanted:
+            self._vectors.move_to_end(record_id(record))
+        while len(self._vectors) > max(_VECTORS, len(wanted)):
+            self._vectors.popitem(last=False)
+
+
+def paged(overlay: Overlay, found: MemoryPage, arguments: Mapping[str, Any]) -> MemoryPage:
+    """A driver's page with the pending memories in their places, and without deleted ones."""
+    limit, cursor = arguments["limit"], arguments["cursor"]
+    conversation = arguments["conversation_id"]
+    end = Cursor.decode(cursor) if cursor is not None else None
+    shown = {m.memory_id: m for m in found.memories if not overlay.hides(m)}
+    last = Cursor.after(found.memories[-1]) if found.next_cursor is not None else None
+    for record in overlay.kept.values():
+        if not isinstance(record, Memory) or conversation not in (None, record.conversation_id):
+            continue
+        place = Cursor.after(record)
+        if (end is None or place < end) and (last is None or place > last):
+            shown[record.memory_id] = record
+    merged = sorted(shown.values(), key=Cursor.after, reverse=True)
+    if len(merged) > limit:
+        return page(merged[: limit + 1], limit)
+    return MemoryPage(merged, found.next_cursor)
+
+
+def _newest(kind: type[Kept]) -> Callable[[Kept], Any]:
+    return lambda record: (record.created_at, record_id(record))
+
+
+def _merged(
+    overlay: Overlay,
+    found: Sequence[Kept],
+    wanted: Sequence[Kept],
+    top_k: int,
+    newest: Callable[[Kept], Any],
+) -> list[Kept]:
+    there = {record_id(record) for record in found}
+    merged = [record for record in found if not overlay.hides(record)]
+    merged += [record for record in wanted if record_id(record) not in there]
+    merged.sort(key=lambda record: (record.score or 0.0, newest(record)), reverse=True)
+    return merged[:top_k]
+
+
+def like(
+    found: Sequence[Kept], records: Iterable[Kept], *, driver: str, degraded: bool
+) -> Recalled[Kept]:
+    """`records` as an answer of `driver`, with what `found` tells of how it was made."""
+    if isinstance(found, Recalled):
+        return Recalled(
+            records,
+            driver=found.driver,
+            degraded=found.degraded or degraded,
+            cached=found.cached,
+        )
+    return Recalled(records, driver=driver, degraded=degraded)

@@ -1,0 +1,256 @@
+"""Every write on every driver."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from itertools import cycle
+from time import perf_counter
+from typing import Any, Self
+
+import structlog
+
+from app.core.memory.base import (
+    CAPABILITIES,
+    BaseMemoryDriver,
+    DriverContext,
+    DriverHealth,
+    HealthStatus,
+    SupportsImport,
+    require,
+)
+from app.core.memory.codec import Record
+from app.core.memory.journal.delivery import Deliverer, keep, make
+from app.core.memory.journal.entries import Entry, Write, stores_of
+from app.core.memory.journal.journal import Journal
+from app.core.memory.journal.opening import refuse_same_server
+from app.core.memory.wrappers.base import Call, WrappingDriver
+from app.core.memory.wrappers.breaker import Breaker, Node
+from app.core.memory.wrappers.reporting import journal_facts, tree_health
+from app.core.memory.wrappers.writes import answer, delete_of, records_of
+from app.errors import (
+    ConfigurationError,
+    DriverTimeout,
+    DriverUnavailable,
+    JournalUnavailable,
+    MemoryServiceError,
+)
+from app.settings import JournalSettings, Limits, ReplicatedSettings
+
+_HOLD = 3
+"""An entry is its maker's for that many timeouts: what it does takes two at most."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class ReplicatedDriver(WrappingDriver):
+    """Writes to the first of its drivers, the primary, and to all the others, its replicas.
+
+    A write is in the journal before the primary gets it, so that whatever happens on the way, all
+    of them end with the same: a store that the primary refuses is forgotten, one whose fate is not
+    known, and every delete, is made on all of them, the primary first. The answer waits for the
+    primary, or for a quorum or all (`acknowledge`); what a replica missed is delivered in order.
+    """
+
+    name = "replicated"
+
+    def __init__(
+        self,
+        inner: Sequence[BaseMemoryDriver],
+        settings: ReplicatedSettings,
+        journal: JournalSettings,
+        limits: Limits,
+        name: str = "replicated",
+    ) -> None:
+        super().__init__(inner)
+        self.name = name
+        self._settings = settings
+        self._journal_settings = journal
+        self._limits = limits
+        self._journal = Journal(journal, name)
+        self._primary, *self._replicas = self.inner
+        self._names = [driver.name for driver in self.inner]
+        self._nodes = [
+            Node(driver, Breaker(driver, wrapper=name), settings.timeout) for driver in self.inner
+        ]
+        self._turns = cycle(self._nodes)
+        self._deliverers = [
+            Deliverer(
+                self._journal,
+                driver,
+                wrapper=name,
+                interval=journal.interval,
+                timeout=max(settings.timeout, 30.0),
+                after=None if driver is self._primary else self._primary.name,
+            )
+            for driver in self.inner
+        ]
+
+    @classmethod
+    def from_context(cls, context: DriverContext) -> Self:
+        settings = context.settings
+        return cls(
+            context.inner, settings.replicated, settings.journal, settings.limits, context.name
+        )
+
+    async def open(self) -> None:
+        """Open every driver; a replica that is not there gets what it missed later.
+
+        Raises `ConfigurationError`, or `DriverUnavailable` when the primary is not there.
+        """
+        for driver in self.inner:
+            if not driver.supports(SupportsImport):
+                raise ConfigurationError(
+                    f"drivers.{self.name}.inner: {driver.name} can't import records, which "
+                    "replicated needs"
+                )
+        await refuse_same_server(self._journal_settings, self.servers(), self.name)
+        await self._journal.open(self._names)
+        errors = await asyncio.gather(*(self._open(driver) for driver in self.inner))
+        for deliverer in self._deliverers:
+            deliverer.start()
+        if errors[0] is not None:
+            raise errors[0]
+
+    async def _open(self, driver: BaseMemoryDriver) -> MemoryServiceError | None:
+        try:
+            await driver.open()
+        except (DriverUnavailable, DriverTimeout) as error:
+            _log.warning("replica_unavailable_at_start", driver=driver.name, reason=error.reason)
+            return error
+        return None
+
+    async def close(self) -> None:
+        for deliverer in self._deliverers:
+            await deliverer.stop()
+        for node in self._nodes:
+            await node.breaker.stop()
+        await super().close()
+        await self._journal.close()
+
+    async def _read(self, call: Call) -> Any:
+        if self._settings.reads == "primary":
+            return await call.on(self._primary)
+        node = await self._up_to_date()
+        if node is not None:
+            try:
+                return await node.ask(call.on(node.driver))
+            except (DriverUnavailable, DriverTimeout):
+                pass  # the primary may answer
+        return await call.on(self._primary)
+
+    async def _up_to_date(self) -> Node | None:
+        """The next driver that answers and misses nothing: it has all that was answered for."""
+        try:
+            lags = await self._journal.lag() if await self._journal.count() else {}
+        except JournalUnavailable:
+            return None
+        for _ in self._nodes:
+            node = next(self._turns)
+            if node.name not in lags and node.breaker.state == "closed":
+                return node
+        return None
+
+    async def _write(self, call: Call) -> Any:
+        for driver in self.inner:
+            if call.verb in CAPABILITIES:
+                require(driver, CAPABILITIES[call.verb])
+        delete = delete_of(call, self._limits)
+        if delete is not None:
+            return await self._delete(delete)
+        records = records_of(call, self._limits)
+        if records:
+            await self._store(records)
+        return answer(call, records)
+
+    async def _store(self, records: Sequence[Record]) -> None:
+        made = await self._append(stores_of(records))
+        try:
+            await keep(self._primary, self._journal, made, fresh=True)
+        except MemoryServiceError as error:
+            if error.uncertain:
+                await self._hand_over(made)
+            else:
+                with suppress(JournalUnavailable):  # then it is made all the same, later
+                    await self._journal.cancel(made, len(self.inner))
+            raise
+        await self._spread(made, lambda driver: keep(driver, self._journal, made))
+
+    async def _delete(self, delete: Write) -> bool | int:
+        made = await self._append([delete])
+        try:
+            answered = await make(self._primary, delete)
+        except MemoryServiceError:
+            await self._hand_over(made)
+            raise
+        await self._spread(made, lambda driver: make(driver, delete))
+        return answered
+
+    async def _append(self, writes: Sequence[Write]) -> list[Entry]:
+        return await self._journal.append(writes, self._names, hold=_HOLD * self._settings.timeout)
+
+    async def _hand_over(self, made: Sequence[Entry]) -> None:
+        """Let the deliverers make the write everywhere; at the latest when it is held no more."""
+        with suppress(JournalUnavailable):
+            await self._journal.settle(made)
+        for deliverer in self._deliverers:
+            deliverer.wake()
+
+    async def _spread(
+        self, made: Sequence[Entry], on: Callable[[BaseMemoryDriver], Awaitable[object]]
+    ) -> None:
+        """The primary has the write: wait for who else must, and leave the rest to deliverers."""
+        wanted = {
+            "primary": 0,
+            "quorum": len(self.inner) // 2,
+            "all": len(self._replicas),
+        }[self._settings.acknowledge]
+        have = [self._primary.name]
+        late: MemoryServiceError | None = None
+        if wanted:
+            tasks = {
+                asyncio.create_task(self._in_time(on(driver))): driver.name
+                for driver in self._replicas
+            }
+            try:
+                pending = set(tasks)
+                while pending and len(have) <= wanted:
+                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        error = task.exception()
+                        if error is None:
+                            have.append(tasks[task])
+                        elif isinstance(error, MemoryServiceError):
+                            late = error
+                        else:
+                            raise error
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+        await self._journal.settle(made, have)
+        for deliverer in self._deliverers[1:]:
+            deliverer.wake()
+        if len(have) <= wanted:
+            raise DriverTimeout(
+                "Too few drivers have the write yet; it will reach the others.",
+                reason=f"{self.name}: {len(have)} of {len(self.inner)} have the write",
+            ) from late
+
+    async def _in_time(self, made: Awaitable[object]) -> None:
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await made
+        except TimeoutError as error:
+            raise DriverTimeout(reason="no answer in time") from error
+
+    async def health_check(self) -> DriverHealth:
+        started = perf_counter()
+        inner = await asyncio.gather(*(driver.health_check() for driver in self.inner))
+        facts, detail = await journal_facts(self._journal, self.name)
+        down = [health.driver for health in inner if health.status == "unavailable"]
+        if down:
+            detail = f"{', '.join(down)} can't be reached" + (f"; {detail}" if detail else "")
+        status: HealthStatus = "degraded" if detail else "ok"
+        if inner[0].status == "unavailable":
+            status = "unavailable"
+        return tree_health(self.name, status, detail, facts, inner, started)

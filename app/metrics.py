@@ -1,0 +1,24 @@
+"""What this process counts, for Prometheus."""
+
+from prometheus_client import Counter, Gauge
+
+BREAKER_CHANGES = Counter(
+    "memory_driver_breaker_changes_total",
+    "Times that a driver was left alone (open), or asked again (closed).",
+    ["wrapper", "driver", "state"],
+)
+FALLBACKS = Counter(
+    "memory_driver_fallbacks_total",
+    "Answers that another than the first driver gave.",
+    ["wrapper", "driver"],
+)
+JOURNAL_PENDING = Gauge(
+    "memory_driver_journal_pending",
+    "Writes that a driver still has to get.",
+    ["wrapper", "driver"],
+)
+JOURNAL_AGE = Gauge(
+    "memory_driver_journal_oldest_seconds",
+    "Age of the oldest of them.",
+    ["wrapper", "driver"],
+)
