@@ -228,9 +228,10 @@ def test_a_process_that_embeds_never_imports_torch(tmp_path: Path, root: Path) -
     assert len(list((tmp_path / "graphs").iterdir())) == 1, done.stdout
 
 
-def test_an_engine_and_a_device_that_do_not_go_together_are_refused() -> None:
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_and_a_device_that_do_not_go_together_are_refused(engine: Any) -> None:
     with pytest.raises(ValueError, match="MEMORY_EMBEDDING_ENGINE"):
-        EmbeddingSettings(engine="onnxruntime", device="cuda")
+        EmbeddingSettings(engine=engine, device="cuda")
 
 
 async def test_a_broken_model_is_refused_in_the_process_that_exports(tmp_path: Path) -> None:
