@@ -32,7 +32,7 @@ def convert(model: "SentenceTransformer", name: str, folder: Path) -> Manifest:
     with contextlib.suppress(Exception):  # then as the model is: nothing was wrong but the attempt
         with plain_attention(model):
             _trace(model, graph)
-        fuse(graph)
+        fuse(graph, model)
         return _compared(model, name, folder, tokenizer)
     try:
         _trace(model, graph)

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def plain_attention(model: "SentenceTransformer") -> Iterator[None]:
     """Meanwhile attention is matrix products and a softmax, in models that have a choice."""
-    module: Any = model[0]
-    transformer: Any = getattr(module, "auto_model", None)
+    transformer = _transformer(model)
     own = getattr(getattr(transformer, "config", None), "_attn_implementation", None)
     if own is None:
         yield
@@ -29,11 +28,22 @@ def plain_attention(model: "SentenceTransformer") -> Iterator[None]:
         transformer.set_attn_implementation(own)
 
 
-def fuse(graph: Path) -> None:
-    """Rewrite a graph; nothing vouches for its vectors.
+def fuse(graph: Path, model: "SentenceTransformer") -> None:
+    """Rewrite the graph of a model; nothing vouches for its vectors.
 
     Raises anything where a model is not as the patterns take for granted.
     """
+    config = _transformer(model).config
     optimizer = importlib.import_module("onnxruntime.transformers.optimizer")
-    optimized = optimizer.optimize_model(str(graph), model_type="bert", opt_level=0)
-    optimized.save_model_to_file(str(graph))
+    optimizer.optimize_model(
+        str(graph),
+        model_type="bert",  # and its kin
+        num_heads=config.num_attention_heads,
+        hidden_size=config.hidden_size,
+        opt_level=0,
+    ).save_model_to_file(str(graph))
+
+
+def _transformer(model: "SentenceTransformer") -> Any:
+    module: Any = model[0]
+    return getattr(module, "auto_model", None)
