@@ -1,24 +1,27 @@
-"""Our embedder against sentence-transformers on torch, interleaved: run from the project's folder.
+"""Our engines against sentence-transformers on torch, interleaved: run from the project's folder.
 
 python benchmarks/embedding.py [--texts FILE] [--count 1000] [--rounds 5] [--threads N]
 
 FILE has one text a line; without it, texts of 1 to 600 tokens are cut from Python's own
 documentation. Printed are medians over the rounds, and ratios within one run: the absolute figures
-of two runs do not compare.
+of two runs do not compare. OpenVINO is there where it is installed.
 """
 
 import argparse
 import asyncio
+import importlib.util
 import re
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Literal
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from app.embedding import Embedder, build_embedder
+from app.embedding import Embedder, Vector, build_embedder
 from app.embedding.locate import locate_model
 from app.settings import EmbeddingSettings
 
@@ -44,40 +47,53 @@ async def seconds(call: Callable[[], Awaitable[object]]) -> float:
     return time.perf_counter() - start
 
 
-async def compare(ours: Embedder, torch: SentenceTransformer, texts: list[str], n: int) -> None:
-    """Print what one run shows."""
+class Torch:
+    """What there is to beat."""
 
-    async def torch_texts() -> object:
-        return torch.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    def __init__(self, model: SentenceTransformer) -> None:
+        self._model = model
 
-    async def torch_query() -> object:
-        return torch.encode(QUERY, normalize_embeddings=True, show_progress_bar=False)
+    async def embed(self, texts: list[str]) -> Vector:
+        vectors = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors)
 
-    async def torch_callers() -> None:
-        for _ in range(CALLERS):
-            await torch_query()
+    async def embed_query(self, text: str) -> Vector:
+        vector: Vector = (await self.embed([text]))[0]
+        return vector
 
-    pairs: dict[str, tuple[Callable[[], Awaitable[object]], Callable[[], Awaitable[object]], int]]
-    pairs = {
-        "one query": (torch_query, lambda: ours.embed_query(QUERY), 20),
-        f"{CALLERS} queries at once": (
-            torch_callers,
-            lambda: asyncio.gather(*(ours.embed_query(f"{QUERY} {k}") for k in range(CALLERS))),
-            1,
-        ),
-        f"{len(texts)} texts": (torch_texts, lambda: ours.embed(texts), 1),
+
+Engine = Embedder | Torch
+
+
+async def callers(engine: Engine) -> None:
+    """Queries of different texts; torch takes them one after another."""
+    await asyncio.gather(*(engine.embed_query(f"{QUERY} {k}") for k in range(CALLERS)))
+
+
+async def compare(engines: dict[str, Engine], texts: list[str], rounds: int) -> None:
+    """Print what one run shows; the first engine is what the others are compared with."""
+    calls: dict[str, tuple[Callable[[Engine], Awaitable[object]], int]] = {
+        "one query": (lambda engine: engine.embed_query(QUERY), 20),
+        f"{CALLERS} queries at once": (callers, 1),
+        f"{len(texts)} texts": (lambda engine: engine.embed(texts), 1),
     }
-    for name, (theirs, our, repeats) in pairs.items():
-        await theirs()
-        await our()
+    for name, (call, repeats) in calls.items():
+        for engine in engines.values():
+            await call(engine)
         times = [
-            (await seconds(theirs), await seconds(our)) for _ in range(n) for _ in range(repeats)
+            [await seconds(partial(call, engine)) for engine in engines.values()]
+            for _ in range(rounds * repeats)
         ]
-        before, after = np.median(np.array(times), axis=0) * 1_000
-        print(f"{name}: torch {before:.2f} ms, ours {after:.2f} ms, ratio {before / after:.2f}")
-    own = torch.encode(texts, normalize_embeddings=True, show_progress_bar=False)
-    cosines = (np.asarray(own) * await ours.embed(texts)).sum(axis=1)
-    print(f"least cosine of {len(texts)} texts: {cosines.min():.7f}")
+        medians = np.median(np.array(times), axis=0) * 1_000
+        shown = [
+            f"{which} {median:.2f} ms (ratio {medians[0] / median:.2f})"
+            for which, median in zip(engines, medians, strict=True)
+        ]
+        print(f"{name}: {', '.join(shown)}")
+    own, *others = [await engine.embed(texts) for engine in engines.values()]
+    for which, vectors in zip(list(engines)[1:], others, strict=True):
+        cosines = (own * vectors).sum(axis=1)
+        print(f"least cosine of {len(texts)} texts, {which}: {cosines.min():.7f}")
 
 
 async def main() -> None:
@@ -92,14 +108,24 @@ async def main() -> None:
         texts = options.texts.read_text().splitlines()[: options.count]
     else:
         texts = generated(options.count)
-    settings = EmbeddingSettings(query_cache=0, threads=options.threads)
-    ours = build_embedder(settings)
-    await ours.open()
-    torch = SentenceTransformer(locate_model(settings), device="cpu")
+    names: list[Literal["onnxruntime", "openvino"]] = ["onnxruntime", "openvino"]
+    ours = [
+        build_embedder(EmbeddingSettings(engine=name, query_cache=0, threads=options.threads))
+        for name in names
+        if importlib.util.find_spec(name)
+    ]
+    for embedder in ours:
+        await embedder.open()
+    torch = Torch(SentenceTransformer(locate_model(EmbeddingSettings()), device="cpu"))
     try:
-        await compare(ours, torch, texts, options.rounds)
+        engines: dict[str, Engine] = {
+            "torch": torch,
+            **{embedder.engine: embedder for embedder in ours},
+        }
+        await compare(engines, texts, options.rounds)
     finally:
-        await ours.close()
+        for embedder in ours:
+            await embedder.close()
 
 
 if __name__ == "__main__":

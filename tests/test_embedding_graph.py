@@ -10,6 +10,7 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
@@ -130,6 +131,54 @@ async def test_a_graph_that_gives_other_vectors_is_not_used(
     assert list((tmp_path / "graphs").iterdir()) == []
 
 
+def operators(graphs: Path) -> set[str]:
+    """Of the one graph there."""
+    return {node.op_type for node in onnx.load(only(graphs) / "model.onnx").graph.node}
+
+
+async def test_attention_is_one_operator_in_a_graph(tmp_path: Path) -> None:
+    model = locate_model(EmbeddingSettings())
+    least, _ = await agreement(settings(Path(model), tmp_path), Path(model))
+    assert least >= 0.9999
+    assert {"Attention", "SkipLayerNormalization", "BiasGelu"} <= operators(tmp_path)
+
+
+def fail(*_: object) -> None:
+    raise KeyError("a node that is not there")
+
+
+def swap_inputs(graph: Path, _: object) -> None:
+    """Rewrite a graph into one that loads and gives other vectors."""
+    whole = onnx.load(graph)
+    for node in whole.graph.node:
+        if node.op_type == "Sub":
+            node.input[0], node.input[1] = node.input[1], node.input[0]
+        elif node.op_type == "Erf":
+            node.op_type = "Tanh"
+    onnx.save(whole, graph)
+
+
+SPOILS: dict[str, tuple[str, Callable[..., object]]] = {
+    "the model keeps its attention": ("plain_attention", fail),
+    "fusing fails": ("fuse", fail),
+    "fusing leaves no graph": ("fuse", lambda graph, _: graph.write_bytes(b"onnx")),
+    "fusing gives other vectors": ("fuse", swap_inputs),
+}
+
+
+@pytest.mark.parametrize("spoils", SPOILS)
+async def test_a_graph_that_fusing_spoils_is_used_as_it_was_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoils: str
+) -> None:
+    model = distilbert(tmp_path)
+    monkeypatch.setattr(convert, *SPOILS[spoils])
+    least, events = await agreement(settings(model, tmp_path / "graphs"), model)
+    assert least >= 0.9999
+    assert "embedding_falls_back_to_torch" not in events
+    assert "MatMul" in operators(tmp_path / "graphs")
+    assert "SkipLayerNormalization" not in operators(tmp_path / "graphs")
+
+
 def empty(folder: Path) -> None:
     """Leave no file in a folder."""
     for path in folder.iterdir():
@@ -228,9 +277,10 @@ def test_a_process_that_embeds_never_imports_torch(tmp_path: Path, root: Path) -
     assert len(list((tmp_path / "graphs").iterdir())) == 1, done.stdout
 
 
-def test_an_engine_and_a_device_that_do_not_go_together_are_refused() -> None:
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_and_a_device_that_do_not_go_together_are_refused(engine: Any) -> None:
     with pytest.raises(ValueError, match="MEMORY_EMBEDDING_ENGINE"):
-        EmbeddingSettings(engine="onnxruntime", device="cuda")
+        EmbeddingSettings(engine=engine, device="cuda")
 
 
 async def test_a_broken_model_is_refused_in_the_process_that_exports(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class Embedder(ABC):
 
     name: str
     engine: str = "custom"
-    """What computes the vectors: onnxruntime, torch, or where they are asked for."""
+    """What computes the vectors: onnxruntime, openvino, torch, or where they are asked for."""
 
     dimension: int
     max_tokens: int | None

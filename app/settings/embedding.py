@@ -22,8 +22,10 @@ class EmbeddingSettings(BaseSettings):
     provider: Literal["local", "openai"] = Field(
         "local", description="local: in this process; openai: an endpoint like OpenAI's"
     )
-    engine: Literal["auto", "onnxruntime", "torch"] = Field(
-        "auto", description="auto, onnxruntime or torch; auto: onnxruntime where the model allows"
+    engine: Literal["auto", "onnxruntime", "openvino", "torch"] = Field(
+        "auto",
+        description="auto, onnxruntime, openvino or torch; auto: openvino where it is installed "
+        "and the processor has bf16, else onnxruntime, or torch where the model needs it",
     )
     device: str = Field("cpu", min_length=1, description="cpu, or a device of torch: cuda, mps")
     threads: int | None = Field(
@@ -54,8 +56,9 @@ class EmbeddingSettings(BaseSettings):
     @field_validator("device")
     @classmethod
     def _only_torch_has_devices(cls, device: str, info: ValidationInfo) -> str:
-        if device != "cpu" and info.data.get("engine") == "onnxruntime":
-            raise ValueError("must be cpu with MEMORY_EMBEDDING_ENGINE=onnxruntime")
+        engine = info.data.get("engine")
+        if device != "cpu" and engine in ("onnxruntime", "openvino"):
+            raise ValueError(f"must be cpu with MEMORY_EMBEDDING_ENGINE={engine}")
         return device
 
     @field_validator("url")

@@ -15,7 +15,7 @@ from app.embedding.graph.manifest import Incomplete, Manifest, sha256
 
 _log = structlog.stdlib.get_logger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when an export of an older version of this code must not be used any more."""
 
 _OTHERS = frozenset({"onnx", "openvino", "coreml", "__pycache__"})

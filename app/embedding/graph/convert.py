@@ -1,31 +1,20 @@
 """A loaded sentence-transformers model as a graph: traced by torch, and compared with it."""
 
+import contextlib
 import importlib
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from app.embedding.engines.torch import encode
+from app.embedding.graph.agreement import AGREEMENT, SAMPLES, alone, least_cosine, together
+from app.embedding.graph.fusion import fuse, plain_attention
 from app.embedding.graph.manifest import GRAPH, TOKENIZER, Manifest, sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_AGREEMENT = 0.9999
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_SAMPLES = [
-    "",
-    " ",
-    "kettle",
-    "  Leading and trailing spaces,\ttabs\nand\r\nlines.  ",
-    "Ada's KETTLE is made of Copper; der Kessel, çelik değil. 銅のやかん 🫖 \u200b",
-    "[MASK] <s> </s> [SEP] <mask> ##ing @user https://example.org/?a=b#c 1,234.5",
-    "x" * 500,
-    *("The basil stands on the windowsill. " * n for n in (1, 2, 4, 9, 20, 60)),
-    "a " * 5_000,
-]
 
 
 class Unsupported(Exception):
@@ -39,12 +28,23 @@ def convert(model: "SentenceTransformer", name: str, folder: Path) -> Manifest:
     """
     _check_modules(model)
     tokenizer = _write_tokenizer(model, folder)
+    graph = folder / GRAPH
+    with contextlib.suppress(Exception):  # then as the model is: nothing was wrong but the attempt
+        with plain_attention(model):
+            _trace(model, graph)
+        fuse(graph, model)
+        return _compared(model, name, folder, tokenizer)
     try:
-        _trace(model, folder / GRAPH)
+        _trace(model, graph)
     except Unsupported:
         raise
     except Exception as error:  # tracing runs the model's own code, which can raise anything
         raise Unsupported(f"tracing failed: {type(error).__name__}") from error
+    return _compared(model, name, folder, tokenizer)
+
+
+def _compared(model: "SentenceTransformer", name: str, folder: Path, tokenizer: Any) -> Manifest:
+    """The manifest of what lies in `folder`, written there too."""
     manifest = Manifest(
         model=name,
         dimension=int(model.get_embedding_dimension() or 0),
@@ -143,10 +143,8 @@ def _compare(model: "SentenceTransformer", folder: Path, manifest: Manifest) -> 
 
     engine = OnnxEngine(folder, manifest, threads=1)
     for query in (True, False):
-        theirs = encode(model, _SAMPLES, query=query)
-        prepared = engine.prepare(_SAMPLES, query=query)
-        alone = [engine.run([one])[0] for one in prepared]
-        for ours in (engine.run(prepared), np.array(alone)):
-            cosines = (ours * theirs).sum(axis=1)
-            if not float(np.min(cosines)) >= _AGREEMENT:  # also for NaN
-                raise Unsupported(f"its graph's vectors differ: cosine {np.min(cosines):.6f}")
+        theirs = encode(model, SAMPLES, query=query)
+        for run in (together, alone):
+            cosine = least_cosine(run(engine, SAMPLES, query=query), theirs)
+            if not cosine >= AGREEMENT:  # also for NaN
+                raise Unsupported(f"its graph's vectors differ: cosine {cosine:.6f}")

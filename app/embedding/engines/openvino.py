@@ -1,0 +1,117 @@
+"""An exported graph on OpenVINO, which computes in bf16 where the processor can."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from queue import LifoQueue
+from typing import Any, ClassVar
+
+import structlog
+
+from app.embedding.base import Vector
+from app.embedding.engines.base import Engine, Prepared
+from app.embedding.engines.graph import GraphEngine
+from app.embedding.engines.onnx import OnnxEngine
+from app.embedding.graph import agreement
+from app.embedding.graph.manifest import GRAPH, Manifest
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_PASSES_AT_ONCE = 2
+
+
+class OpenVinoEngine(GraphEngine):
+    """A graph of one folder of the cache, in `precision`: f32, or None for OpenVINO's choice.
+
+    Two threads run passes at once, on a compiled graph each: of one, a query would wait for the
+    pass of a bulk load.
+    """
+
+    name: ClassVar[str] = "openvino"
+    parallel: ClassVar[bool] = True
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, threads: int, precision: str | None = None
+    ) -> None:
+        super().__init__(folder, manifest)
+        core = _openvino().Core()
+        graph = core.read_model(str(folder / GRAPH))
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            # Both would be pinned to the same processors, and PostgreSQL is on them too.
+            "ENABLE_CPU_PINNING": False,
+            **({"INFERENCE_PRECISION_HINT": precision} if precision else {}),
+        }
+        self._inputs = [each.any_name for each in graph.inputs]
+        self._requests: LifoQueue[Any] = LifoQueue()
+        for _ in range(_PASSES_AT_ONCE):
+            compiled = core.compile_model(graph, "CPU", options)
+            self._requests.put(compiled.create_infer_request())
+        self.precision: str = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+
+    def run(self, batch: Sequence[Prepared]) -> Vector:
+        longest = max(prepared.length for prepared in batch)
+        shape = (_rows(len(batch)), max(longest, min(_columns(longest), self.max_tokens)))
+        request = self._requests.get()
+        try:
+            # Only ever shared: a tensor that once held a shared array can't be grown.
+            results = request.infer(self.padded(batch, self._inputs, shape), share_inputs=True)
+            vectors: Vector = results[0][: len(batch)]
+        finally:
+            self._requests.put(request)
+        return vectors
+
+
+def open_openvino(folder: Path, manifest: Manifest, threads: int) -> Engine:
+    """OpenVINO in the fastest precision whose vectors are ONNX Runtime's, else ONNX Runtime."""
+    reference = OnnxEngine(folder, manifest, threads)
+    wanted: str | None = None
+    try:
+        while True:
+            engine = OpenVinoEngine(folder, manifest, threads, wanted)
+            cosine = _agreement(engine, reference)
+            if cosine >= agreement.AGREEMENT:
+                _log.info("embedding_openvino", precision=engine.precision, cosine=cosine)
+                return engine
+            _log.warning("embedding_openvino_differs", precision=engine.precision, cosine=cosine)
+            if engine.precision == "f32":
+                reason = "other vectors"
+                break
+            wanted = "f32"
+    except Exception as error:  # noqa: BLE001 - OpenVINO's errors are RuntimeError and more
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+    _log.warning("embedding_falls_back_to_onnxruntime", reason=reason)
+    return reference
+
+
+def _agreement(ours: Engine, theirs: Engine) -> float:
+    """The least cosine of their vectors, of texts alone and of short ones together."""
+    short = agreement.SAMPLES[:6]
+    return min(
+        agreement.least_cosine(run(ours, texts, query=False), run(theirs, texts, query=False))
+        for run, texts in ((agreement.alone, agreement.SAMPLES), (agreement.together, short))
+    )
+
+
+def _rows(count: int) -> int:
+    """At least `count`, in steps of up to a quarter.
+
+    OpenVINO keeps what it has compiled for every shape it has seen, so that they have to be few.
+    """
+    step = 1 << max(count.bit_length() - 3, 0)
+    return -(-count // step) * step
+
+
+def _columns(tokens: int) -> int:
+    """At least `tokens`, in steps of 8, of 16 beyond 64."""
+    step = 8 if tokens <= 64 else 16
+    return -(-tokens // step) * step
+
+
+def _openvino() -> Any:
+    # Importing it sends an event to its maker, unless this package of its is not there.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module("openvino")
