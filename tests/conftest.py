@@ -33,7 +33,8 @@ class NewDatabase(Protocol):
 async def embedder() -> AsyncIterator[Embedder]:
     """The default model, as the service loads it."""
     # One thread: the tests share the cores with PostgreSQL and with the services they start.
-    embedder = build_embedder(EmbeddingSettings(threads=1))
+    # And one engine on every machine: auto may take another where the processor has bf16.
+    embedder = build_embedder(EmbeddingSettings(threads=1, engine="onnxruntime"))
     await embedder.open()
     yield embedder
     await embedder.close()

@@ -27,7 +27,12 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
         if not name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_"))
     }
     # Two threads of torch wait for each other long where something else uses the processors.
-    ours = {"MEMORY_PORT": "0", "HF_HUB_OFFLINE": "1", "MEMORY_EMBEDDING_THREADS": "1"}
+    ours = {
+        "MEMORY_PORT": "0",
+        "HF_HUB_OFFLINE": "1",
+        "MEMORY_EMBEDDING_THREADS": "1",
+        "MEMORY_EMBEDDING_ENGINE": "onnxruntime",
+    }
     return {**inherited, **ours, **settings}
 
 
