@@ -1,0 +1,251 @@
+"""failover: who answers, what is left alone, and what becomes of writes."""
+
+from time import perf_counter
+
+import pytest
+from structlog.testing import capture_logs
+
+from app.core.memory.records import Recalled
+from app.errors import (
+    ConnectionLost,
+    DriverError,
+    DriverUnavailable,
+    EmbeddingQueueFull,
+    InvalidInput,
+)
+from tests.wrappers.conftest import OpenFailover
+from tests.wrappers.held import Held, until
+
+
+async def test_the_first_driver_answers_while_it_can(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover()
+    stored = await driver.store("ada", "kettle")
+    found = await driver.recall("ada")
+    assert isinstance(found, Recalled)
+    assert (list(found), found.driver, found.degraded) == ([stored], "first", False)
+    assert second.calls == []
+
+
+async def test_a_fallback_answers_and_says_so(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover()
+    kept = await second.store("ada", "kettle")
+    first.error = DriverUnavailable()
+    found = await driver.recall("ada", query="kettle")
+    assert isinstance(found, Recalled)
+    assert [m.memory_id for m in found] == [kept.memory_id]
+    assert (found.driver, found.degraded) == ("second", True)
+
+
+async def test_a_bad_request_is_not_asked_again(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover()
+    with pytest.raises(InvalidInput):
+        await driver.recall("ada", top_k=0)
+    first.error = DriverError()
+    with pytest.raises(DriverError):
+        await driver.recall("ada")
+    assert "recall" not in second.calls
+
+
+async def test_a_full_embedding_queue_is_not_the_drivers_fault(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(failures=1)
+    first.error = EmbeddingQueueFull()
+    with pytest.raises(EmbeddingQueueFull):
+        await driver.recall("ada", query="kettle")
+    first.error = None
+    await driver.recall("ada")
+    assert second.calls == []
+
+
+async def test_a_slow_driver_is_left_at_the_deadline(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(timeout=0.1)
+    first.slow = 30.0
+    started = perf_counter()
+    found = await driver.recall("ada")
+    assert isinstance(found, Recalled)
+    assert found.driver == "second"
+    assert perf_counter() - started < 5
+
+
+async def test_a_dead_driver_is_not_asked_until_it_is_healthy(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(failures=2, cooldown=0.2)
+    first.error = DriverUnavailable(reason="gone")
+    with capture_logs() as logs:
+        for _ in range(10):
+            await driver.recall("ada")
+        assert first.calls.count("recall") == 2
+        first.error = None
+
+        async def is_back() -> bool:
+            return (await driver.recall("ada")).driver == "first"  # type: ignore[attr-defined]
+
+        await until(is_back)
+    changes = [(log["event"], log["driver"]) for log in logs if "driver" in log]
+    assert changes == [("driver_left_alone", "first"), ("driver_is_back", "first")]
+
+
+async def test_nobody_left_is_told_as_unavailable(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover()
+    first.error = second.error = DriverUnavailable()
+    with pytest.raises(DriverUnavailable):
+        await driver.recall("ada")
+    health = await driver.health_check()
+    assert health.status == "unavailable"
+    assert [(inner.driver, inner.status) for inner in health.drivers] == [
+        ("first", "unavailable"),
+        ("second", "unavailable"),
+    ]
+
+
+async def test_it_opens_without_its_primary_and_finds_it_later(
+    failover: OpenFailover, first: Held
+) -> None:
+    first.error = DriverUnavailable()
+    driver = await failover()
+    assert (await driver.health_check()).status == "degraded"
+    first.error = None
+
+    async def healthy() -> bool:
+        return (await driver.health_check()).facts["left_alone"] == []
+
+    await until(healthy)
+    assert (await driver.recall("ada")).driver == "first"  # type: ignore[attr-defined]
+
+
+async def test_by_default_a_store_fails_with_the_primary(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover()
+    first.error = DriverUnavailable()
+    with pytest.raises(DriverUnavailable):
+        await driver.store("ada", "kettle")
+    assert await second.ids() == set()
+
+
+async def test_a_journalled_store_is_found_during_the_outage_and_delivered_after_it(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(writes="journal", cooldown=0.5)
+    old = await second.store("ada", "an old kettle", "c")
+    first.error = DriverUnavailable()
+    new = await driver.store("ada", "a copper kettle", "c", ["x"], {"n": 1})
+    other = await driver.store("bob", "basil")
+    knowledge = await driver.store_global_knowledge("kettles", "kitchen")
+
+    found = await driver.recall("ada", query="copper kettle")
+    assert [m.memory_id for m in found] == [new.memory_id, old.memory_id]
+    assert found[0].score is not None
+    assert found[0].score > 0.8
+    assert [m.memory_id for m in await driver.recall("ada")] == [new.memory_id, old.memory_id]
+    assert [m.memory_id for m in await driver.recall("ada", exclude_tags=["x"])] == [old.memory_id]
+    by_words = await driver.recall("ada", query="copper", use_vector=False)
+    assert [m.memory_id for m in by_words] == [new.memory_id]
+    assert await driver.recall("ada", "d") == []
+    assert await driver.get(new.memory_id, "ada") == new
+    assert await driver.get(new.memory_id, "bob") is None
+    page = await driver.list_memories("ada", limit=1)
+    assert page.memories == [new]
+    rest = await driver.list_memories("ada", limit=1, cursor=page.next_cursor)
+    assert rest.memories == [old]
+    told = await driver.recall_global_knowledge("kettles")
+    assert [k.knowledge_id for k in told] == [knowledge.knowledge_id]
+    assert (await driver.health_check()).facts["pending"]["first"]["count"] == 3
+
+    first.error = None
+    wanted = {new.memory_id, other.memory_id, knowledge.knowledge_id}
+
+    async def delivered() -> bool:
+        return await first.ids() == wanted
+
+    await until(delivered)
+    assert await first.get(new.memory_id, "ada") == new
+
+    async def settled() -> bool:
+        return (await driver.health_check()).status == "ok"
+
+    await until(settled)
+    assert await second.ids() == {old.memory_id}
+
+
+async def test_a_store_that_happened_unheard_is_there_once(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(writes="journal")
+    first.error_after = ConnectionLost()
+    stored = await driver.store("ada", "kettle")
+    first.error_after = None
+
+    async def settled() -> bool:
+        return (await driver.health_check()).facts["pending"] == {}
+
+    await until(settled)
+    assert await driver.recall("ada") == [stored]
+
+
+async def test_a_delete_reaches_every_driver(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover()
+    stored = await driver.store("ada", "kettle")
+    await second.import_records([stored])
+    assert await driver.delete(stored.memory_id, "bob") is False
+    assert await driver.delete(stored.memory_id, "ada") is True
+    assert await driver.delete(stored.memory_id, "ada") is False
+    assert await first.ids() == await second.ids() == set()
+
+
+async def test_what_is_deleted_during_an_outage_never_comes_back(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(writes="journal", cooldown=0.3)
+    kept, gone = await driver.store("ada", "kettle 1"), await driver.store("ada", "kettle 2")
+    forgotten = await driver.store("bob", "kettle 3")
+    fact = await driver.store_global_knowledge("kettle 4", "kitchen")
+    first.error = DriverUnavailable()
+    pending = await driver.store("ada", "kettle 5")
+    assert await driver.delete(gone.memory_id, "ada") is True
+    assert await driver.delete(pending.memory_id, "ada") is True
+    assert await driver.delete(kept.memory_id, "bob") is True  # nobody can know
+    await driver.delete_user("bob")
+    await driver.delete_knowledge(fact.knowledge_id)
+    assert await driver.recall("ada") == []
+    first.error = None
+
+    async def settled() -> bool:
+        return (await driver.health_check()).facts["pending"] == {}
+
+    while not await settled():
+        # From the moment it is back, and before it got the deletes.
+        found = {memory.memory_id for memory in await driver.recall("ada")}
+        assert found <= {kept.memory_id}
+        assert forgotten.memory_id not in {m.memory_id for m in await driver.recall("bob")}
+        assert await driver.recall_global_knowledge("kettle") == []
+    assert await first.ids() == {kept.memory_id}
+    assert await driver.recall("ada") == [kept]
+
+
+async def test_hidden_memories_do_not_use_up_the_limit(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(cooldown=60.0)
+    memories = [await second.store("ada", f"kettle {n}") for n in range(8)]
+    second.error = DriverUnavailable()
+    for memory in memories[4:]:
+        await driver.delete(memory.memory_id, "ada")
+    second.error, first.error = None, DriverUnavailable()
+    driver._nodes[1].breaker.state = "closed"
+    found = await driver.recall("ada", top_k=4)
+    assert {m.memory_id for m in found} == {m.memory_id for m in memories[:4]}

@@ -1,0 +1,197 @@
+"""replicated: who has a write when, and what becomes of it when a driver is away."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from app.core.memory.base import DriverHealth
+from app.core.memory.records import NewMemory
+from app.core.memory.wrappers.replicated import ReplicatedDriver
+from app.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    DriverError,
+    DriverTimeout,
+    DriverUnavailable,
+    InvalidInput,
+)
+from app.settings import JournalSettings, Limits, ReplicatedSettings
+from tests.wrappers.conftest import OpenReplicated
+from tests.wrappers.held import Held, until
+
+
+async def settle(driver: ReplicatedDriver) -> None:
+    """Wait until every driver has everything."""
+
+    async def settled() -> bool:
+        return (await driver.health_check()).facts["pending"] == {}
+
+    await until(settled)
+
+
+async def test_every_driver_gets_every_write(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    stored = await driver.store("ada", "kettle", "c", ["x"], {"n": 1.5})
+    batch = await driver.store_many([NewMemory(user_id=f"u{n}", content="b") for n in range(3)])
+    fact = await driver.store_global_knowledge("kettle", "kitchen")
+    await settle(driver)
+    wanted = {stored.memory_id, fact.knowledge_id, *(m.memory_id for m in batch)}
+    assert await first.ids() == await second.ids() == wanted
+    assert await second.get(stored.memory_id, "ada") == stored
+    assert await driver.delete(stored.memory_id, "ada") is True
+    assert await driver.delete_user("u1") == 1
+    assert await driver.delete_knowledge(fact.knowledge_id) is True
+    await settle(driver)
+    assert await first.ids() == await second.ids() == {batch[0].memory_id, batch[2].memory_id}
+
+
+async def test_a_replica_that_was_away_gets_what_it_missed_in_order(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    before = await driver.store("ada", "kettle 0")
+    await settle(driver)
+    second.error = DriverUnavailable()
+    stored = [await driver.store("ada", f"kettle {n}") for n in range(1, 6)]
+    await driver.delete(before.memory_id, "ada")
+    await driver.delete(stored[0].memory_id, "ada")
+    health = await driver.health_check()
+    assert health.status == "degraded"
+    assert health.facts["pending"]["second"]["count"] == 7
+    assert health.facts["pending"]["second"]["age_seconds"] > 0
+    assert await driver.recall("ada") == stored[:0:-1]
+    second.error = None
+    await settle(driver)
+    assert await first.ids() == await second.ids() == {m.memory_id for m in stored[1:]}
+
+
+async def test_a_store_that_the_primary_refuses_is_nowhere(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    with pytest.raises(InvalidInput):
+        await driver.store("ada", "")
+    for error in (DriverUnavailable(), DriverError()):
+        first.error = error
+        with pytest.raises(type(error)):
+            await driver.store("ada", "kettle")
+    first.error = None
+    await settle(driver)
+    assert await first.ids() == await second.ids() == set()
+
+
+async def test_a_store_of_unknown_fate_is_made_everywhere(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    first.error_after = ConnectionLost()  # it happened
+    with pytest.raises(ConnectionLost):
+        await driver.store("ada", "kettle 1")
+    first.error_after, first.error = None, DriverTimeout()  # it did not
+    with pytest.raises(DriverTimeout):
+        await driver.store("ada", "kettle 2")
+    first.error = None
+    await settle(driver)
+    assert [m.content for m in await first.recall("ada")] == ["kettle 2", "kettle 1"]
+    assert await first.ids() == await second.ids()
+
+
+async def test_a_cancelled_store_ends_the_same_everywhere(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated(timeout=0.1)
+    first.slow = 0.2
+    storing = asyncio.create_task(driver.store("ada", "kettle"))
+    await asyncio.sleep(0.1)
+    storing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+    first.slow = 0.0
+    await settle(driver)
+    assert await first.ids() == await second.ids()
+    assert len(await first.ids()) == 1
+
+
+async def test_all_are_waited_for_where_all_must_have_it(
+    replicated: OpenReplicated, second: Held
+) -> None:
+    driver = await replicated(acknowledge="all")
+    await driver.store("ada", "kettle 1")
+    assert len(await second.ids()) == 1
+    second.error = DriverUnavailable()
+    with pytest.raises(DriverTimeout, match="Too few"):
+        await driver.store("ada", "kettle 2")
+    second.error = None
+    await settle(driver)
+    assert len(await second.ids()) == 2
+
+
+async def test_a_replica_is_read_only_while_it_misses_nothing(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated(reads="replicas")
+    await driver.store("ada", "kettle")
+    await settle(driver)
+    first.calls.clear()
+    second.calls.clear()
+    for _ in range(4):
+        assert len(await driver.recall("ada")) == 1
+    assert (first.calls.count("recall"), second.calls.count("recall")) == (2, 2)
+    second.error = DriverUnavailable()
+    await driver.store("ada", "kettle 2")
+    for _ in range(4):
+        assert len(await driver.recall("ada")) == 2
+
+
+async def test_what_a_driver_refuses_is_parked_and_the_rest_goes_on(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    second.error = DriverError(reason="too long for it")
+    await driver.store("ada", "kettle 1")
+
+    async def parked() -> bool:
+        pending = (await driver.health_check()).facts["pending"]
+        return pending.get("second", {}).get("refused") == 1
+
+    with capture_logs() as logs:
+        await until(parked)
+    assert "delivery_refused" in [log["event"] for log in logs]
+    second.error = None
+    stored = await driver.store("ada", "kettle 2")
+
+    async def there() -> bool:
+        return await second.ids() == {stored.memory_id}
+
+    await until(there)
+    health: DriverHealth = await driver.health_check()
+    assert health.status == "degraded"
+    assert "refused by second" in (health.detail or "")
+
+
+async def test_what_was_not_delivered_survives_a_restart(
+    replicated: OpenReplicated, first: Held, second: Held, journal: JournalSettings
+) -> None:
+    driver = await replicated()
+    second.error = DriverUnavailable()
+    stored = [await driver.store("ada", f"kettle {n}") for n in range(3)]
+    await driver.delete(stored[0].memory_id, "ada")
+    await driver.close()
+    second.error = None
+    again = ReplicatedDriver([first, second], ReplicatedSettings(), journal, Limits())
+    async with again:
+        await settle(again)
+    assert await second.ids() == {m.memory_id for m in stored[1:]}
+
+
+async def test_one_file_is_one_processes(
+    replicated: OpenReplicated, first: Held, second: Held, journal: JournalSettings
+) -> None:
+    await replicated()
+    other = ReplicatedDriver([first, second], ReplicatedSettings(), journal, Limits())
+    with pytest.raises(ConfigurationError, match=r"MEMORY_JOURNAL_PATH.*MEMORY_JOURNAL_URL"):
+        await other.open()
+    await other.close()
