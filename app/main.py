@@ -36,8 +36,8 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     app.add_middleware(ShutdownMiddleware)
     app.add_middleware(RequestIdMiddleware)
     install_problems(app)
-    for module in (memories, knowledge, health):
-        app.include_router(module.router)
+    for router in (memories.router, knowledge.router, health.router, health.metrics):
+        app.include_router(router)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 

@@ -19,6 +19,8 @@ from app.settings.group import group
 ENVIRONMENT = "MEMORY_DRIVERS__"
 TENANT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _MOST = 16
+_OPTIONS: dict[str, tuple[str, ...]] = {"inmemory": (), "scoped": ("tenant",)}
+"""Those of built-in types whose options are no group of settings."""
 _HOLDS = {
     "automem": (0, 0),
     "cached": (1, 1),
@@ -123,6 +125,11 @@ def check_drivers(named: Mapping[str, NamedDriver]) -> None:
                 f"drivers.{name}.inner: {driver.type} holds "
                 f"{'no other driver' if most == 0 else f'at most {most}'}"
             )
+        for option in driver.options:
+            if option not in _OPTIONS.get(driver.type, (option,)):
+                raise ConfigurationError(
+                    f"drivers.{name}.{option}: {driver.type} has no such option"
+                )
         if driver.type == "scoped":
             _check_tenant(name, driver.options)
         if len(set(driver.inner)) < len(driver.inner):

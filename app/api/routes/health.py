@@ -1,6 +1,8 @@
 """For probes; these need no API key."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import __version__
 from app.api.dependencies import DriverDep
@@ -38,3 +40,18 @@ async def ready(driver: DriverDep) -> Live:
     if state.status == "unavailable":
         raise DriverUnavailable(state.detail)
     return Live()
+
+
+metrics = APIRouter(tags=["health"])
+
+
+@metrics.get(
+    "/metrics",
+    operation_id="metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {}}}},
+)
+async def tell_metrics(driver: DriverDep) -> PlainTextResponse:
+    """Tell what this process counts, for Prometheus."""
+    await driver.health_check()  # some gauges are as they were last looked at
+    return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,110 @@
+"""Makes one driver hold what another holds."""
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from app.core.memory.base import (
+    BaseMemoryDriver,
+    SupportsDeleteKnowledge,
+    SupportsExport,
+    SupportsGet,
+    SupportsGetKnowledge,
+    SupportsImport,
+    require,
+)
+from app.core.memory.codec import Record, encode, record_id
+from app.core.memory.records import Memory
+
+_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How many records the target had to be given, to be given anew, or to lose."""
+
+    missing: int = 0
+    different: int = 0
+    extra: int = 0
+
+    @property
+    def none(self) -> bool:
+        """Whether both held the same."""
+        return not (self.missing or self.different or self.extra)
+
+
+async def repair(
+    source: BaseMemoryDriver, target: BaseMemoryDriver, *, dry_run: bool = False
+) -> Difference:
+    """Compare every record, and, but for a dry run, make `target` hold what `source` does.
+
+    Both may be written to meanwhile: what is about to change in `target` is looked up once more in
+    `source`. Holds about 100 bytes for each record in memory. Raises `CapabilityMissing` and what
+    the drivers raise; called again, it goes on.
+    """
+    wanted = {record_id(record): _digest(record) async for record in _all(source)}
+    different: set[str] = set()
+    extra: list[Record] = []
+    async for record in _all(target):
+        digest = wanted.pop(record_id(record), None)
+        if digest is None:
+            extra.append(replace(record, content=""))
+        elif digest != _digest(record):
+            different.add(record_id(record))
+    missing = set(wanted)
+    found = Difference(len(missing), len(different), len(extra))
+    if not dry_run:
+        for record in extra:
+            if not await _has(source, record):
+                await _delete(target, record)
+        await _copy(source, target, missing | different)
+    return found
+
+
+async def _copy(source: BaseMemoryDriver, target: BaseMemoryDriver, ids: set[str]) -> None:
+    batch: list[Record] = []
+    if not ids:
+        return
+    async for record in _all(source):
+        if record_id(record) in ids:
+            batch.append(record)
+        if len(batch) == _BATCH:
+            await _give(source, target, batch)
+            batch = []
+    if batch:
+        await _give(source, target, batch)
+
+
+async def _give(
+    source: BaseMemoryDriver, target: BaseMemoryDriver, records: Sequence[Record]
+) -> None:
+    for record in records:
+        await _delete(target, record)
+    await require(target, SupportsImport).import_records(records)
+    for record in records:
+        if not await _has(source, record):  # deleted meanwhile
+            await _delete(target, record)
+
+
+async def _all(driver: BaseMemoryDriver) -> AsyncIterator[Record]:
+    async for record in require(driver, SupportsExport).export_records():
+        yield record
+
+
+async def _has(driver: BaseMemoryDriver, record: Record) -> bool:
+    if isinstance(record, Memory):
+        getting = require(driver, SupportsGet)
+        return await getting.get(record.memory_id, record.user_id) is not None
+    knowledge = require(driver, SupportsGetKnowledge)
+    return await knowledge.get_knowledge(record.knowledge_id) is not None
+
+
+async def _delete(driver: BaseMemoryDriver, record: Record) -> None:
+    if isinstance(record, Memory):
+        await driver.delete(record.memory_id, record.user_id)
+    else:
+        await require(driver, SupportsDeleteKnowledge).delete_knowledge(record.knowledge_id)
+
+
+def _digest(record: Record) -> bytes:
+    return hashlib.sha256(encode([replace(record, score=None)]).encode()).digest()[:16]

@@ -1,0 +1,153 @@
+"""Named drivers: from a file and the environment, built and nested, or refused in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.core.memory.manager import MemoryDriverManager
+from app.core.memory.wrappers.failover import FailoverDriver
+from app.core.memory.wrappers.replicated import ReplicatedDriver
+from app.errors import ConfigurationError, DriverNotFound
+from app.settings import load_settings, unknown_variables
+
+Configure: TypeAlias = Callable[[str], None]
+
+NESTED = """
+driver = "main"
+
+[drivers.main]
+type = "failover"
+inner = ["both", "inmemory"]
+writes = "journal"
+
+[drivers.both]
+type = "replicated"
+inner = ["here", "there"]
+acknowledge = "all"
+
+[drivers.here]
+type = "pgvector"
+url = "postgresql://here/memory"
+
+[drivers.there]
+type = "pgvector"
+url = "postgresql://there:5433/memory"
+pool_max_size = 3
+"""
+
+
+@pytest.fixture
+def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
+    """Writes the file of MEMORY_CONFIG."""
+
+    def write(text: str) -> None:
+        (tmp_path / "drivers.toml").write_text(text)
+        monkeypatch.setenv("MEMORY_CONFIG", str(tmp_path / "drivers.toml"))
+
+    return write
+
+
+def test_a_file_names_drivers_that_hold_drivers(configure: Configure) -> None:
+    configure(NESTED)
+    manager = MemoryDriverManager(load_settings())
+    driver = manager.driver()
+    assert isinstance(driver, FailoverDriver)
+    both, inmemory = driver.inner
+    assert isinstance(both, ReplicatedDriver)
+    assert [each.name for each in (driver, both, inmemory)] == ["main", "both", "inmemory"]
+    here, there = both.inner
+    assert isinstance(here, PgvectorDriver)
+    assert here.servers() == {("here", 5432)}
+    assert there.servers() == {("there", 5433)}
+    assert driver.servers() == here.servers() | there.servers()
+    assert manager.settings.of("there").database.pool_max_size == 3
+    assert manager.settings.of("here").database.pool_max_size == 10
+    assert manager.driver("there") is there
+
+
+def test_the_environment_outranks_the_file(
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure(NESTED)
+    monkeypatch.setenv("MEMORY_DRIVER", "there")
+    monkeypatch.setenv("MEMORY_DRIVERS__THERE__URL", "postgresql://elsewhere/memory")
+    monkeypatch.setenv("MEMORY_DRIVERS__EXTRA__TYPE", "failover")
+    monkeypatch.setenv("MEMORY_DRIVERS__EXTRA__INNER", "here, there")
+    manager = MemoryDriverManager(load_settings())
+    assert manager.driver().servers() == {("elsewhere", 5432)}
+    extra = manager.driver("extra")
+    assert isinstance(extra, FailoverDriver)
+    assert [each.name for each in extra.inner] == ["here", "there"]
+    assert unknown_variables() == {}
+
+
+def test_an_option_that_is_not_given_is_the_groups(
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure(NESTED)
+    monkeypatch.setenv("DATABASE_POOL_MAX_SIZE", "7")
+    settings = load_settings()
+    assert settings.of("here").database.pool_max_size == 7
+    assert settings.of("there").database.pool_max_size == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("driver = ", "MEMORY_CONFIG: .* is not TOML"),
+        ("drivers = 1", "must be tables"),
+        ("other = 1", "other is unknown"),
+        ("driver = 1", "driver must be a name"),
+        ("[drivers.A]\ntype='inmemory'", "drivers.A: a name is"),
+        ("[drivers.a]\ntype='failover'", "drivers.a.inner: failover needs .* at least a driver"),
+        ("[drivers.a]\ntype='replicated'\ninner=['inmemory']", "at least 2 drivers"),
+        ("[drivers.a]\ntype='cached'\ninner=['inmemory','pgvector']", "at most 1"),
+        ("[drivers.a]\ntype='inmemory'\ninner=['pgvector']", "holds no other driver"),
+        ("[drivers.a]\ntype='failover'\ninner=['pgvector','pgvector']", "named twice"),
+        ("[drivers.a]\ntype='failover'\ninner=['a']", "a → a is a cycle"),
+        (
+            "[drivers.a]\ntype='failover'\ninner=['b']\n[drivers.b]\ntype='failover'\ninner=['a']",
+            "a → b → a is a cycle",
+        ),
+        ("[drivers.a]\ntype='failover'\ninner=['nowhere']", "'nowhere' not found"),
+        ("[drivers.a]\ntype='nothing'", "drivers.a.type: .*'nothing' not found"),
+        ("[drivers.a]\ntype='pgvector'\nurk='x'", "no such option; did you mean url"),
+        ("[drivers.a]\ntype='pgvector'\nurl='http://secret@h'", "drivers.a.url: must look like"),
+        ("[drivers.a]\ntype='inmemory'\nx=1", "drivers.a.x: inmemory has no such option"),
+        ("[drivers.a]\ntype='scoped'\ninner=['inmemory']", "drivers.a.tenant: must be"),
+        ("[drivers.a]\ntype='scoped'\ninner=['inmemory']\ntenant='a b'", "tenant: must be"),
+        ("[drivers.a]\ntype=1", "drivers.a.type: must be"),
+        ("[drivers.a]\ntype='failover'\ninner=[1]", "drivers.a.inner: must be names"),
+    ],
+)
+def test_a_wrong_configuration_refuses_to_start_in_one_line(
+    configure: Configure,
+    text: str,
+    message: str,
+) -> None:
+    configure(text)
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        MemoryDriverManager(load_settings()).driver("inmemory")
+    assert "\n" not in raised.value.reason
+    assert "secret" not in raised.value.reason
+
+
+def test_a_missing_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_CONFIG", "/nowhere/drivers.toml")
+    with pytest.raises(ConfigurationError, match="can't read /nowhere"):
+        load_settings()
+
+
+def test_a_wrapping_driver_without_a_name_of_its_own_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="which MEMORY_CONFIG has to name"):
+        MemoryDriverManager(load_settings(driver="failover")).driver()
+
+
+def test_a_name_is_refused_where_it_is_asked_for() -> None:
+    with pytest.raises(DriverNotFound, match="automem, inmemory, pgvector"):
+        MemoryDriverManager(load_settings(driver="nowhere")).driver()

@@ -1,0 +1,45 @@
+"""repair: one driver is made to hold what another holds."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from app.core.memory.codec import Record
+from app.core.memory.repair import Difference, repair
+from tests.wrappers.held import Held
+
+
+async def test_the_target_gets_what_it_lacks_and_loses_what_it_has_too_many(
+    first: Held, second: Held
+) -> None:
+    await asyncio.gather(first.open(), second.open())
+    same = await first.store("ada", "kettle", "c", ["x"], {"n": 1})
+    other = await first.store("ada", "basil")
+    fact = await first.store_global_knowledge("kettles", "kitchen")
+    await first.store("bob", "windowsill")
+    await second.import_records([same, replace(other, content="thyme")])
+    await second.store("ada", "never stored in the first")
+    await second.store_global_knowledge("wrong", "kitchen")
+
+    assert await repair(first, second, dry_run=True) == Difference(2, 1, 2)
+    assert await repair(first, second) == Difference(2, 1, 2)
+    assert (await repair(first, second)).none
+    assert await first.ids() == await second.ids()
+    assert await second.get(other.memory_id, "ada") == other
+    assert await second.get_knowledge(fact.knowledge_id) == fact
+
+
+async def test_what_is_deleted_meanwhile_does_not_come_back(first: Held, second: Held) -> None:
+    await asyncio.gather(first.open(), second.open())
+    stored = await first.store("ada", "kettle")
+
+    class Late(Held):
+        """Its import ends after the record was deleted in the first driver."""
+
+        async def import_records(self, records: Sequence[Record]) -> None:
+            await super().import_records(records)
+            await first.delete(stored.memory_id, "ada")
+
+    late = Late("late", first._embedder)
+    assert await repair(first, late) == Difference(missing=1)
+    assert await late.ids() == set()
