@@ -237,6 +237,11 @@ async def test_what_is_deleted_during_an_outage_never_comes_back(
         assert forgotten.memory_id not in {m.memory_id for m in await driver.recall("bob")}
         assert await driver.recall_global_knowledge("kettle") == []
     assert await first.ids() == {kept.memory_id}
+
+    async def is_back() -> bool:
+        return not (await driver.health_check()).facts["left_alone"]
+
+    await until(is_back)
     assert await driver.recall("ada") == [kept]
 
 
