@@ -45,7 +45,7 @@ _COLUMNS = """
     where attrelid = 'memories'::regclass and attnum > 0 and attgenerated = '' and not attisdropped
 """
 _GIVEN = {
-    "memory_id": "gen_random_uuid()",
+    "memory_id": "uuidv7()",
     "user_id": "new_rows.user_id",
     "conversation_id": "new_rows.conversation_id",
     "content": "new_rows.content",
