@@ -1,15 +1,16 @@
 """`python -m benchmarks.growth`: what a recall by vector costs as rows grow, and what it finds.
 
 Directly through the pgvector driver, without HTTP and without embedding, on a PostgreSQL of its
-own: a usual user's recall at 10,000 and at 1,000,000 rows, then users with up to 50,000 memories
-within 250,000 rows, held against an exact scan. Takes about ten minutes and 6 GB of disk.
+own: a usual user's recall as the table grows to each of the given sizes, then users with up to
+50,000 memories within each of these sizes of at least 250,000 rows, held against an exact scan.
 """
 
 import argparse
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -34,6 +35,8 @@ _CHUNK = 10_000
 _CONVERSATIONS = 5
 _TAGS = 4
 _ROUNDS = 3
+_LARGE_ROWS = 250_000
+"""Least rows of a table that has a user with 50,000 of them."""
 
 _STAGING = """
     create unlogged table new_rows (
@@ -45,7 +48,7 @@ _COLUMNS = """
     where attrelid = 'memories'::regclass and attnum > 0 and attgenerated = '' and not attisdropped
 """
 _GIVEN = {
-    "memory_id": "gen_random_uuid()",
+    "memory_id": "uuidv7()",
     "user_id": "new_rows.user_id",
     "conversation_id": "new_rows.conversation_id",
     "content": "new_rows.content",
@@ -182,22 +185,28 @@ class _Growth:
 
 
 async def _run(vectors: _Vectors, texts: Iterator[str], rows: Sequence[int]) -> None:
+    large = [total for total in rows if total >= _LARGE_ROWS] or rows[-1:]
+    await _in_a_new_database(partial(_usual, rows=rows), vectors, texts)
+    for total in large:
+        await _in_a_new_database(partial(_large, total=total), vectors, texts)
+
+
+async def _in_a_new_database(
+    stage: Callable[[_Growth], Awaitable[None]], vectors: _Vectors, texts: Iterator[str]
+) -> None:
     with tempfile.TemporaryDirectory(prefix="growth-") as folder:
-        for stage in (_usual, _large):
-            data_dir = Path(folder) / stage.__name__
-            embedder = _Given()
-            settings = Settings(
-                driver="pgvector", database=DatabaseSettings(data_dir=data_dir, url=None)
-            )
-            context = DriverContext("pgvector", settings, embedder)
-            async with PgvectorDriver.from_context(context) as driver:
-                await driver.store("first", "The first one.")
-                connection = await asyncpg.connect(database_url(data_dir, "memory"))
-                await connection.execute("set jit = off; set max_parallel_workers_per_gather = 0")
-                await register_vector(connection)
-                await connection.execute(_STAGING)
-                await stage(_Growth(driver, embedder, connection, vectors, texts), rows)
-                await connection.close()
+        data_dir, embedder = Path(folder), _Given()
+        database = DatabaseSettings(data_dir=data_dir, url=None)
+        settings = Settings(driver="pgvector", database=database)
+        context = DriverContext("pgvector", settings, embedder)
+        async with PgvectorDriver.from_context(context) as driver:
+            await driver.store("first", "The first one.")
+            connection = await asyncpg.connect(database_url(data_dir, "memory"))
+            await connection.execute("set jit = off; set max_parallel_workers_per_gather = 0")
+            await register_vector(connection)
+            await connection.execute(_STAGING)
+            await stage(_Growth(driver, embedder, connection, vectors, texts))
+            await connection.close()
 
 
 async def _usual(growth: _Growth, rows: Sequence[int]) -> None:
@@ -213,8 +222,7 @@ async def _usual(growth: _Growth, rows: Sequence[int]) -> None:
         print(f"| {total:,} | {driver} | {exact} |")
 
 
-async def _large(growth: _Growth, rows: Sequence[int]) -> None:
-    total = min(250_000, rows[-1])
+async def _large(growth: _Growth, total: int) -> None:
     sizes = [size for size in (10, 1_000, 10_000, 50_000) if size <= total // 4]
     owners = [f"large-{size}" for size in sizes for _ in range(size)]
     owners += [f"u{n}" for n in range((total - len(owners)) // _PER_USER)] * _PER_USER
@@ -254,7 +262,11 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, help="texts of the rows, in place of made ones")
     parser.add_argument("--vectors", type=Path, help="their unit vectors, .npy, 384 float32 each")
     parser.add_argument(
-        "--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="sizes of the table"
+        "--rows",
+        type=int,
+        nargs="+",
+        default=[10_000, 250_000, 1_000_000],
+        help="sizes of the table",
     )
     arguments = parser.parse_args()
     os.environ.setdefault("MEMORY_RECALL_RANKING", "vector")

@@ -22,7 +22,19 @@ from tests.drivers.conftest import OpenDriver
 from tests.drivers.plans import of_memories, plans, rows_read
 
 LARGE, MIDDLE, SMALL = "large", "middle", "user 7"
-SIZES = {LARGE: 6_000, MIDDLE: recall_sql.EXACT} | {f"user {n}": 40 for n in range(50)}
+OVER = "over"
+"""A user with one memory more than are all compared."""
+TURNED = "turned"
+"""Their oldest memories, the sample, are all about the same, and what came after is not."""
+SAME = "same"
+"""All of their memories have one vector."""
+SIZES = {
+    LARGE: 6_000,
+    MIDDLE: recall_sql.EXACT,
+    OVER: recall_sql.EXACT + 1,
+    TURNED: 5_000,
+    SAME: 2_000,
+} | {f"user {n}": 40 for n in range(50)}
 ROWS = sum(SIZES.values())
 LONG, LONG_SIZE = "long", 2_970
 """A conversation of the large user; the others have less than `EXACT` memories."""
@@ -49,6 +61,15 @@ def texts(n: int) -> Vector:
 
 
 QUERIES = texts(40)
+
+
+def vectors_of(user: str) -> Vector:
+    """Vectors of a user's memories, in the order that they are stored."""
+    vectors = texts(SIZES[user])
+    if user == TURNED:
+        near = QUERIES[0] + 0.5 * vectors[: recall_sql.SAMPLE]
+        vectors[: recall_sql.SAMPLE] = near / np.linalg.norm(near, axis=1, keepdims=True)
+    return np.repeat(vectors[:1], SIZES[user], axis=0) if user == SAME else vectors
 
 
 class Given(Embedder):
@@ -98,8 +119,8 @@ async def filled(postgres: EmbeddedPostgres, template: str) -> str:
     await connection.execute(
         f"create temp table given as select {', '.join(COLUMNS)} from memories"  # noqa: S608
     )
-    for user, size in SIZES.items():
-        rows = [row(user, n, vector) for n, vector in enumerate(texts(size))]
+    for user in SIZES:
+        rows = [row(user, n, vector) for n, vector in enumerate(vectors_of(user))]
         await connection.copy_records_to_table("given", records=rows, columns=COLUMNS)
     await connection.execute(FILL)
     await connection.execute("vacuum analyze memories")
@@ -204,17 +225,31 @@ async def test_what_is_not_too_many_is_searched_exactly(
 
 
 @pytest.mark.parametrize(
-    ("filters", "keep", "queries"),
-    [(*NO_FILTER, 40), (*OF_LONG, 20), (*SOME_TAGS, 20), (*BOTH, 20)],
+    ("user", "filters", "keep", "queries"),
+    [
+        (LARGE, *NO_FILTER, 40),
+        (LARGE, *OF_LONG, 20),
+        (LARGE, *SOME_TAGS, 20),
+        (LARGE, *BOTH, 20),
+        (OVER, *NO_FILTER, 20),
+        (OVER, *SOME_TAGS, 20),
+        (TURNED, *NO_FILTER, 20),
+        (TURNED, *SOME_TAGS, 20),
+    ],
 )
 async def test_of_many_memories_the_ten_best_are_found(
-    filled: str, by_vector: PgvectorDriver, filters: dict[str, Any], keep: Keep, queries: int
+    filled: str,
+    by_vector: PgvectorDriver,
+    user: str,
+    filters: dict[str, Any],
+    keep: Keep,
+    queries: int,
 ) -> None:
-    memories = await exact(filled, LARGE)
+    memories = await exact(filled, user)
     shares = []
     for query in range(queries):
         right = memories.kept(keep, query)
-        found = await recalled(by_vector, LARGE, query, filters)
+        found = await recalled(by_vector, user, query, filters)
         assert len(found) == 10
         assert [memory.score for memory in found] == pytest.approx(
             [right[memory.memory_id] for memory in found], abs=2e-6
@@ -274,15 +309,90 @@ async def test_a_large_users_candidates_come_from_the_index_alone(
         nodes = await running.run(statement, *arguments(LARGE, scope))
     reading = of_memories(nodes)
     assert "Seq Scan" not in {node["Node Type"] for node in nodes}
-    assert {node["Index Name"] for node in reading} == {"memories_pkey"}
-    (signs,) = [node for node in reading if node["Node Type"] == "Index Only Scan"]
-    assert signs["Actual Rows"] == (LONG_SIZE if scope.conversation else SIZES[LARGE])
-    assert signs["Heap Fetches"] == 0
-    # By the whole key, so a loop looks at one row. With tags two of five pass: one look to know,
+    signs = [node for node in reading if node["Node Type"] == "Index Only Scan"]
+    assert {(node["Index Name"], node["Heap Fetches"]) for node in signs} == {("memories_pkey", 0)}
+    given = [node["Actual Rows"] for node in signs]
+    if scope.conversation:
+        assert given == [LONG_SIZE]
+    elif scope.tags:  # two of five pass, so those within the radius are not enough
+        sample, within, beyond = given
+        assert (sample, within + beyond) == (recall_sql.SAMPLE, SIZES[LARGE])
+    else:
+        sample, within = given
+        assert sample == recall_sql.SAMPLE
+        assert within == pytest.approx(SIZES[LARGE] * recall_sql.WITHIN, rel=0.3)
+    # By a whole key, so a loop looks at one row. With tags two of five pass: one look to know,
     # and one at what passed.
-    looks = sum(node["Actual Loops"] for node in reading if node is not signs)
+    rows = [node for node in reading if node not in signs]
+    assert {node["Index Name"] for node in rows} <= {"memories_pkey", "memories_id"}
+    looks = sum(node["Actual Loops"] for node in rows)
     nearest = recall_sql.NEAREST
     assert looks == (pytest.approx(nearest * 3.5, rel=0.15) if scope.tags else nearest)
+
+
+Looked = tuple[list[float], float]
+"""What the scans of the index give (the sample, those within the radius and those beyond it, if
+they are looked at), and how many memories were looked up."""
+
+
+async def looked_at(url: str, user: str, tags: list[str], top_k: int = 10) -> Looked:
+    scope = Scope(conversation=False, tags=bool(tags))
+    given = arguments(user, scope)
+    given[2:4] = tags, top_k
+    async with plans(url) as running:
+        nodes = of_memories(await running.run(recall_sql.RANKED_OF_MANY[False][scope], *given))
+    signs = [node for node in nodes if node["Node Type"] == "Index Only Scan"]
+    looks = sum(node["Actual Loops"] for node in nodes if node not in signs)
+    return [node["Actual Rows"] for node in signs], looks
+
+
+@pytest.mark.parametrize("tags", [[], ["unheard"]])
+async def test_what_is_beyond_the_radius_is_not_looked_at_when_enough_is_within(
+    filled: str, tags: list[str]
+) -> None:
+    (_, within), looks = await looked_at(filled, LARGE, tags)
+    assert within < SIZES[LARGE] / 5
+    assert looks == recall_sql.NEAREST * (2 if tags else 1)
+
+
+@pytest.mark.parametrize("tags", [[], ["unheard"]])
+@pytest.mark.parametrize("user", [OVER, TURNED])
+async def test_what_is_beyond_the_radius_is_looked_at_when_too_little_is_within(
+    filled: str, user: str, tags: list[str]
+) -> None:
+    (_, within, beyond), looks = await looked_at(filled, user, tags)
+    assert within < recall_sql.NEAREST < within + beyond
+    assert looks == recall_sql.NEAREST * (2 if tags else 1)
+
+
+@pytest.mark.parametrize("tags", [[], ["unheard"]])
+async def test_memories_that_are_all_as_far_are_all_within_the_radius(
+    filled: str, tags: list[str]
+) -> None:
+    given, looks = await looked_at(filled, SAME, tags)
+    assert given == [recall_sql.SAMPLE, SIZES[SAME]]
+    assert looks == recall_sql.NEAREST * (2 if tags else 1)
+
+
+async def test_just_as_many_as_are_within_the_radius_are_enough(filled: str) -> None:
+    (_, within), _ = await looked_at(filled, LARGE, [])
+    top_k, rest = divmod(int(within), 4)
+    exactly, looks = await looked_at(filled, LARGE, [], top_k)
+    assert (len(exactly), looks) == (2, 4 * top_k)
+    more, looks = await looked_at(filled, LARGE, [], top_k + 1)
+    assert (len(more), looks) == (3, 4 * top_k + 4)
+    assert 0 <= rest < 4
+
+
+async def test_nearly_everything_excluded_by_tags_leaves_what_passes(filled: str) -> None:
+    given, looks = await looked_at(filled, LARGE, ["most"])
+    assert sum(given) == recall_sql.SAMPLE + SIZES[LARGE]
+    assert looks == SIZES[LARGE] + SIZES[LARGE] // 100
+
+
+async def test_of_a_user_without_memories_there_are_no_candidates(filled: str) -> None:
+    given, looks = await looked_at(filled, "nobody", [])
+    assert (sum(given), looks) == (0, 0)
 
 
 @pytest.mark.parametrize("excluded", [None, ["t1"]])
@@ -303,6 +413,7 @@ async def test_memories_with_words_are_looked_up_beside_the_nearest(filled: str)
         statement = recall_sql.RANKED_OF_MANY[False][scope]
         nodes = await running.run(statement, *arguments(LARGE, scope, farthest))
     assert rows_read(nodes) == recall_sql.NEAREST + len(farthest)
+    assert max(n["Actual Loops"] for n in nodes if n["Node Type"] == "CTE Scan") == 1
 
 
 @pytest.mark.parametrize("scope", SCOPES)
