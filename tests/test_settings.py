@@ -68,7 +68,8 @@ def test_every_variable_is_in_the_readme_with_its_default(root: Path) -> None:
 def test_neither_document_tells_of_a_variable_that_is_not_there(root: Path) -> None:
     for name in ("README.md", ".env.example"):
         found = re.findall(r"\b(?:MEMORY|DATABASE)_[A-Z_]*[A-Z]\b", (root / name).read_text())
-        assert set(found) <= VARIABLES.keys(), name
+        fixed = {one for one in found if not one.startswith("MEMORY_DRIVERS__")}
+        assert fixed <= VARIABLES.keys(), name
 
 
 @pytest.mark.parametrize("name", VARIABLES)

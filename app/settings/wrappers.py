@@ -54,7 +54,7 @@ class FailoverSettings(BaseSettings):
         3, ge=1, le=1_000, description="failures in a row after which a driver is left alone"
     )
     cooldown: float = Field(
-        5.0, gt=0, le=3_600, description="seconds that it is left alone, then one call tries it"
+        5.0, gt=0, le=3_600, description="seconds that it is left alone before a health check tries it"
     )
 
 
@@ -67,7 +67,7 @@ class ReplicatedSettings(BaseSettings):
         "primary", description="who must have a write before it is answered: primary, quorum or all"
     )
     reads: Literal["primary", "replicas"] = Field(
-        "primary", description="replicas: also from those that miss nothing"
+        "primary", description="who is read from: primary, or replicas: also those that miss nothing"
     )
     timeout: float = Field(
         10.0, gt=0, le=600, description="seconds to wait for those who must have a write, then 504"
