@@ -331,7 +331,7 @@ class ScopedDriver(WrappingDriver):
             score=memory.score,
         )
 
-    def _checkowner_in(self, memory: Memory, owner: str) -> None:
+    def _check_owner(self, memory: Memory, owner: str) -> None:
         if memory.user_id != owner:
             raise DriverError(reason=f"{self.inner[0].name} gave a memory of another user")
 
