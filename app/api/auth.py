@@ -36,25 +36,33 @@ def scope_of(endpoint: Callable[..., Any]) -> Scope:
     return scope
 
 
-def authorise(request: Request, settings: Settings, scope: Scope) -> ApiKey | None:
+def authorise(request: Request, settings: Settings) -> ApiKey | None:
     """The caller's key, or None while there are no keys.
 
-    Raises `Unauthorized` or `Forbidden` unless the caller may use the service, and `OutOfScope`
-    unless the key may do this. A tenant's key never administers: the service is others' too.
+    Raises `Unauthorized` or `Forbidden` unless the caller may use the service.
     """
     accepted = settings.accepted_keys
-    if not accepted:
-        if not settings.allow_anonymous and not _is_local(request):
-            raise Forbidden
-        return None
-    key = _find(_token(request), accepted)
+    if accepted:
+        key = _find(_token(request), accepted)
+        if key is None:
+            raise Unauthorized
+        return key
+    if not settings.allow_anonymous and not _is_local(request):
+        raise Forbidden
+    return None
+
+
+def check_scope(key: ApiKey | None, scope: Scope) -> None:
+    """Raise `OutOfScope` unless the key may do this; without a key everything may be done.
+
+    A tenant's key never administers: the service is others' too.
+    """
     if key is None:
-        raise Unauthorized
+        return
     if scope not in key.scopes:
         raise OutOfScope(f"This API key may not {_VERBS[scope]}.")
     if scope == "admin" and key.tenant is not None:
         raise OutOfScope("This API key may not administer the service: it is a tenant's.")
-    return key
 
 
 def _token(request: Request) -> bytes:

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from app.api.auth import authorise, scope_of
+from app.api.auth import authorise, check_scope, scope_of
 from app.api.limits import current_limits
 from app.errors import BodyTimeout, BodyTooLarge, InvalidInput, UnsupportedMediaType
 from app.settings import Settings
@@ -57,10 +57,11 @@ class ApiRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             settings: Settings = request.app.state.manager.settings
-            key = authorise(request, settings, scope)
+            key = authorise(request, settings)
             request.state.api_key = key
             if key is not None and key.name is not None:
                 structlog.contextvars.bind_contextvars(api_key=key.name)
+            check_scope(key, scope)
             _check_url(request, has_query=has_query)
             token = current_limits.set(settings.limits)
             try:

@@ -18,8 +18,8 @@ class Limits(BaseSettings):
 
     content_chars: int = Field(32_768, ge=1, le=131_072, description="characters of a content")
     query_chars: int = Field(8_192, ge=1, le=131_072, description="characters of a query")
-    # Two ids of 256 characters are the most that a row of a b-tree has room for, and a content of
-    # 131,072 has words for a text search vector.
+    # Two ids of 256 characters, and three tenants before the user's, are the most that a row of a
+    # b-tree has room for, and a content of 131,072 has words for a text search vector.
     user_id_chars: int = Field(256, ge=1, le=256, description="characters of a user id")
     conversation_id_chars: int = Field(
         256, ge=1, le=256, description="characters of a conversation id"

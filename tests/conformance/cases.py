@@ -15,6 +15,7 @@ from app.core.memory.drivers.automem import AutomemDriver
 from app.core.memory.drivers.automem.mapping import Tags
 from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.core.memory.wrappers.scoped import ScopedDriver
 from app.embedding import Embedder
 from app.settings import AutomemSettings, DatabaseSettings, Limits
 from tests.conftest import NewDatabase
@@ -84,7 +85,28 @@ async def automem(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
         assert left["memories"] == []
 
 
-CASES = [Case("automem", automem), Case("inmemory", inmemory), Case("pgvector", pgvector)]
+@asynccontextmanager
+async def scoped_inmemory(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    inner = InMemoryDriver(around.embedder, around.limits.widened())
+    async with ScopedDriver(inner, "acme", around.limits) as driver:
+        yield driver
+
+
+@asynccontextmanager
+async def scoped_pgvector(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    settings = DatabaseSettings(url=SecretStr(await around.new_database()))
+    inner = PgvectorDriver(settings, around.embedder, around.limits.widened())
+    async with ScopedDriver(inner, "acme", around.limits) as driver:
+        yield driver
+
+
+CASES = [
+    Case("automem", automem),
+    Case("inmemory", inmemory),
+    Case("pgvector", pgvector),
+    Case("scoped-inmemory", scoped_inmemory),
+    Case("scoped-pgvector", scoped_pgvector),
+]
 
 WAYS: list[dict[str, Any]] = [{}, {"query": "kettle"}, {"query": "kettle", "use_vector": False}]
 """Arguments for the three ways to recall: newest first, by vector, by words."""
