@@ -108,7 +108,7 @@ class _SaidAlready(logging.Filter):
 
 
 def _check_exposure(settings: Settings) -> None:
-    if not (settings.api_key_digests or settings.allow_anonymous or _is_loopback(settings.host)):
+    if not (settings.accepted_keys or settings.allow_anonymous or _is_loopback(settings.host)):
         raise ConfigurationError(
             f"MEMORY_HOST: {settings.host} is reachable from other machines and there is no API "
             "key: set MEMORY_API_KEYS, or MEMORY_ALLOW_ANONYMOUS=true"
@@ -116,7 +116,7 @@ def _check_exposure(settings: Settings) -> None:
 
 
 def _tell_exposure(settings: Settings) -> None:
-    if settings.api_key_digests:
+    if settings.accepted_keys:
         return
     if settings.allow_anonymous:
         _log.warning("no_api_key", effect="anyone who reaches this address is served")

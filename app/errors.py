@@ -4,6 +4,7 @@ MemoryServiceError                    500 internal_error
 ├── InvalidInput (ValueError)         422 invalid_input
 ├── Unauthorized                      401 unauthorized
 ├── Forbidden                         403 forbidden
+│   └── OutOfScope
 ├── NotFound                          404 not_found
 ├── BodyTimeout                       408 body_timeout
 ├── BodyTooLarge                      413 body_too_large
@@ -81,6 +82,10 @@ class Forbidden(MemoryServiceError):
 
     status = 403
     code = "forbidden"
+
+
+class OutOfScope(Forbidden):
+    """This API key may not do this."""
 
 
 class NotFound(MemoryServiceError):

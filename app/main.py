@@ -13,6 +13,7 @@ from app.api.problems import install_problems
 from app.api.request_id import RequestIdMiddleware
 from app.api.routes import health, knowledge, memories
 from app.api.shutdown import ShutdownMiddleware
+from app.api.tenants import Tenants
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import DriverTimeout, DriverUnavailable, MemoryServiceError
 from app.logs import configure_logging
@@ -32,6 +33,7 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     )
     app.state.manager = manager or MemoryDriverManager.shared()
     app.state.driver = app.state.manager.driver()
+    app.state.tenants = Tenants(app.state.driver, app.state.manager.settings)
     app.state.failure = None
     app.add_middleware(ShutdownMiddleware)
     app.add_middleware(RequestIdMiddleware)

@@ -12,10 +12,13 @@ from pydantic.fields import FieldInfo
 
 from app.errors import ConfigurationError
 from app.settings import (
+    ApiKey,
     DatabaseSettings,
     EmbeddingSettings,
     Limits,
+    NamedDriver,
     Settings,
+    check_drivers,
     load_settings,
     unknown_variables,
     variables,
@@ -81,7 +84,7 @@ def test_without_any_variable_the_defaults_hold() -> None:
     settings = load_settings()
     assert settings.driver == "automem"
     assert settings.host == "127.0.0.1"
-    assert settings.api_key_digests == frozenset()
+    assert settings.accepted_keys == ()
     assert settings.database.url is None
     assert settings.limits == Limits.model_construct()
 
@@ -219,14 +222,131 @@ def test_a_variable_outranks_the_env_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert (settings.port, settings.host) == (10, "::1")
 
 
+def accepted(keys: str) -> tuple[ApiKey, ...]:
+    return Settings(api_keys=SecretStr(keys)).accepted_keys
+
+
 def test_keys_are_kept_as_digests_whether_plain_or_hashed() -> None:
     digest = hashlib.sha256(b"b").digest()
-    settings = Settings(api_keys=SecretStr(f" a ,, sha256:{digest.hex().upper()},é"))
-    assert settings.api_key_digests == {
+    assert [key.digest for key in accepted(f" a ,, sha256:{digest.hex().upper()},é")] == [
         hashlib.sha256(b"a").digest(),
         digest,
         hashlib.sha256("é".encode()).digest(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name", "tenant", "scopes"),
+    [
+        ("", None, None, {"read", "write", "admin"}),
+        (";name=crm", "crm", None, {"read", "write", "admin"}),
+        (";tenant=acme", None, "acme", {"read", "write", "admin"}),
+        (";scopes=read", None, None, {"read"}),
+        (";scopes=write+read", None, None, {"read", "write"}),
+        (";scopes=admin+read+write", None, None, {"read", "write", "admin"}),
+        (";name=c.r-m_1;tenant=Acme-2_;scopes=read", "c.r-m_1", "Acme-2_", {"read"}),
+        (" ; scopes=write ; tenant=acme ; name=crm ", "crm", "acme", {"write"}),
+        (";tenant=" + "x" * 32, None, "x" * 32, {"read", "write", "admin"}),
+    ],
+)
+@pytest.mark.parametrize("key", [SECRET, f"sha256:{hashlib.sha256(SECRET.encode()).hexdigest()}"])
+def test_a_key_may_have_a_name_a_tenant_and_scopes_in_any_order(
+    key: str, parameters: str, name: str | None, tenant: str | None, scopes: set[str]
+) -> None:
+    first, second = accepted(f"{key}{parameters},other")
+    assert first.digest == hashlib.sha256(SECRET.encode()).digest()
+    assert (first.name, first.tenant, set(first.scopes)) == (name, tenant, scopes)
+    assert (second.name, second.tenant) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (f"{SECRET};", "entry 1: after a ;"),
+        (f"good,{SECRET};{SECRET}", "entry 2: after a ;"),
+        (f"{SECRET};{SECRET}=x", "entry 1: after a ;"),
+        (f"{SECRET};Name=crm", "entry 1: after a ;"),
+        (f"{SECRET};name =crm", "entry 1: after a ;"),
+        (f"{SECRET};name=a;name=b", "entry 1: name is given twice"),
+        (f"{SECRET};name=", "entry 1: name must be"),
+        (f"{SECRET};name={SECRET} {SECRET}", "entry 1: name must be"),
+        (f"{SECRET};name=" + "x" * 65, "entry 1: name must be"),
+        (f"{SECRET};tenant=", "entry 1: tenant must be"),
+        (f"{SECRET};tenant", "entry 1: tenant must be"),
+        (f"{SECRET};tenant={SECRET}/x", "entry 1: tenant must be"),
+        (f"{SECRET};tenant=é", "entry 1: tenant must be"),
+        (f"{SECRET};tenant=a\x1fb", "entry 1: tenant must be"),
+        (f"{SECRET};tenant=" + "x" * 33, "entry 1: tenant must be"),
+        (f"{SECRET};scopes=", "entry 1: scopes must be"),
+        (f"{SECRET};scopes={SECRET}", "entry 1: scopes must be"),
+        (f"{SECRET};scopes=read+", "entry 1: scopes must be"),
+        (f"{SECRET};scopes=read+read", "entry 1: scopes must be"),
+        (f"{SECRET};scopes=READ", "entry 1: scopes must be"),
+        (";name=crm", "entry 1: has no key"),
+        (f"sha256:{SECRET};name=crm", "entry 1: a hashed key is"),
+        (f"SHA256:{'0' * 64}", "entry 1: a hashed key is"),
+        (f"x,{SECRET},y,{SECRET};tenant=a", "entries 2 and 4 have the same key"),
+        (
+            f"{SECRET},sha256:{hashlib.sha256(SECRET.encode()).hexdigest()}",
+            "entries 1 and 2 have the same key",
+        ),
+        (f"{SECRET};name=a,x;name=a", "entries 1 and 2 have the same name"),
+        (",", "has no key"),
+    ],
+)
+def test_a_wrong_key_is_told_by_its_place_alone(
+    keys: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMORY_API_KEYS", keys)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert message.startswith(f"MEMORY_API_KEYS: {told}")
+    assert "\n" not in message
+    assert SECRET not in message + str(caught.value.__cause__)
+
+
+def scoped(**inner: str) -> dict[str, NamedDriver]:
+    """Scoped drivers by name, each with the one that it holds."""
+    return {
+        name: NamedDriver(type="scoped", inner=(held,), options={"tenant": "t"})
+        for name, held in inner.items()
     }
+
+
+def test_the_limits_have_room_for_every_tenant_above_a_driver() -> None:
+    public = Limits(user_id_chars=10, category_chars=20, conversation_id_chars=15)
+    named = scoped(one="base", two="one", other="base")
+    settings = Settings(limits=public, named=named, api_keys=SecretStr("a;tenant=x,b;tenant=y"))
+    room = {name: settings.of(name).limits for name in (*named, "base", "unheld")}
+    assert {name: limits.user_id_chars for name, limits in room.items()} == {
+        "unheld": 10 + 34,
+        "two": 10 + 34,
+        "other": 10 + 34,
+        "one": 10 + 34 * 2,
+        "base": 10 + 34 * 3,
+    }
+    assert room["base"].conversation_id_chars == 20
+    assert room["base"].metadata_depth == public.metadata_depth + 3
+    without = Settings(limits=public, named=scoped(one="base"), api_keys=SecretStr("a"))
+    assert without.of("one").limits == public
+    assert without.of("base").limits == public.widened()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tenant": ""}, {"tenant": "a b"}, {"tenant": "a\x1fb"}, {"tenant": 1}]
+)
+def test_a_scoped_driver_needs_a_tenant(options: dict[str, Any]) -> None:
+    named = {"acme": NamedDriver(type="scoped", inner=("base",), options=options)}
+    with pytest.raises(ConfigurationError, match=r"^drivers\.acme\.tenant: must be 1 to 32"):
+        check_drivers(named)
+
+
+def test_a_scoped_driver_has_no_other_option() -> None:
+    options = {"tenant": "acme", "tenants": "acme"}
+    named = {"acme": NamedDriver(type="scoped", inner=("base",), options=options)}
+    with pytest.raises(ConfigurationError, match=r"^drivers\.acme\.tenants: .* no such option$"):
+        check_drivers(named)
 
 
 def test_secrets_are_not_printed() -> None:

@@ -1,26 +1,68 @@
-"""Who may call: holders of an API key, or, while there is no key, this machine."""
+"""Who may call, and what: holders of an API key, or, while there is no key, this machine."""
 
 import hashlib
 import hmac
 import ipaddress
 import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from fastapi import Request
 
-from app.errors import Forbidden, Unauthorized
-from app.settings import Settings
+from app.errors import Forbidden, OutOfScope, Unauthorized
+from app.settings import ApiKey, Scope, Settings
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_VERBS: dict[Scope, str] = {"read": "read", "write": "write", "admin": "administer the service"}
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
-def authorise(request: Request, settings: Settings) -> None:
-    """Raise `Unauthorized` or `Forbidden` unless the caller may use the service."""
-    accepted = settings.api_key_digests
+def needs(scope: Scope) -> Callable[[Endpoint], Endpoint]:
+    """Mark what a key must be allowed for the endpoint; no `ApiRoute` can be made without it."""
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        vars(endpoint)["scope"] = scope
+        return endpoint
+
+    return mark
+
+
+def scope_of(endpoint: Callable[..., Any]) -> Scope:
+    """What a key must be allowed for the endpoint; raises TypeError without a mark."""
+    scope: Scope | None = vars(endpoint).get("scope")
+    if scope is None:
+        raise TypeError(f"{endpoint.__qualname__} lacks @needs(scope)")
+    return scope
+
+
+def authorise(request: Request, settings: Settings) -> ApiKey | None:
+    """The caller's key, or None while there are no keys.
+
+    Raises `Unauthorized` or `Forbidden` unless the caller may use the service.
+    """
+    accepted = settings.accepted_keys
     if accepted:
-        if not _is_accepted(_token(request), accepted):
+        key = _find(_token(request), accepted)
+        if key is None:
             raise Unauthorized
-    elif not settings.allow_anonymous and not _is_local(request):
+        return key
+    if not settings.allow_anonymous and not _is_local(request):
         raise Forbidden
+    return None
+
+
+def check_scope(key: ApiKey | None, scope: Scope) -> None:
+    """Raise `OutOfScope` unless the key may do this; without a key everything may be done.
+
+    A tenant's key never administers: the service is others' too.
+    """
+    if key is None:
+        return
+    if scope not in key.scopes:
+        raise OutOfScope(f"This API key may not {_VERBS[scope]}.")
+    if scope == "admin" and key.tenant is not None:
+        raise OutOfScope("This API key may not administer the service: it is a tenant's.")
 
 
 def _token(request: Request) -> bytes:
@@ -31,11 +73,11 @@ def _token(request: Request) -> bytes:
     return token.strip() if scheme.lower() == b"bearer" else b""
 
 
-def _is_accepted(token: bytes, accepted: frozenset[bytes]) -> bool:
+def _find(token: bytes, accepted: Sequence[ApiKey]) -> ApiKey | None:
     """Compare with every key, so that the time tells nothing about any."""
     digest = hashlib.sha256(token).digest()
-    matches = [hmac.compare_digest(digest, key) for key in accepted]
-    return bool(token) and any(matches)
+    matches = [key for key in accepted if hmac.compare_digest(digest, key.digest)]
+    return matches[0] if token and matches else None
 
 
 def _is_local(request: Request) -> bool:

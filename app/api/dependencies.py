@@ -5,6 +5,7 @@ from typing import Annotated, TypeAlias
 from fastapi import Depends, Path, Request
 
 from app.api.limits import RecordId, UserId
+from app.api.tenants import Tenants
 from app.core.memory.base import BaseMemoryDriver
 from app.errors import (
     BodyTimeout,
@@ -22,6 +23,7 @@ from app.errors import (
     JournalUnavailable,
     MemoryServiceError,
     NotFound,
+    OutOfScope,
     PoolExhausted,
     ShuttingDown,
     Unauthorized,
@@ -30,11 +32,19 @@ from app.errors import (
 
 
 async def _driver(request: Request) -> BaseMemoryDriver:
+    tenants: Tenants = request.app.state.tenants
+    return tenants.part(request.state.api_key)
+
+
+async def _whole_driver(request: Request) -> BaseMemoryDriver:
     driver: BaseMemoryDriver = request.app.state.driver
     return driver
 
 
 DriverDep: TypeAlias = Annotated[BaseMemoryDriver, Depends(_driver)]
+"""The part of the driver that the request's key reaches; only an `ApiRoute` knows the key."""
+WholeDriverDep: TypeAlias = Annotated[BaseMemoryDriver, Depends(_whole_driver)]
+"""The driver with every tenant's records: for health, and for what needs the scope admin."""
 MemoryIdPath: TypeAlias = Annotated[RecordId, Path(alias="memory_id")]
 KnowledgeIdPath: TypeAlias = Annotated[RecordId, Path(alias="knowledge_id")]
 UserIdPath: TypeAlias = Annotated[UserId, Path(alias="user_id")]
@@ -42,6 +52,7 @@ UserIdPath: TypeAlias = Annotated[UserId, Path(alias="user_id")]
 ALWAYS: tuple[type[MemoryServiceError], ...] = (
     Unauthorized,
     Forbidden,
+    OutOfScope,
     InvalidInput,
     DriverError,
     DriverTimeout,

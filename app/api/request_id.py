@@ -55,4 +55,4 @@ class RequestIdMiddleware:
                 status=status,
                 milliseconds=round((perf_counter() - started) * 1000, 1),
             )
-            structlog.contextvars.unbind_contextvars("request_id")
+            structlog.contextvars.unbind_contextvars("request_id", "api_key")

@@ -6,12 +6,13 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+import structlog
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from app.api.auth import authorise
+from app.api.auth import authorise, check_scope, scope_of
 from app.api.limits import current_limits
 from app.errors import BodyTimeout, BodyTooLarge, InvalidInput, UnsupportedMediaType
 from app.settings import Settings
@@ -43,16 +44,24 @@ class _JsonRequest(Request):
 
 
 class ApiRoute(APIRoute):
-    """A route that refuses what must not reach the parser."""
+    """A route that refuses what must not reach the parser; its endpoint has to say what it `needs`.
+
+    The key, or None, is the request's `state.api_key`.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         has_body = self.body_field is not None
         has_query = bool(self.dependant.query_params)
+        scope = scope_of(self.endpoint)
 
         async def checked(request: Request) -> Response:
             settings: Settings = request.app.state.manager.settings
-            authorise(request, settings)
+            key = authorise(request, settings)
+            request.state.api_key = key
+            if key is not None and key.name is not None:
+                structlog.contextvars.bind_contextvars(api_key=key.name)
+            check_scope(key, scope)
             _check_url(request, has_query=has_query)
             token = current_limits.set(settings.limits)
             try:

@@ -7,6 +7,7 @@ alias. An empty variable counts as unset. A `.env` file in the working directory
 from app.settings.backends import AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
 from app.settings.group import servers
+from app.settings.keys import SCOPES, ApiKey, Scope
 from app.settings.limits import Limits
 from app.settings.named import TENANT, NamedDriver, check_drivers
 from app.settings.recall import PARTS, RecallSettings
@@ -27,7 +28,9 @@ from app.settings.wrappers import (
 
 __all__ = [
     "PARTS",
+    "SCOPES",
     "TENANT",
+    "ApiKey",
     "AutomemSettings",
     "CacheSettings",
     "DatabaseSettings",
@@ -38,6 +41,7 @@ __all__ = [
     "NamedDriver",
     "RecallSettings",
     "ReplicatedSettings",
+    "Scope",
     "Settings",
     "all_groups",
     "check_drivers",

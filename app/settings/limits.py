@@ -1,9 +1,14 @@
 """The limits of what callers may send."""
 
+from typing import Self
+
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from app.settings.group import group
+
+TENANT_CHARS = 32
+"""The most characters of a tenant."""
 
 
 class Limits(BaseSettings):
@@ -13,8 +18,8 @@ class Limits(BaseSettings):
 
     content_chars: int = Field(32_768, ge=1, le=131_072, description="characters of a content")
     query_chars: int = Field(8_192, ge=1, le=131_072, description="characters of a query")
-    # Two ids of 256 characters are the most that a row of a b-tree has room for, and a content of
-    # 131,072 has words for a text search vector.
+    # Two ids of 256 characters, and three tenants before the user's, are the most that a row of a
+    # b-tree has room for, and a content of 131,072 has words for a text search vector.
     user_id_chars: int = Field(256, ge=1, le=256, description="characters of a user id")
     conversation_id_chars: int = Field(
         256, ge=1, le=256, description="characters of a conversation id"
@@ -31,3 +36,20 @@ class Limits(BaseSettings):
     top_k: int = Field(100, ge=50, le=10_000, description="records of one recall or page")
     batch: int = Field(1_000, ge=1, le=10_000, description="records of one batch")
     body_bytes: int = Field(8_388_608, ge=1_024, description="bytes of a request body")
+
+    def widened(self) -> Self:
+        """With room for what a scoped driver adds to records that are within these limits.
+
+        A user id gets a tenant and two separators before it. Knowledge becomes a memory whose
+        conversation is the category and whose metadata holds the title, the doc_id and the
+        metadata; a character takes up to six bytes of JSON.
+        """
+        box = 6 * (self.title_chars + self.doc_id_chars) + 64
+        return self.model_copy(
+            update={
+                "user_id_chars": self.user_id_chars + TENANT_CHARS + 2,
+                "conversation_id_chars": max(self.conversation_id_chars, self.category_chars),
+                "metadata_bytes": self.metadata_bytes + box,
+                "metadata_depth": self.metadata_depth + 1,
+            }
+        )

@@ -15,9 +15,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError
 from app.settings.group import group
+from app.settings.limits import TENANT_CHARS
 
 ENVIRONMENT = "MEMORY_DRIVERS__"
-TENANT = re.compile(r"[A-Za-z0-9_-]{1,32}")
+TENANT = re.compile(rf"[A-Za-z0-9_-]{{1,{TENANT_CHARS}}}")
 _MOST = 16
 _OPTIONS: dict[str, tuple[str, ...]] = {"inmemory": (), "scoped": ("tenant",)}
 """Those of built-in types whose options are no group of settings."""
@@ -141,6 +142,21 @@ def _check_tenant(name: str, options: Mapping[str, Any]) -> None:
     tenant = options.get("tenant")
     if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
         raise ConfigurationError(f"drivers.{name}.tenant: must be 1 to 32 letters, digits, _ and -")
+    for option in options:
+        if option != "tenant":
+            raise ConfigurationError(f"drivers.{name}.{option}: scoped has no such option")
+
+
+def scopes_above(named: Mapping[str, NamedDriver], name: str) -> int:
+    """How many scoped drivers hold the driver, one holding the other, at most."""
+    return max(
+        (
+            scopes_above(named, above) + (driver.type == "scoped")
+            for above, driver in named.items()
+            if name in driver.inner
+        ),
+        default=0,
+    )
 
 
 def _check_cycle(named: Mapping[str, NamedDriver], path: tuple[str, ...]) -> None:

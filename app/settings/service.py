@@ -1,9 +1,7 @@
 """The whole configuration, and how it is read."""
 
 import difflib
-import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +15,9 @@ from app.errors import ConfigurationError
 from app.settings.backends import AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
 from app.settings.group import group
+from app.settings.keys import ApiKey, parse_keys
 from app.settings.limits import Limits
-from app.settings.named import ENVIRONMENT, NamedDriver, read_drivers
+from app.settings.named import ENVIRONMENT, NamedDriver, read_drivers, scopes_above
 from app.settings.recall import RecallSettings
 from app.settings.wrappers import (
     CacheSettings,
@@ -45,7 +44,8 @@ class Settings(BaseSettings):
     port: int = Field(8_000, ge=0, le=65_535, description="port to listen on; 0: any free one")
     api_keys: SecretStr = Field(
         SecretStr(""),
-        description="accepted keys, comma-separated, each plain or as sha256:<64 hex digits>",
+        description="accepted keys, comma-separated, each plain or as sha256:<64 hex digits>, and "
+        "then ;name=, ;tenant= and ;scopes=read+write+admin",
     )
     allow_anonymous: bool = Field(
         False, description="without any key, serve other machines too, not only this one"
@@ -81,21 +81,23 @@ class Settings(BaseSettings):
     @field_validator("api_keys")
     @classmethod
     def _keys(cls, keys: SecretStr) -> SecretStr:
-        if keys.get_secret_value() and not _split(keys):
-            raise ValueError("has no key")
-        for key in _split(keys):
-            if key[:7].lower() == "sha256:" and not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", key):
-                raise ValueError("a hashed key is sha256: and 64 hex digits")
+        parse_keys(keys.get_secret_value())
         return keys
 
     def of(self, name: str) -> "Settings":
         """The settings of one driver: its own options in the place of its group's.
 
-        Raises `ConfigurationError` for an option that its type does not have.
+        The limits have room for what the scoped drivers above it add: those that hold it, and that
+        of a key's tenant. Raises `ConfigurationError` for an option that its type does not have.
         """
+        limits = self.limits
+        above = scopes_above(self.named, name) + any(key.tenant for key in self.accepted_keys)
+        for _ in range(above):
+            limits = limits.widened()
+        changes: dict[str, Any] = {"limits": limits} if above else {}
         driver = self.named.get(name)
         if driver is None or driver.type not in _GROUP_OF:
-            return self
+            return self.model_copy(update=changes) if changes else self
         field = _GROUP_OF[driver.type]
         given: BaseSettings = getattr(self, field)
         fields = type(given).model_fields
@@ -113,17 +115,12 @@ class Settings(BaseSettings):
             first = error.errors(include_url=False, include_input=False)[0]
             message = first["msg"].removeprefix("Value error, ")
             raise ConfigurationError(f"drivers.{name}.{first['loc'][0]}: {message}") from error
-        return self.model_copy(update={field: own})
+        return self.model_copy(update={**changes, field: own})
 
     @cached_property
-    def api_key_digests(self) -> frozenset[bytes]:
-        """The SHA-256 digest of every accepted key, 32 bytes each; empty: no key is needed."""
-        return frozenset(
-            bytes.fromhex(key.removeprefix("sha256:"))
-            if key.startswith("sha256:")
-            else hashlib.sha256(key.encode()).digest()
-            for key in _split(self.api_keys)
-        )
+    def accepted_keys(self) -> tuple[ApiKey, ...]:
+        """Every accepted key; empty: no key is needed."""
+        return parse_keys(self.api_keys.get_secret_value())
 
 
 _GROUP_OF = {
@@ -134,10 +131,6 @@ _GROUP_OF = {
     "replicated": "replicated",
 }
 """Which group the options of a type of driver belong to."""
-
-
-def _split(keys: SecretStr) -> list[str]:
-    return [key.strip() for key in keys.get_secret_value().split(",") if key.strip()]
 
 
 def load_settings(**instead: Any) -> Settings:

@@ -1,11 +1,18 @@
-"""Who is served: holders of a key, or, without any key, this machine."""
+"""Who is served, and with what: holders of a key, or, without any key, this machine."""
 
 import hashlib
+import json
+from collections.abc import Iterator
 
 import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 
+from app.api.auth import needs, scope_of
+from app.api.dependencies import WholeDriverDep
+from app.api.route import ApiRoute
 from app.embedding import Embedder
-from tests.api.serving import Api, read_problem, serving
+from tests.api.serving import Api, build_app, read_problem, serving
 
 PATH = "/v1/memories?user_id=ada"
 HASHED = "sha256:" + hashlib.sha256(b"hashed-key").hexdigest()
@@ -148,3 +155,126 @@ async def test_a_key_is_needed_even_when_anonymous_is_allowed(embedder: Embedder
     async with serving(embedder, allow_anonymous=True, api_keys="key") as api:
         assert await status(api) == 401
         assert await status(api, b"Bearer key") == 200
+
+
+SCOPES = {
+    "store": "write",
+    "store_many": "write",
+    "recall": "read",
+    "list_memories": "read",
+    "get_memory": "read",
+    "delete": "write",
+    "delete_user": "write",
+    "store_knowledge": "write",
+    "store_knowledge_many": "write",
+    "recall_knowledge": "read",
+    "get_knowledge": "read",
+    "delete_knowledge": "write",
+}
+SCOPED_KEYS = "r;scopes=read,w;scopes=write,a;scopes=admin,all,t;tenant=acme"
+GRANTED = {"r": {"read"}, "w": {"write"}, "a": {"admin"}, "all": {"read", "write", "admin"}}
+
+
+def routes_of(router: FastAPI | APIRouter) -> Iterator[BaseRoute]:
+    """Its routes, and those of the routers that it includes."""
+    for route in router.routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from routes_of(included)
+
+
+def test_every_route_says_what_a_key_must_be_allowed(embedder: Embedder) -> None:
+    scopes = {}
+    for route in routes_of(build_app(embedder)):
+        path = getattr(route, "path", "")
+        if isinstance(route, ApiRoute):
+            assert path.startswith("/v1/")
+            scopes[route.operation_id] = scope_of(route.endpoint)
+        else:
+            assert path.startswith(("/health", "/docs", "/openapi.json", "/static-offline-docs"))
+    assert scopes == SCOPES
+
+
+def test_a_route_that_does_not_say_it_can_not_be_made() -> None:
+    router = APIRouter(route_class=ApiRoute)
+    with pytest.raises(TypeError, match="lacks @needs"):
+
+        @router.get("/v1/anything")
+        async def anything() -> None: ...
+
+
+@pytest.mark.parametrize("key", GRANTED)
+async def test_a_key_may_do_what_its_scopes_say_and_nothing_else(
+    embedder: Embedder, key: str
+) -> None:
+    async with serving(embedder, api_keys=SCOPED_KEYS) as api:
+        document = api.app.openapi()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if path.startswith("/health"):
+                    continue
+                needed = SCOPES[operation["operationId"]]
+                response = await api.client.request(
+                    method, path, headers={"Authorization": f"Bearer {key}"}
+                )
+                if needed in GRANTED[key]:  # these requests lack all that the routes ask for
+                    assert response.status_code in {404, 415, 422, 200}, operation["operationId"]
+                else:
+                    problem = read_problem(response, 403, "forbidden")
+                    assert problem["detail"] == f"This API key may not {needed}."
+
+
+@pytest.mark.parametrize(
+    ("key", "detail"),
+    [
+        ("a", None),
+        ("all", None),
+        ("r", "This API key may not administer the service."),
+        ("t", "This API key may not administer the service: it is a tenant's."),
+    ],
+)
+async def test_the_service_is_administered_with_the_scope_admin_by_no_tenant(
+    embedder: Embedder, key: str, detail: str | None
+) -> None:
+    router = APIRouter(route_class=ApiRoute)
+
+    @router.post("/v1/admin/look")
+    @needs("admin")
+    async def look(driver: WholeDriverDep) -> str:
+        return driver.name
+
+    async with serving(embedder, api_keys=SCOPED_KEYS) as api:
+        api.app.include_router(router)
+        response = await api.client.post(
+            "/v1/admin/look", headers={"Authorization": f"Bearer {key}"}
+        )
+    if detail is None:
+        assert (response.status_code, response.json()) == (200, "inmemory")
+    else:
+        assert read_problem(response, 403, "forbidden")["detail"] == detail
+
+
+async def test_the_log_tells_a_keys_name_and_never_the_key(
+    embedder: Embedder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "app")
+    keys = "copper-kettle;name=crm;scopes=read,steel-kettle;name=etl,iron-kettle"
+    async with serving(embedder, api_keys=keys) as api:
+        for key in ("copper-kettle", "steel-kettle", "iron-kettle", "wrong"):
+            for method in ("GET", "DELETE"):
+                path = PATH if method == "GET" else "/v1/users/ada/memories"
+                await api.client.request(method, path, headers={"Authorization": f"Bearer {key}"})
+    ends = [r.msg for r in caplog.records if isinstance(r.msg, dict) and "status" in r.msg]
+    assert [(end.get("api_key"), end["status"]) for end in ends] == [
+        ("crm", 200),
+        ("crm", 403),
+        ("etl", 200),
+        ("etl", 200),
+        (None, 200),
+        (None, 200),
+        (None, 401),
+        (None, 401),
+    ]
+    assert "kettle" not in json.dumps([str(record.msg) for record in caplog.records])

@@ -8,7 +8,8 @@ import pytest
 from app.core.memory.base import BaseMemoryDriver
 from app.embedding import Embedder
 from app.settings import Limits
-from tests.conformance.cases import CASES, Case, Surroundings
+from tests.conformance.cases import CASES, Case
+from tests.conformance.makers import Surroundings
 from tests.conftest import NewDatabase
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from app.core.memory.base import (
     BaseMemoryDriver,
+    SupportsDeleteKnowledge,
     SupportsDeleteUser,
     SupportsGet,
     SupportsList,
@@ -132,4 +133,7 @@ async def test_memories_and_knowledge_do_not_mix(driver: BaseMemoryDriver) -> No
     found = await driver.recall_global_knowledge("kettle")
     assert [record.knowledge_id for record in found] == [knowledge.knowledge_id]
     assert not await driver.delete(knowledge.knowledge_id, "ada")
+    deleting = require(driver, SupportsDeleteKnowledge)
+    assert not await deleting.delete_knowledge(memory.memory_id)
+    assert owners(await driver.recall("ada", query="kettle")) == {"ada"}
     assert await driver.delete(memory.memory_id, "ada")

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from string import ascii_letters
 
 import asyncpg
 import pytest
@@ -115,15 +116,18 @@ async def test_the_dimension_is_the_models(postgres: EmbeddedPostgres, dimension
     vector = str([0.1] * dimension)
     # Four bytes each, and in no order that an index could compress.
     longest = "".join(chr(0x20000 + n * 7_919 % 0xA000) for n in range(256))
+    tenants = (ascii_letters[:32], ascii_letters[:-33:-1])  # of a key, over a scoped driver's
+    user = "".join(f"\x1f{tenant}\x1f" for tenant in tenants) + longest
     await connection.execute(
         "insert into memories (user_id, memory_id, conversation_id, content, tags, metadata,"
         " created_at, embedding, speaker, occurred_at, asks, words)"
-        " values ($1, gen_random_uuid(), $1, $2, $3, '{}', now(), $4::text::vector, $1, now(),"
+        " values ($5, gen_random_uuid(), $1, $2, $3, '{}', now(), $4::text::vector, $1, now(),"
         " false, to_tsvector('simple', $1))",
         longest,
         "x" * 32_768,
         ["t" * 128] * 64,
         vector,
+        user,
     )
     kept = await connection.fetchval("select vector_dims(embedding) from memories")
     await connection.close()

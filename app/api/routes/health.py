@@ -5,7 +5,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import __version__
-from app.api.dependencies import DriverDep
+from app.api.dependencies import WholeDriverDep
 from app.api.models import Health, Live
 from app.api.problems import problems
 from app.core.memory.base import capabilities
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/health", tags=["health"])
     operation_id="health",
     responses={503: {"model": Health, "description": "The driver is unavailable."}},
 )
-async def health(driver: DriverDep, response: Response) -> Health:
+async def health(driver: WholeDriverDep, response: Response) -> Health:
     """Tell each driver's state; 503 when the service can't serve."""
     state = await driver.health_check()
     if state.status == "unavailable":
@@ -34,7 +34,7 @@ async def live() -> Live:
 
 
 @router.get("/ready", operation_id="ready", responses=problems(DriverUnavailable))
-async def ready(driver: DriverDep) -> Live:
+async def ready(driver: WholeDriverDep) -> Live:
     """Tell that requests can be served; 503 until the driver can."""
     state = await driver.health_check()
     if state.status == "unavailable":

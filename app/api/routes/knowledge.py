@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from app.api.auth import needs
 from app.api.dependencies import LOOKED_UP, OPTIONAL, WITH_BODY, DriverDep, KnowledgeIdPath
 from app.api.models import (
     Knowledge,
@@ -26,6 +27,7 @@ router = APIRouter(prefix="/v1/knowledge", tags=["knowledge"], route_class=ApiRo
 
 
 @router.post("", operation_id="store_knowledge", status_code=201, responses=problems(*WITH_BODY))
+@needs("write")
 async def store_knowledge(request: StoreKnowledgeRequest, driver: DriverDep) -> Knowledge:
     """Store knowledge. The next recall can find it."""
     return Knowledge.model_validate(await driver.store_global_knowledge(**request.arguments()))
@@ -37,6 +39,7 @@ async def store_knowledge(request: StoreKnowledgeRequest, driver: DriverDep) -> 
     status_code=201,
     responses=problems(*WITH_BODY, *OPTIONAL),
 )
+@needs("write")
 async def store_knowledge_many(
     request: StoreKnowledgeManyRequest, driver: DriverDep
 ) -> KnowledgeList:
@@ -47,6 +50,7 @@ async def store_knowledge_many(
 
 
 @router.post("/recall", operation_id="recall_knowledge", responses=problems(*WITH_BODY))
+@needs("read")
 async def recall_knowledge(
     request: RecallKnowledgeRequest, driver: DriverDep
 ) -> RecallKnowledgeResponse:
@@ -60,6 +64,7 @@ async def recall_knowledge(
     operation_id="get_knowledge",
     responses=problems(*LOOKED_UP, *OPTIONAL),
 )
+@needs("read")
 async def get_knowledge(knowledge_id: KnowledgeIdPath, driver: DriverDep) -> Knowledge:
     """Return one record."""
     knowledge = await require(driver, SupportsGetKnowledge).get_knowledge(knowledge_id)
@@ -74,6 +79,7 @@ async def get_knowledge(knowledge_id: KnowledgeIdPath, driver: DriverDep) -> Kno
     status_code=204,
     responses=problems(*LOOKED_UP, *OPTIONAL),
 )
+@needs("write")
 async def delete_knowledge(knowledge_id: KnowledgeIdPath, driver: DriverDep) -> None:
     """Delete one record."""
     if not await require(driver, SupportsDeleteKnowledge).delete_knowledge(knowledge_id):

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from app.api.auth import needs
 from app.api.dependencies import (
     ALWAYS,
     LOOKED_UP,
@@ -42,6 +43,7 @@ router = APIRouter(prefix="/v1", tags=["memories"], route_class=ApiRoute)
 
 
 @router.post("/memories", operation_id="store", status_code=201, responses=problems(*WITH_BODY))
+@needs("write")
 async def store(request: StoreRequest, driver: DriverDep) -> Memory:
     """Store a memory. The next recall can find it."""
     return Memory.model_validate(await driver.store(**request.arguments()))
@@ -53,6 +55,7 @@ async def store(request: StoreRequest, driver: DriverDep) -> Memory:
     status_code=201,
     responses=problems(*WITH_BODY, *OPTIONAL),
 )
+@needs("write")
 async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
     """Store memories, all or none."""
     new = [NewMemory(**memory.arguments()) for memory in request.memories]
@@ -61,6 +64,7 @@ async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
 
 
 @router.post("/memories/recall", operation_id="recall", responses=problems(*WITH_BODY, *OPTIONAL))
+@needs("read")
 async def recall(request: RecallRequest, driver: DriverDep) -> RecallResponse:
     """Return the memories that best answer the query, best first."""
     find = require(driver, SupportsExplain).explain_recall if request.explain else driver.recall
@@ -68,6 +72,7 @@ async def recall(request: RecallRequest, driver: DriverDep) -> RecallResponse:
 
 
 @router.get("/memories", operation_id="list_memories", responses=problems(*ALWAYS, *OPTIONAL))
+@needs("read")
 async def list_memories(
     parameters: Annotated[ListParameters, Query()], driver: DriverDep
 ) -> MemoryPage:
@@ -81,6 +86,7 @@ async def list_memories(
     operation_id="get_memory",
     responses=problems(*LOOKED_UP, *OPTIONAL),
 )
+@needs("read")
 async def get_memory(
     memory_id: MemoryIdPath, owner: Annotated[OwnerParameters, Query()], driver: DriverDep
 ) -> Memory:
@@ -97,6 +103,7 @@ async def get_memory(
     status_code=204,
     responses=problems(*LOOKED_UP),
 )
+@needs("write")
 async def delete(
     memory_id: MemoryIdPath, owner: Annotated[OwnerParameters, Query()], driver: DriverDep
 ) -> None:
@@ -110,6 +117,7 @@ async def delete(
     operation_id="delete_user",
     responses=problems(*ALWAYS, *OPTIONAL),
 )
+@needs("write")
 async def delete_user(user_id: UserIdPath, driver: DriverDep) -> Deleted:
     """Delete all of a user's memories."""
     return Deleted(deleted=await require(driver, SupportsDeleteUser).delete_user(user_id))

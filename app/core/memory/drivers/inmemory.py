@@ -167,13 +167,14 @@ class InMemoryDriver(BaseMemoryDriver):
         records = deepcopy(records)
         vectors = await self._embedder.embed([record.content for record in records])
         for record, vector in zip(records, vectors, strict=True):
+            key = record.memory_id if isinstance(record, Memory) else record.knowledge_id
+            if key in self._vectors:
+                continue
+            self._vectors[key] = vector
             if isinstance(record, Memory):
-                key = record.memory_id
-                self._memories.setdefault(record.user_id, {}).setdefault(key, record)
+                self._memories.setdefault(record.user_id, {})[key] = record
             else:
-                key = record.knowledge_id
-                self._knowledge.setdefault(key, record)
-            self._vectors.setdefault(key, vector)
+                self._knowledge[key] = record
 
     async def owner_of(self, memory_id: str) -> str | None:
         key = str(check_id(memory_id))
@@ -221,8 +222,10 @@ class InMemoryDriver(BaseMemoryDriver):
 
     async def delete_knowledge(self, knowledge_id: str) -> bool:
         key = str(check_id(knowledge_id, "knowledge_id"))
-        self._vectors.pop(key, None)
-        return self._knowledge.pop(key, None) is not None
+        if self._knowledge.pop(key, None) is None:
+            return False
+        del self._vectors[key]
+        return True
 
     async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
         memories = [memory for own in self._memories.values() for memory in own.values()]

@@ -1,0 +1,27 @@
+"""Which part of the driver the holder of a key reaches."""
+
+from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.wrappers.scoped import ScopedDriver
+from app.core.memory.wrappers.unscoped import UnscopedDriver
+from app.settings import ApiKey, Settings
+
+
+class Tenants:
+    """The driver, in a part for each tenant of a key and one for everyone else.
+
+    While no key has a tenant there is but one part, the driver itself.
+    """
+
+    def __init__(self, driver: BaseMemoryDriver, settings: Settings) -> None:
+        self._parts: dict[str | None, BaseMemoryDriver] = {None: driver}
+        for key in settings.accepted_keys:
+            if key.tenant is not None and key.tenant not in self._parts:
+                scoped = ScopedDriver(driver, key.tenant, settings.limits)
+                scoped.name = driver.name
+                self._parts[key.tenant] = scoped
+        if len(self._parts) > 1:
+            self._parts[None] = UnscopedDriver(driver)
+
+    def part(self, key: ApiKey | None) -> BaseMemoryDriver:
+        """What a request with this key may use."""
+        return self._parts[key.tenant if key is not None else None]

@@ -1,0 +1,81 @@
+"""How a backend's driver is made: open, and with an empty backend."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+from uuid import uuid4
+
+import httpx
+from pydantic import SecretStr
+
+from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.drivers.automem import AutomemDriver
+from app.core.memory.drivers.automem.mapping import Tags
+from app.core.memory.drivers.inmemory import InMemoryDriver
+from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.embedding import Embedder
+from app.settings import AutomemSettings, DatabaseSettings, Limits
+from tests.conftest import NewDatabase
+from tests.drivers import automem_fake
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a case may use to make its driver."""
+
+    embedder: Embedder
+    new_database: NewDatabase
+    limits: Limits
+    folder: Path
+
+
+Maker: TypeAlias = Callable[[Surroundings], AbstractAsyncContextManager[BaseMemoryDriver]]
+
+
+@asynccontextmanager
+async def inmemory(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    async with InMemoryDriver(around.embedder, around.limits) as driver:
+        yield driver
+
+
+@asynccontextmanager
+async def pgvector(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    settings = DatabaseSettings(url=SecretStr(await around.new_database()))
+    async with PgvectorDriver(settings, around.embedder, around.limits) as driver:
+        yield driver
+
+
+@asynccontextmanager
+async def automem(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    """On the AutoMem of TEST_AUTOMEM_URL and TEST_AUTOMEM_TOKEN, else on the fake.
+
+    A tag secret of its own keeps a test apart from all else on a real server, and finds what it
+    made there again, to delete it.
+    """
+    secret = SecretStr(uuid4().hex)
+    real = os.environ.get("TEST_AUTOMEM_URL")
+    if real is None:
+        async with automem_fake.running(around.embedder) as fake:
+            settings = AutomemSettings(
+                url=fake.url, api_token=SecretStr(automem_fake.TOKEN), tag_secret=secret
+            )
+            async with AutomemDriver(settings, around.limits) as driver:
+                yield driver
+        return
+    token = os.environ.get("TEST_AUTOMEM_TOKEN", "")
+    settings = AutomemSettings(
+        url=real, api_token=SecretStr(token) if token else None, tag_secret=secret
+    )
+    try:
+        async with AutomemDriver(settings, around.limits) as driver:
+            yield driver
+    finally:
+        tags = {"tags": Tags(secret.get_secret_value()).everything}
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=real, headers=headers, timeout=60) as client:
+            (await client.delete("/memory/by-tag", params=tags)).raise_for_status()
+            left = (await client.get("/memory/by-tag", params=tags)).raise_for_status().json()
+        assert left["memories"] == []
