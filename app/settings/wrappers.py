@@ -96,9 +96,11 @@ class CacheSettings(BaseSettings):
             return None
         try:
             parts = urlsplit(url.get_secret_value())
-            whole = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
+            is_unix = parts.scheme == "unix"
+            host = parts.scheme in {"redis", "rediss"} and parts.port != 0 and parts.hostname
+            whole = bool(parts.path if is_unix else host)
         except ValueError:
             whole = False
-        if not whole and not (parts.scheme == "unix" and parts.path):
+        if not whole:
             raise ValueError("must look like redis://user:password@host:6379/0")
         return url

@@ -29,6 +29,7 @@ WRAPPING = frozenset({"cached", "failover", "replicated", "scoped"})
 _EXTRAS = {
     "automem": "automem",
     "pgvector": "pgvector",
+    "cached": "cache",
     "failover": "journal",
     "replicated": "journal",
 }
