@@ -15,8 +15,10 @@ from app.core.memory.drivers.automem import AutomemDriver
 from app.core.memory.drivers.automem.mapping import Tags
 from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.core.memory.wrappers.cached import CachedDriver, new_store
 from app.embedding import Embedder
-from app.settings import AutomemSettings, DatabaseSettings, Limits
+from app.settings import AutomemSettings, CacheSettings, DatabaseSettings, Limits
+from tests import redis_server
 from tests.conftest import NewDatabase
 from tests.drivers import automem_fake
 
@@ -84,7 +86,30 @@ async def automem(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
         assert left["memories"] == []
 
 
-CASES = [Case("automem", automem), Case("inmemory", inmemory), Case("pgvector", pgvector)]
+@asynccontextmanager
+async def cached(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    inner = InMemoryDriver(around.embedder, around.limits)
+    async with CachedDriver(inner, new_store(CacheSettings()), "case") as driver:
+        yield driver
+
+
+@asynccontextmanager
+async def cached_in_redis(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    settings = DatabaseSettings(url=SecretStr(await around.new_database()))
+    inner = PgvectorDriver(settings, around.embedder, around.limits)
+    with redis_server.running() as redis:
+        store = new_store(CacheSettings(url=SecretStr(redis.url)))
+        async with CachedDriver(inner, store, "case") as driver:
+            yield driver
+
+
+CASES = [
+    Case("automem", automem),
+    Case("inmemory", inmemory),
+    Case("pgvector", pgvector),
+    Case("cached", cached),
+    Case("cached-in-redis", cached_in_redis),
+]
 
 WAYS: list[dict[str, Any]] = [{}, {"query": "kettle"}, {"query": "kettle", "use_vector": False}]
 """Arguments for the three ways to recall: newest first, by vector, by words."""
