@@ -11,7 +11,7 @@ from app import __version__
 from app.api.openapi import openapi
 from app.api.problems import install_problems
 from app.api.request_id import RequestIdMiddleware
-from app.api.routes import health, knowledge, memories
+from app.api.routes import admin, health, knowledge, memories
 from app.api.shutdown import ShutdownMiddleware
 from app.api.tenants import Tenants
 from app.core.memory.manager import MemoryDriverManager
@@ -38,7 +38,13 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     app.add_middleware(ShutdownMiddleware)
     app.add_middleware(RequestIdMiddleware)
     install_problems(app)
-    for router in (memories.router, knowledge.router, health.router, health.metrics):
+    for router in (
+        memories.router,
+        knowledge.router,
+        admin.router,
+        health.router,
+        health.metrics,
+    ):
         app.include_router(router)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

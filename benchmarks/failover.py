@@ -55,7 +55,7 @@ async def _run(texts: Sequence[str], asked: Sequence[str]) -> None:
     limits = Limits()
     with tempfile.TemporaryDirectory(prefix="failover-") as folder:
         servers = [EmbeddedPostgres(Path(folder) / name) for name in ("first", "second")]
-        drivers = []
+        drivers: list[BaseMemoryDriver] = []
         for server in servers:
             await server.open()
             await embedder.open()

@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Request
 from app.api.limits import RecordId, UserId
 from app.api.tenants import Tenants
 from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.manager import MemoryDriverManager
 from app.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -41,6 +42,12 @@ async def _whole_driver(request: Request) -> BaseMemoryDriver:
     return driver
 
 
+async def _manager(request: Request) -> MemoryDriverManager:
+    manager: MemoryDriverManager = request.app.state.manager
+    return manager
+
+
+ManagerDep: TypeAlias = Annotated[MemoryDriverManager, Depends(_manager)]
 DriverDep: TypeAlias = Annotated[BaseMemoryDriver, Depends(_driver)]
 """The part of the driver that the request's key reaches; only an `ApiRoute` knows the key."""
 WholeDriverDep: TypeAlias = Annotated[BaseMemoryDriver, Depends(_whole_driver)]

@@ -283,6 +283,26 @@ class RecallKnowledgeResponse(_Answer):
         return cls.model_validate({"knowledge": found, **cls._how(found, driver)})
 
 
+class RepairRequest(_Request):
+    """Which driver to mend after which."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"source": "first", "target": "second", "dry_run": True}]}
+    )
+
+    source: str = Field(description="The driver that is right, by its name on /health.")
+    target: str = Field(description="The driver to be mended.")
+    dry_run: bool = Field(False, description="Compare only.")
+
+
+class Repaired(_Response):
+    """How the target differed."""
+
+    missing: int = Field(description="Records that it lacked.")
+    different: int = Field(description="Records that it had otherwise.")
+    extra: int = Field(description="Records that it had too many.")
+
+
 class DriverState(_Response):
     """One driver's state, and those of the drivers it holds."""
 

@@ -25,6 +25,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         _ask_for_key(schema)
+        _tell_of_freshness(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 
@@ -48,3 +49,20 @@ def _ask_for_key(schema: dict[str, Any]) -> None:
         if path.startswith("/v1/"):
             for operation in operations.values():
                 operation["security"] = [{"HTTPBearer": []}]
+
+
+_FRESHNESS = {
+    "name": "Cache-Control",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "no-cache: do not answer from a cache; no-store: nor keep the answer in one.",
+}
+
+
+def _tell_of_freshness(schema: dict[str, Any]) -> None:
+    """Tell that recalls take a `Cache-Control`, which the routes' class reads."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if operation["operationId"] in {"recall", "recall_knowledge"}:
+                operation.setdefault("parameters", []).append(_FRESHNESS)

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.auth import authorise, check_scope, scope_of
 from app.api.limits import current_limits
+from app.core.memory.cache.freshness import Freshness, freshness
 from app.errors import BodyTimeout, BodyTooLarge, InvalidInput, UnsupportedMediaType
 from app.settings import Settings
 
@@ -63,15 +64,25 @@ class ApiRoute(APIRoute):
                 structlog.contextvars.bind_contextvars(api_key=key.name)
             check_scope(key, scope)
             _check_url(request, has_query=has_query)
-            token = current_limits.set(settings.limits)
+            token, wanted = current_limits.set(settings.limits), freshness.set(_freshness(request))
             try:
                 if has_body:
                     request = await _parse(request, settings)
                 return await handle(request)
             finally:
+                freshness.reset(wanted)
                 current_limits.reset(token)
 
         return checked
+
+
+def _freshness(request: Request) -> Freshness:
+    """What `Cache-Control` asks for; what it does not ask for here is ignored (RFC 9111, 5.2.1)."""
+    header = ",".join(request.headers.getlist("cache-control")).lower()
+    directives = {directive.strip() for directive in header.split(",")}
+    if "no-store" in directives:
+        return "unkept"
+    return "fresh" if "no-cache" in directives else "cached"
 
 
 def _check_url(request: Request, *, has_query: bool) -> None:

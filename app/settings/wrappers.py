@@ -54,7 +54,10 @@ class FailoverSettings(BaseSettings):
         3, ge=1, le=1_000, description="failures in a row after which a driver is left alone"
     )
     cooldown: float = Field(
-        5.0, gt=0, le=3_600, description="seconds that it is left alone before a health check tries it"
+        5.0,
+        gt=0,
+        le=3_600,
+        description="seconds that it is left alone before a health check tries it",
     )
 
 
@@ -67,7 +70,8 @@ class ReplicatedSettings(BaseSettings):
         "primary", description="who must have a write before it is answered: primary, quorum or all"
     )
     reads: Literal["primary", "replicas"] = Field(
-        "primary", description="who is read from: primary, or replicas: also those that miss nothing"
+        "primary",
+        description="who is read from: primary, or replicas: also those that miss nothing",
     )
     timeout: float = Field(
         10.0, gt=0, le=600, description="seconds to wait for those who must have a write, then 504"
@@ -97,9 +101,11 @@ class CacheSettings(BaseSettings):
             return None
         try:
             parts = urlsplit(url.get_secret_value())
-            whole = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
+            is_unix = parts.scheme == "unix"
+            host = parts.scheme in {"redis", "rediss"} and parts.port != 0 and parts.hostname
+            whole = bool(parts.path if is_unix else host)
         except ValueError:
             whole = False
-        if not whole and not (parts.scheme == "unix" and parts.path):
+        if not whole:
             raise ValueError("must look like redis://user:password@host:6379/0")
         return url

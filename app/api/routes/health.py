@@ -51,7 +51,7 @@ metrics = APIRouter(tags=["health"])
     response_class=PlainTextResponse,
     responses={200: {"content": {"text/plain": {}}}},
 )
-async def tell_metrics(driver: DriverDep) -> PlainTextResponse:
+async def tell_metrics(driver: WholeDriverDep) -> PlainTextResponse:
     """Tell what this process counts, for Prometheus."""
     await driver.health_check()  # some gauges are as they were last looked at
     return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)

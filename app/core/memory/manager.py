@@ -29,6 +29,7 @@ WRAPPING = frozenset({"cached", "failover", "replicated", "scoped"})
 _EXTRAS = {
     "automem": "automem",
     "pgvector": "pgvector",
+    "cached": "cache",
     "failover": "journal",
     "replicated": "journal",
 }
@@ -88,6 +89,11 @@ class MemoryDriverManager:
                 self._check_names()
                 self._drivers[name] = self._build(name)
             return self._drivers[name]
+
+    def built(self) -> dict[str, BaseMemoryDriver]:
+        """The drivers that were built, by name: the selected one and those that it holds."""
+        with self._lock:
+            return dict(sorted(self._drivers.items()))
 
     def select(self, name: str) -> BaseMemoryDriver:
         """Make `name` the selected driver from now on."""
