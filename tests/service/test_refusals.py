@@ -32,6 +32,14 @@ REFUSED: Mapping[str, tuple[dict[str, str], str]] = {
         "DATABASE_URL: ",
     ),
     "a half hashed key": ({"MEMORY_API_KEYS": f"sha256:{SECRET}"}, "MEMORY_API_KEYS: "),
+    "a key with a parameter that is none": (
+        {"MEMORY_API_KEYS": f"good,{SECRET};{SECRET}=x"},
+        "MEMORY_API_KEYS: entry 2: ",
+    ),
+    "a key that is there twice": (
+        {"MEMORY_API_KEYS": f"{SECRET};tenant=a,{SECRET};tenant=b"},
+        "MEMORY_API_KEYS: entries 1 and 2 have the same key",
+    ),
     "other machines without a key": (
         {"MEMORY_DRIVER": "inmemory", "MEMORY_HOST": "0.0.0.0"},  # noqa: S104 - refused
         "MEMORY_HOST: 0.0.0.0 is reachable from other machines",
