@@ -1,0 +1,83 @@
+"""Metrics, and the repair of drivers, over HTTP."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from app.core.memory.base import DriverContext
+from app.core.memory.drivers.inmemory import InMemoryDriver
+from app.core.memory.manager import MemoryDriverManager
+from app.embedding import Embedder
+from app.main import create_app
+from app.settings import JournalSettings, NamedDriver, Settings
+
+ADMIN = {"Authorization": "Bearer operator"}
+
+
+@pytest.fixture
+async def client(embedder: Embedder, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Of a service on two drivers that replicate; one key may administer, one may not."""
+
+    def make(context: DriverContext) -> InMemoryDriver:
+        return InMemoryDriver(embedder, context.settings.limits)
+
+    MemoryDriverManager.register_driver("mine", make)
+    named = {
+        "main": NamedDriver(type="replicated", inner=("first", "second")),
+        "first": NamedDriver(type="mine"),
+        "second": NamedDriver(type="mine"),
+    }
+    settings = Settings(
+        driver="main",
+        named=named,
+        journal=JournalSettings(path=tmp_path),
+        api_keys=SecretStr("operator;scopes=admin+read+write,agent;scopes=read+write"),
+    )
+    try:
+        app = create_app(MemoryDriverManager(settings))
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as one:
+                yield one
+    finally:
+        MemoryDriverManager.reset_cache()
+
+
+async def repair(client: httpx.AsyncClient, **body: object) -> httpx.Response:
+    return await client.post("/v1/admin/repair", json=body, headers=ADMIN)
+
+
+async def test_the_metrics_tell_how_far_behind_each_driver_is(client: httpx.AsyncClient) -> None:
+    body = {"user_id": "ada", "content": "kettle"}
+    stored = await client.post("/v1/memories", json=body, headers=ADMIN)
+    assert stored.status_code == 201
+    metrics = await client.get("/metrics")
+    assert metrics.status_code == 200
+    assert metrics.headers["content-type"].startswith("text/plain")
+    assert 'memory_driver_journal_pending{driver="second",wrapper="main"}' in metrics.text
+    assert 'memory_driver_journal_oldest_seconds{driver="first",wrapper="main"} 0.0' in metrics.text
+
+
+async def test_a_repair_tells_what_differed(client: httpx.AsyncClient) -> None:
+    health = (await client.get("/health")).json()
+    assert [inner["driver"] for inner in health["driver"]["drivers"]] == ["first", "second"]
+    same = await repair(client, source="first", target="second", dry_run=True)
+    assert same.json() == {"missing": 0, "different": 0, "extra": 0}
+
+
+async def test_a_repair_of_no_two_drivers_is_refused(client: httpx.AsyncClient) -> None:
+    unknown = await repair(client, source="first", target="third")
+    assert unknown.status_code == 422
+    assert "first, main, second" in unknown.json()["detail"]
+    itself = await repair(client, source="first", target="first")
+    assert itself.status_code == 422
+
+
+async def test_a_repair_needs_the_scope_admin(client: httpx.AsyncClient) -> None:
+    body = {"source": "first", "target": "second"}
+    agent = {"Authorization": "Bearer agent"}
+    refused = await client.post("/v1/admin/repair", json=body, headers=agent)
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
