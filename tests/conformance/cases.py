@@ -21,10 +21,10 @@ CASES = [
     Case("pgvector", pgvector),
     Case("failover", failover(inmemory, inmemory)),
     Case("failover-pgvector", failover(pgvector, automem, writes="primary")),
-    Case("replicated", replicated(inmemory, inmemory)),
+    Case("replicated", replicated(inmemory, inmemory, shared=True)),
     Case(
         "replicated-pgvector",
-        replicated(pgvector, pgvector, acknowledge="all", reads="replicas", shared=True),
+        replicated(pgvector, pgvector, acknowledge="all", reads="replicas"),
     ),
     Case("cached", cached(inmemory)),
     Case("cached-pgvector", cached(pgvector, redis=True)),
