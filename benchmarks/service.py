@@ -19,7 +19,8 @@ _STOP_SECONDS = 60.0
 class Service:
     """Started when entered, ready then, and stopped when left."""
 
-    def __init__(self, data_dir: Path, ranking: str) -> None:
+    def __init__(self, data_dir: Path, ranking: str, **settings: str) -> None:
+        """`settings`: variables besides, which outrank ours."""
         self._data_dir = data_dir
         inherited = {
             name: value
@@ -33,6 +34,7 @@ class Service:
             "MEMORY_PORT": "0",
             "MEMORY_RECALL_RANKING": ranking,
             "HF_HUB_OFFLINE": "1",
+            **settings,
         }
         self._lines: list[str] = []
         self.port = 0

@@ -23,9 +23,10 @@ def executable() -> str:
 class RedisServer:
     """One Redis on a Unix socket in a folder of its own, which may die and come back."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, password: str | None = None) -> None:
         self._folder = folder
-        self._options = options
+        self._password = password
+        self._options = (*options, *(("--requirepass", password) if password else ()))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -85,16 +86,16 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A client of the tests' own."""
-        return redis.Redis(unix_socket_path=self.socket, protocol=2)
+        return redis.Redis(unix_socket_path=self.socket, password=self._password, protocol=2)
 
 
 @contextmanager
-def running(*options: str) -> Iterator[RedisServer]:
+def running(*options: str, password: str | None = None) -> Iterator[RedisServer]:
     """A server with nothing in it, in a folder whose path is short enough for a socket."""
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(Path(folder), *options)
-        server.start()
+        server = RedisServer(Path(folder), *options, password=password)
         try:
+            server.start()
             yield server
         finally:
             server.stop()
