@@ -2,12 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Vector: TypeAlias = npt.NDArray[np.float32]
+
+
+class SharedVectors(Protocol):
+    """Where several processes keep vectors of queries. It never fails: it finds nothing instead."""
+
+    async def find_vector(self, key: str) -> bytes | None:
+        """What was kept under `key`, if it is still there."""
+
+    async def keep_vector(self, key: str, value: bytes) -> None:
+        """Keep the bytes for a while."""
 
 
 class Embedder(ABC):
@@ -23,6 +33,9 @@ class Embedder(ABC):
     dimension: int
     max_tokens: int | None
     """Tokens of a text that count; what follows them does not change the vector."""
+
+    def share_queries(self, vectors: SharedVectors) -> None:  # noqa: B027
+        """Also look for the vectors of queries there, and keep them there; if it keeps any."""
 
     @abstractmethod
     async def open(self) -> None:

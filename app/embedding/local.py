@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from app.embedding.base import Embedder, Vector
+from app.embedding.base import Embedder, SharedVectors, Vector
 from app.embedding.batching import Lane
 from app.embedding.engines.opening import open_engine
 from app.embedding.query_cache import QueryCache
@@ -67,6 +67,9 @@ class LocalEmbedder(Embedder):
         for thread in threads:
             thread.shutdown(wait=False, cancel_futures=True)
         self._cache.clear()
+
+    def share_queries(self, vectors: SharedVectors) -> None:
+        self._cache.share(self, vectors)
 
     async def embed_query(self, text: str) -> Vector:
         return await self._cache.get(text)

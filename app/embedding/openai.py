@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from app.embedding.base import Embedder, Vector
+from app.embedding.base import Embedder, SharedVectors, Vector
 from app.embedding.query_cache import QueryCache
 from app.errors import (
     ConfigurationError,
@@ -79,6 +79,9 @@ class OpenAIEmbedder(Embedder):
         self._cache.clear()
         if http is not None:
             await http.aclose()
+
+    def share_queries(self, vectors: SharedVectors) -> None:
+        self._cache.share(self, vectors)
 
     async def embed_query(self, text: str) -> Vector:
         return await self._cache.get(text)

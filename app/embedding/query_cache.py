@@ -1,25 +1,32 @@
 """The vectors of the queries asked last, in front of an embedder."""
 
-import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from app.embedding.base import Vector
+import numpy as np
+
+from app.embedding.base import Embedder, SharedVectors, Vector
+from app.flights import Flights
 
 
 class QueryCache:
     """At most `size` vectors, least recently used out first. They are read-only.
 
     Callers that miss the same text at once wait for one computation, which is cancelled only when
-    the last of them is.
+    the last of them is. What is missing here is looked for in what other processes share, if any.
     """
 
     def __init__(self, size: int, compute: Callable[[str], Awaitable[Vector]]) -> None:
         self._size = size
         self._compute = compute
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
-        self._running: dict[bytes, tuple[asyncio.Task[Vector], list[None]]] = {}
+        self._flights: Flights[Vector] = Flights()
+        self._shared: tuple[Embedder, SharedVectors] | None = None
+
+    def share(self, embedder: Embedder, vectors: SharedVectors) -> None:
+        """Share the vectors of `embedder`, whose queries these are."""
+        self._shared = embedder, vectors
 
     async def get(self, text: str) -> Vector:
         """The vector of the text; what `compute` raises is raised and not kept."""
@@ -28,33 +35,30 @@ class QueryCache:
         if known is not None:
             self._vectors.move_to_end(key)
             return known
-        if key not in self._running:
-            task = asyncio.ensure_future(self._fill(key, text))
-            self._running[key] = (task, [])
-            task.add_done_callback(lambda _: self._forget(key, task))
-        task, waiters = self._running[key]
-        waiters.append(None)
-        try:
-            return await asyncio.shield(task)
-        finally:
-            waiters.pop()
-            if not waiters and not task.done():
-                self._forget(key, task)
-                task.cancel()
+        return await self._flights.join(key, lambda: self._fill(key, text))
 
     def clear(self) -> None:
         """Forget every vector."""
         self._vectors.clear()
 
-    def _forget(self, key: bytes, task: asyncio.Task[Vector]) -> None:
-        if key in self._running and self._running[key][0] is task:
-            del self._running[key]
-
     async def _fill(self, key: bytes, text: str) -> Vector:
-        vector = await self._compute(text)
+        vector = await (self._compute(text) if self._shared is None else self._share(key, text))
         vector.setflags(write=False)
         if self._size:
             self._vectors[key] = vector
             while len(self._vectors) > self._size:
                 self._vectors.popitem(last=False)
+        return vector
+
+    async def _share(self, key: bytes, text: str) -> Vector:
+        assert self._shared is not None  # noqa: S101 - the caller looked
+        embedder, vectors = self._shared
+        await embedder.open()  # its dimension and its engine are part of the name
+        model = f"{embedder.name} {embedder.engine} {embedder.dimension}"
+        name = f"{hashlib.sha256(model.encode()).hexdigest()[:16]}:{key.hex()}"
+        kept = await vectors.find_vector(name)
+        if kept is not None and len(kept) == 4 * embedder.dimension:
+            return np.frombuffer(kept, "<f4").astype(np.float32)
+        vector = await self._compute(text)
+        await vectors.keep_vector(name, vector.astype("<f4").tobytes())
         return vector

@@ -4,11 +4,12 @@ import asyncio
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import pytest
 import redis.exceptions
 import structlog
@@ -19,6 +20,8 @@ from app.core.memory.base import DriverContext
 from app.core.memory.cache.identity import identity
 from app.core.memory.cache.redis import _ERRORS
 from app.core.memory.wrappers.cached import CachedDriver, new_store
+from app.embedding.base import Embedder, SharedVectors, Vector
+from app.embedding.query_cache import QueryCache
 from app.errors import ConfigurationError
 from app.settings import CacheSettings, DatabaseSettings, NamedDriver, Settings
 from tests.redis_server import RedisServer, running
@@ -384,3 +387,46 @@ def test_in_process_works_without_the_client_of_redis(root: Path) -> None:
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     ).stdout
     assert said.strip() == "CachedDriver"
+
+
+async def test_replicas_share_the_vectors_of_queries(redis: RedisServer) -> None:
+    class Model(Embedder):
+        """Counts what it computes."""
+
+        name, dimension, max_tokens = "model", 3, None
+
+        def __init__(self) -> None:
+            self.computed = 0
+            self._cache = QueryCache(10, self._compute)
+
+        async def open(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def _compute(self, text: str) -> Vector:
+            self.computed += 1
+            return np.array([len(text), 0.25, -1], np.float32)
+
+        def share_queries(self, vectors: SharedVectors) -> None:
+            self._cache.share(self, vectors)
+
+        async def embed_query(self, text: str) -> Vector:
+            return await self._cache.get(text)
+
+        async def embed(self, texts: Sequence[str]) -> Vector:
+            raise NotImplementedError
+
+    settings = Settings(cache=CacheSettings(url=SecretStr(redis.url), timeout=5.0))
+    models, drivers = [Model(), Model()], []
+    for model in models:
+        context = DriverContext("main", settings, model, (Backend(),))
+        drivers.append(CachedDriver.from_context(context))
+    for model in models:
+        vector = await model.embed_query("kettle")
+        assert vector.tolist() == [6.0, 0.25, -1.0]
+        assert vector.dtype == np.float32
+    assert [model.computed for model in models] == [1, 0]
+    redis.kill()
+    assert (await models[1].embed_query("basil")).tolist() == [5.0, 0.25, -1.0]
+    for driver in drivers:
+        await driver.close()

@@ -26,6 +26,7 @@ _RETRY_SECONDS = 1.0
 _WRITE_SECONDS = 600.0
 """How long a write may take: the mark of a writer that died is gone after that."""
 _GENERATION_MS = 86_400_000
+_VECTOR_MS = 86_400_000
 _MOST_OWED = 1_000
 _ERRORS = (RedisError, OSError, TimeoutError)
 """All that can come of asking Redis."""
@@ -41,6 +42,7 @@ class RedisStore(CacheStore):
     """
 
     kind = "redis"
+    shared = True
 
     def __init__(self, settings: CacheSettings) -> None:
         assert settings.url is not None  # noqa: S101 - the caller looked
@@ -103,6 +105,13 @@ class RedisStore(CacheStore):
 
     async def keep(self, key: str, stamp: bytes, value: bytes) -> None:
         await self._ask([("SET", _value_key(key), stamp + value, "PX", self._ttl_ms)])
+
+    async def find_vector(self, key: str) -> bytes | None:
+        answer = await self._ask([("GET", _vector_key(key))])
+        return answer[1][0] if answer is not None else None
+
+    async def keep_vector(self, key: str, value: bytes) -> None:
+        await self._ask([("SET", _vector_key(key), value, "PX", _VECTOR_MS)])
 
     async def begin(self, write: Write) -> None:
         await self._ask([c for scope in write.scopes for c in self._begun(scope, write.token)])
@@ -249,6 +258,10 @@ class RedisStore(CacheStore):
 
 def _value_key(key: str) -> str:
     return f"{_PREFIX}value:{key}"
+
+
+def _vector_key(key: str) -> str:
+    return f"{_PREFIX}vector:{key}"
 
 
 def _generation_key(scope: str) -> str:

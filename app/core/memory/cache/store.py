@@ -55,6 +55,15 @@ class CacheStore(ABC):
     """
 
     kind: ClassVar[str]
+    shared: ClassVar[bool] = False
+    """Whether other processes find what this one keeps."""
+
+    async def find_vector(self, key: str) -> bytes | None:
+        """What `keep_vector` kept: it depends on its key alone, and no write changes it."""
+        return None
+
+    async def keep_vector(self, key: str, value: bytes) -> None:  # noqa: B027
+        """Keep a query's vector."""
 
     @abstractmethod
     async def find(self, key: str, scope: str) -> Found:

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.cache.answer import pack, unpack
-from app.core.memory.cache.flights import Flights
 from app.core.memory.cache.freshness import freshness
 from app.core.memory.cache.identity import identity
 from app.core.memory.cache.in_process import InProcessStore
@@ -16,6 +15,7 @@ from app.core.memory.cache.store import ALL, KNOWLEDGE, CacheStore, Write, user_
 from app.core.memory.records import Memory, Recalled
 from app.core.memory.wrappers.base import Call, WrappingDriver
 from app.errors import ConfigurationError, MemoryServiceError
+from app.flights import Flights
 from app.settings import CacheSettings
 
 _MOST_SCOPES = 200
@@ -43,7 +43,10 @@ class CachedDriver(WrappingDriver):
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
-        return cls(context.inner[0], new_store(context.settings.cache), identity(context))
+        store = new_store(context.settings.cache)
+        if store.shared:
+            context.embedder.share_queries(store)
+        return cls(context.inner[0], store, identity(context))
 
     async def open(self) -> None:
         await super().open()
