@@ -29,13 +29,15 @@ OPERATIONS = {
     "recall_knowledge": ("post", "/v1/knowledge/recall", 200),
     "get_knowledge": ("get", "/v1/knowledge/{knowledge_id}", 200),
     "delete_knowledge": ("delete", "/v1/knowledge/{knowledge_id}", 204),
+    "repair": ("post", "/v1/admin/repair", 200),
     "health": ("get", "/health", 200),
     "live": ("get", "/health/live", 200),
     "ready": ("get", "/health/ready", 200),
+    "metrics": ("get", "/metrics", 200),
 }
 """Every operation: its method, path and success."""
 
-HEALTH = {"health", "live", "ready"}
+HEALTH = {"health", "live", "ready", "metrics"}
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +138,11 @@ async def test_every_request_body_has_an_example_that_the_service_takes(
     schema = document["components"]["schemas"][media["schema"]["$ref"].rpartition("/")[2]]
     assert schema["additionalProperties"] is False
     assert schema["examples"]
+    # This service has one driver, and so nothing to repair it by.
+    status = 422 if name == "repair" else OPERATIONS[name][2]
     for example in schema["examples"]:
         response = await api.post(OPERATIONS[name][1], example)
-        assert response.status_code == OPERATIONS[name][2], response.text
+        assert response.status_code == status, response.text
 
 
 def test_every_reference_is_there(document: dict[str, Any]) -> None:
