@@ -25,11 +25,11 @@ async def replicated(
     random: Random,
     *,
     acknowledge: Acknowledge = "primary",
-    timeout: float = 0.3,
+    seconds: float = 0.3,
     inner: list[FlakyDriver] | None = None,
 ) -> AsyncIterator[tuple[ReplicatedDriver, list[FlakyDriver]]]:
     drivers = inner or [FlakyDriver(name, random) for name in ("first", "second", "third")]
-    settings = ReplicatedSettings(acknowledge=acknowledge, timeout=timeout)
+    settings = ReplicatedSettings(acknowledge=acknowledge, timeout=seconds)
     async with ReplicatedDriver(drivers, settings, journal, Limits()) as driver:
         yield driver, drivers
 
@@ -73,23 +73,24 @@ async def test_two_processes_on_one_journal_leave_their_drivers_equal(
 ) -> None:
     random = Random(11)
     journal = JournalSettings(url=SecretStr(await new_database()), interval=0.05)
-    async with replicated(journal, random) as (one, drivers):
-        # Both processes reach the same backends.
-        async with replicated(journal, random, inner=drivers) as (other, _):
-            for n in range(ROUNDS):
-                users = [f"user {n}.{m}" for m in range(2)]
-                histories = History(one), History(other)
-                histories[1].stores = histories[0].stores
-                histories[1].deletes = histories[0].deletes
-                for each in drivers:
-                    each.lost = 0.3 * (n % 2)
-                await asyncio.gather(*(storm(h, random, users, 40) for h in histories))
-                for each in drivers:
-                    each.lost = 0.0
-                await settled(one)
-                kept = [each.kept for each in drivers]
-                assert kept[0] == kept[1] == kept[2], f"round {n}"
-                histories[0].check(kept[0])
+    async with (
+        replicated(journal, random) as (one, drivers),
+        replicated(journal, random, inner=drivers) as (other, _),
+    ):
+        for n in range(ROUNDS):
+            users = [f"user {n}.{m}" for m in range(2)]
+            histories = History(one), History(other)
+            histories[1].stores = histories[0].stores
+            histories[1].deletes = histories[0].deletes
+            for each in drivers:
+                each.lost = 0.3 * (n % 2)
+            await asyncio.gather(*(storm(h, random, users, 40) for h in histories))
+            for each in drivers:
+                each.lost = 0.0
+            await settled(one)
+            kept = [each.kept for each in drivers]
+            assert kept[0] == kept[1] == kept[2], f"round {n}"
+            histories[0].check(kept[0])
 
 
 async def test_a_store_after_a_delete_user_that_failed_survives_it(
@@ -136,7 +137,7 @@ async def test_a_primary_slower_than_the_hold_ends_equal(journal: JournalSetting
     random = Random(13)
     drivers = [FlakyDriver(name, random) for name in ("first", "second")]
     drivers[0].delay = 0.5
-    async with replicated(journal, random, timeout=0.1, inner=drivers) as (driver, _):
+    async with replicated(journal, random, seconds=0.1, inner=drivers) as (driver, _):
         history = History(driver)
         drivers[0].lost = 0.5
         await storm(history, random, ["ada", "bob"], 60)
