@@ -15,7 +15,7 @@ from app.settings import FailoverSettings, JournalSettings, Limits
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, History, OneVector, storm
 
-ROUNDS = 12
+ROUNDS = 4
 Writes = Literal["primary", "journal"]
 
 

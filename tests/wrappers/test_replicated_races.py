@@ -15,7 +15,7 @@ from app.settings import JournalSettings, Limits, ReplicatedSettings
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, History, storm
 
-ROUNDS = 12
+ROUNDS = 4
 Acknowledge = Literal["primary", "quorum", "all"]
 
 
