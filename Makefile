@@ -1,4 +1,5 @@
 # make run: serve on an embedded PostgreSQL.   make test: every test.   make check: the linters.
+# make faults: servers and services killed under 2,000 writes each; make test has a short form.
 # make bench: what it reaches, next to what the machine can do; TEXTS=file.txt or file.jsonl.
 
 PYTHON ?= python3
@@ -10,13 +11,16 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # pgvector, unless the environment or .env names another.
 export MEMORY_DRIVER ?= $(or $(shell sed -n 's/^MEMORY_DRIVER=//p' .env 2>/dev/null),pgvector)
 
-.PHONY: run test bench check format openapi clean
+.PHONY: run test faults bench check format openapi clean
 
 run: .venv/.embedded
 	@exec $(BIN)/python -m app serve
 
 test: .venv/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+faults: .venv/.dev
+	time TEST_FAULT_WRITES=2000 $(BIN)/python -m pytest tests/faults --durations=0 $(ARGS)
 
 bench: .venv/.bench
 	@$(BIN)/python -m benchmarks $(if $(TEXTS),--texts $(TEXTS))

@@ -19,7 +19,12 @@ from app.core.memory.base import (
 from app.core.memory.codec import record_id
 from app.core.memory.journal.entries import Entry, Write
 from app.core.memory.journal.journal import Journal
-from app.errors import DriverTimeout, DriverUnavailable, MemoryServiceError
+from app.errors import (
+    ConfigurationError,
+    DriverTimeout,
+    DriverUnavailable,
+    MemoryServiceError,
+)
 
 _AT_ONCE = 200
 """Entries read at once."""
@@ -35,8 +40,8 @@ _log = structlog.stdlib.get_logger(__name__)
 class Deliverer:
     """Delivers to one driver. Processes that share a journal take turns.
 
-    What a driver refuses for another reason than its absence is tried alone, then parked: it must
-    not hold up what comes after it.
+    What a healthy driver refuses is tried alone, then parked: it must not hold up what comes after
+    it.
     """
 
     def __init__(
@@ -99,8 +104,10 @@ class Deliverer:
                     await self._rest(self._interval)
 
     async def _rest(self, seconds: float) -> None:
+        # Not `wait_for`: in Python 3.11 it may lose the cancellation that `stop` asks for.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def _report(self, error: MemoryServiceError | None) -> None:
         failing = error is not None
@@ -135,18 +142,23 @@ class Deliverer:
             if isinstance(error, TimeoutError):
                 raise DriverTimeout(reason="no answer in time") from error
             raise
-        except MemoryServiceError as error:
+        except Exception as error:  # whatever it is, it must not hold up the rest
             if len(group) > 1:
                 for entry in group:
                     await self._deliver([entry])
                 return
+            health = await self._driver.health_check()
+            reason = error.reason if isinstance(error, MemoryServiceError) else repr(type(error))
+            if health.status == "unavailable" or isinstance(error, ConfigurationError):
+                raise DriverUnavailable(reason=reason) from error  # it is not about the write
             _log.error(
                 "delivery_refused",
                 driver=self._driver.name,
                 wrapper=self._wrapper,
                 verb=group[0].verb,
                 seq=group[0].seq,
-                reason=error.reason,
+                reason=reason,
+                exc_info=None if isinstance(error, MemoryServiceError) else error,
             )
             await self._journal.refuse(group[0], self._driver.name)
         else:

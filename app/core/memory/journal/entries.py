@@ -38,6 +38,11 @@ class Entry(Write):
     """Its place: larger is later."""
     created_at: float
     """Seconds since the epoch."""
+    behind: frozenset[str] = frozenset()
+    """Known to who made it: the drivers that still had to get an earlier delete of what it keeps.
+
+    They may delete it again, so only who delivers to them, in order, knows that they have it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

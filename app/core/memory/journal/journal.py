@@ -9,14 +9,17 @@ still busy with it; then whoever delivers to a driver takes the oldest first.
               gone                parked
 
 A delete leaves a tombstone, in the same transaction. Who delivers a store asks for tombstones after
-it, and deletes again what has one, so that deliveries commute.
+it, and deletes again what has one. A store that comes after a delete which a driver still has to
+get is made again there after the delete. So all drivers end as if every
+write had been made in the order of the entries, in whatever order it was.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from hashlib import blake2b
 from time import time
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -28,6 +31,8 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as pg_insert
@@ -44,6 +49,8 @@ _TOMBSTONE_SECONDS = 86_400.0
 """A tombstone is kept that long, and as long as an older entry is in the journal."""
 _IDS_AT_ONCE = 500
 
+T = TypeVar("T")
+
 
 class Journal:
     """One wrapping driver's part of the journal."""
@@ -58,7 +65,9 @@ class Journal:
         self._opening = asyncio.Lock()
         self._closed = False
         self._known: int | None = None
+        self._seen: int | None = None
         self._changes = 0
+        self._running: set[asyncio.Task[Any]] = set()
 
     @property
     def shared(self) -> bool:
@@ -98,38 +107,53 @@ class Journal:
             await connection.execute(update(entries).where(self._mine).values(held_until=0.0))
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnect, after what is under way."""
         self._closed = True
+        if self._running:
+            await asyncio.wait(self._running)
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
 
     async def append(
-        self, writes: Sequence[Write], drivers: Sequence[str], hold: float = 0.0
+        self,
+        writes: Sequence[Write],
+        drivers: Sequence[str],
+        hold: float = 0.0,
+        since: float | None = None,
     ) -> list[Entry]:
         """Keep the writes for all of `drivers`, all or none; durable when it returns.
 
-        Nobody delivers them for `hold` seconds, unless they are settled before.
+        Nobody delivers them for `hold` seconds, unless they are settled before. `since` is when
+        they were first tried, in seconds since the epoch; by default, now.
         """
-        now = time()
-        made = []
-        async with self._begin() as connection:
+        created_at = time() if since is None else since
+
+        async def work(connection: AsyncConnection) -> list[Entry]:
+            made = []
             for write in writes:
+                await self._take_turns(connection, write)
                 values = {
                     "wrapper": self._wrapper,
                     "verb": write.verb,
                     "user_id": write.user_id,
                     "record_id": write.record_id,
-                    "created_at": now,
+                    "created_at": created_at,
                 }
                 result = await connection.execute(
-                    insert(entries).returning(entries.c.seq),
-                    {**values, "records": codec.encode(write.records), "held_until": now + hold},
+                    insert(entries)
+                    .values(
+                        **values, records=codec.encode(write.records), held_until=self._now + hold
+                    )
+                    .returning(entries.c.seq)
                 )
                 seq = result.scalar_one()
                 rows = [{"seq": seq, "target": each, "parked": False} for each in drivers]
                 await connection.execute(insert(deliveries), rows)
-                if not write.stores:
+                if write.stores:
+                    behind = await self._behind(connection, seq, write)
+                else:
+                    behind = frozenset()
                     await connection.execute(insert(tombstones), {**values, "seq": seq})
                 made.append(
                     Entry(
@@ -138,22 +162,45 @@ class Journal:
                         record_id=write.record_id,
                         records=write.records,
                         seq=seq,
-                        created_at=now,
+                        created_at=created_at,
+                        behind=behind,
                     )
                 )
-        self._changed()
-        return made
+            return made
+
+        return await self._change(work)
+
+    async def _take_turns(self, connection: AsyncConnection, write: Write) -> None:
+        """Let a user's deletion have its place before or after each store of that user.
+
+        Places are given before a transaction ends: without this, a store could have a later place
+        than a deletion that nobody sees yet.
+        """
+        if self.shared and write.verb in ("store", "delete_user"):
+            kind = "_shared" if write.stores else ""
+            name = f"{self._wrapper}\0{write.user_id}".encode()
+            key = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
+            await connection.execute(
+                text(f"select pg_advisory_xact_lock{kind}(:key)"), {"key": key}
+            )
 
     async def settle(self, made: Sequence[Entry], drivers: Sequence[str] = ()) -> None:
-        """These drivers have the writes; for the others they are due now."""
+        """These drivers have the writes; for the others they are due now.
+
+        A store stays due for a driver that it is behind a delete of.
+        """
         seqs = [entry.seq for entry in made]
-        async with self._begin() as connection:
+
+        async def work(connection: AsyncConnection) -> None:
+            # Of two who settle an entry at once, the second sees what the first did.
+            mine = select(entries.c.seq).where(entries.c.seq.in_(seqs)).order_by(entries.c.seq)
+            await connection.execute(mine.with_for_update())
             if drivers:
-                await connection.execute(
-                    delete(deliveries).where(
-                        deliveries.c.seq.in_(seqs), deliveries.c.target.in_(drivers)
-                    )
-                )
+                have = and_(deliveries.c.seq.in_(seqs), deliveries.c.target.in_(drivers))
+                again = [(entry.seq, driver) for entry in made for driver in entry.behind]
+                if again:
+                    have &= ~tuple_(deliveries.c.seq, deliveries.c.target).in_(again)
+                await connection.execute(delete(deliveries).where(have))
             left = exists().where(deliveries.c.seq == entries.c.seq)
             await connection.execute(delete(entries).where(entries.c.seq.in_(seqs), ~left))
             await connection.execute(
@@ -161,23 +208,43 @@ class Journal:
                 .where(entries.c.seq.in_(seqs), entries.c.held_until > 0)
                 .values(held_until=0.0)
             )
-        self._changed()
 
-    async def cancel(self, made: Sequence[Entry], drivers: int) -> None:
-        """Forget stores that did not happen, unless one of the `drivers` drivers has them."""
+        await self._change(work)
+
+    async def _behind(self, connection: AsyncConnection, seq: int, write: Write) -> frozenset[str]:
+        """The drivers that still have to get an earlier delete of what the store keeps."""
+        found: set[str] = set()
+        ids = sorted(codec.record_id(record) for record in write.records)
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            some = ids[start : start + _IDS_AT_ONCE]
+            waiting = (
+                select(deliveries.c.target)
+                .join(entries, entries.c.seq == deliveries.c.seq)
+                .where(
+                    self._mine,
+                    or_(entries.c.user_id == write.user_id, entries.c.user_id.is_(None)),
+                    or_(entries.c.verb == "delete_user", entries.c.record_id.in_(some)),
+                    entries.c.seq < seq,
+                    ~deliveries.c.parked,
+                )
+                .distinct()
+            )
+            found |= set((await connection.execute(waiting)).scalars())
+        return frozenset(found)
+
+    async def cancel(self, made: Sequence[Entry]) -> None:
+        """Forget stores that did not happen, unless they are held no more: others may make them."""
         seqs = [entry.seq for entry in made]
-        waiting = (
-            select(func.count())
-            .select_from(deliveries)
-            .where(deliveries.c.seq == entries.c.seq)
-            .scalar_subquery()
-        )
-        async with self._begin() as connection:
-            undone = select(entries.c.seq).where(entries.c.seq.in_(seqs), waiting == drivers)
-            gone = (await connection.execute(undone)).scalars().all()
+
+        async def work(connection: AsyncConnection) -> None:
+            undone = select(entries.c.seq).where(
+                entries.c.seq.in_(seqs), entries.c.held_until > self._now
+            )
+            gone = (await connection.execute(undone.with_for_update())).scalars().all()
             await connection.execute(delete(deliveries).where(deliveries.c.seq.in_(gone)))
             await connection.execute(delete(entries).where(entries.c.seq.in_(gone)))
-        self._changed()
+
+        await self._change(work)
 
     async def refuse(self, entry: Entry, driver: str) -> None:
         """The driver will never take the write."""
@@ -186,6 +253,32 @@ class Journal:
             .where(deliveries.c.seq == entry.seq, deliveries.c.target == driver)
             .values(parked=True)
         )
+
+    async def forgetting(self, user_ids: Sequence[str], driver: str) -> bool:
+        """Whether the driver still has to forget one of these users.
+
+        Without the journal, no: if it was empty when it was last seen.
+        """
+        try:
+            if not user_ids or not await self.count():
+                return False
+        except JournalUnavailable:
+            if self._seen == 0:
+                return False
+            raise
+        waiting = (
+            select(entries.c.seq)
+            .join(deliveries, deliveries.c.seq == entries.c.seq)
+            .where(
+                self._mine,
+                entries.c.user_id.in_(user_ids),
+                entries.c.verb == "delete_user",
+                deliveries.c.target == driver,
+                ~deliveries.c.parked,
+            )
+            .limit(1)
+        )
+        return bool(await self._rows(waiting))
 
     async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
         """What the driver has to get next, oldest first; only what `after`, another, has."""
@@ -196,7 +289,8 @@ class Journal:
                 self._mine,
                 deliveries.c.target == driver,
                 ~deliveries.c.parked,
-                entries.c.held_until <= time(),
+                entries.c.held_until <= self._now,
+                ~self._before_a_delete(driver),
             )
         )
         if after is not None:
@@ -205,6 +299,21 @@ class Journal:
                 ~exists().where(first.c.seq == entries.c.seq, first.c.target == after)
             )
         return await self._entries(wanted.order_by(entries.c.seq).limit(limit))
+
+    def _before_a_delete(self, driver: str) -> ColumnElement[bool]:
+        """Whether somebody is still busy with an earlier deletion of the store's user."""
+        earlier, its = entries.alias("earlier"), deliveries.alias("its")
+        return exists().where(
+            entries.c.verb == "store",
+            earlier.c.wrapper == self._wrapper,
+            earlier.c.user_id == entries.c.user_id,
+            earlier.c.verb == "delete_user",
+            earlier.c.seq < entries.c.seq,
+            earlier.c.held_until > self._now,
+            its.c.seq == earlier.c.seq,
+            its.c.target == driver,
+            ~its.c.parked,
+        )
 
     async def of_user(self, user_id: str | None) -> list[Entry]:
         """What concerns the user's memories, or, without a user, knowledge; oldest first."""
@@ -238,30 +347,31 @@ class Journal:
     async def _tombstones(self, entry: Entry, ids: Sequence[str]) -> list[Any]:
         found: list[Any] = []
         for start in range(0, len(ids), _IDS_AT_ONCE):
+            # Nobody knew the ids before it was tried, which may be before it was journalled.
+            later = tombstones.c.seq > entry.seq
             of_record = and_(
                 tombstones.c.record_id.in_(ids[start : start + _IDS_AT_ONCE]),
                 or_(tombstones.c.user_id.is_(None), tombstones.c.user_id == entry.user_id),
+                or_(later, tombstones.c.created_at >= entry.created_at),
             )
             of_user = and_(
-                tombstones.c.verb == "delete_user", tombstones.c.user_id == entry.user_id
+                tombstones.c.verb == "delete_user", tombstones.c.user_id == entry.user_id, later
             )
             wanted = select(tombstones.c.verb, tombstones.c.record_id).where(
-                tombstones.c.wrapper == self._wrapper,
-                tombstones.c.seq > entry.seq,  # nobody knew the ids before
-                or_(of_record, of_user),
+                tombstones.c.wrapper == self._wrapper, or_(of_record, of_user)
             )
-            async with self._begin() as connection:
-                found += (await connection.execute(wanted)).all()
+            found += await self._rows(wanted)
         return found
 
     async def count(self) -> int:
         """How many writes are in it. A file's are known without looking."""
         if self._known is not None:
             return self._known
+        count: int
         changes = self._changes
         counting = select(func.count()).select_from(entries).where(self._mine)
-        async with self._begin() as connection:
-            count: int = (await connection.execute(counting)).scalar_one()
+        ((count,),) = await self._rows(counting)
+        self._seen = count
         if not self.shared and changes == self._changes:
             self._known = count
         return count
@@ -283,8 +393,7 @@ class Journal:
             .where(self._mine)
             .group_by(deliveries.c.target)
         )
-        async with self._begin() as connection:
-            rows = (await connection.execute(wanted)).all()
+        rows = await self._rows(wanted)
         now = time()
         return {
             target: Lag(count, round(max(0.0, now - oldest), 3), parked)
@@ -318,8 +427,7 @@ class Journal:
             yield locked.first() is not None
 
     async def _entries(self, wanted: Select[Any]) -> list[Entry]:
-        async with self._begin() as connection:
-            rows = (await connection.execute(wanted)).all()
+        rows = await self._rows(wanted)
         return [
             Entry(
                 verb=row.verb,
@@ -332,9 +440,50 @@ class Journal:
             for row in rows
         ]
 
+    @property
+    def _now(self) -> Any:
+        """Seconds since the epoch, by the one clock that all who share the journal have."""
+        return func.extract("epoch", func.clock_timestamp()) if self.shared else time()
+
+    async def _rows(self, wanted: Select[Any]) -> Sequence[Any]:
+        async def work(connection: AsyncConnection) -> Sequence[Any]:
+            rows: Sequence[Any] = (await connection.execute(wanted)).all()
+            return rows
+
+        return await self._transaction(work)
+
     async def _execute(self, statement: Any) -> None:
-        async with self._begin() as connection:
+        async def work(connection: AsyncConnection) -> None:
             await connection.execute(statement)
+
+        await self._transaction(work)
+
+    async def _change(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """A transaction after which there are more or fewer writes."""
+
+        return await self._transaction(work, then=self._changed)
+
+    async def _transaction(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        then: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Do the work in a transaction, whole even where its caller is cancelled.
+
+        A cancelled statement would cost a file its only connection.
+        """
+
+        async def whole() -> T:
+            try:
+                async with self._begin() as connection:
+                    return await work(connection)
+            finally:
+                then()
+
+        task = asyncio.create_task(whole())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
 
     @asynccontextmanager
     async def _begin(self) -> AsyncIterator[AsyncConnection]:

@@ -86,6 +86,9 @@ class Breaker:
                     health = await self._driver.health_check()
             except TimeoutError:
                 continue
+            except Exception:  # noqa: BLE001 - a probe that ended would leave it alone for ever
+                _log.exception("probe_failed", wrapper=self._wrapper, driver=self._driver.name)
+                continue
             if health.status != "unavailable":
                 self._failed = 0
                 self._change("closed", None)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Self
 
 import structlog
@@ -38,6 +38,9 @@ from app.errors import (
     MemoryServiceError,
 )
 from app.settings import FailoverSettings, JournalSettings, Limits
+
+_FORGOTTEN_SECONDS = 0.05
+"""Between two looks whether a user is forgotten."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -216,19 +219,39 @@ class FailoverDriver(WrappingDriver):
         if delete is not None:
             return await self._delete(delete)
         primary = self._nodes[0]
-        if not self._journals:
-            return await primary.ask(call.on(primary.driver))
         records = records_of(call, self._limits)
+        users = sorted({record.user_id for record in records if isinstance(record, Memory)})
+        if not self._journals:
+            await self._wait_forgotten(users)
+            return await primary.ask(call.on(primary.driver))
         if records:
+            since = time()
             importing = require(primary.driver, SupportsImport)
             try:
+                if await self._journal.forgetting(users, primary.name):
+                    raise DriverUnavailable(reason=f"{primary.name} has to forget the user first")
                 await primary.ask(importing.import_records(records))
-            except EmbeddingQueueFull:
+            except (EmbeddingQueueFull, JournalUnavailable):
                 raise
             except (DriverUnavailable, DriverTimeout):
-                await self._journal.append(stores_of(records), [primary.name])
+                await self._journal.append(stores_of(records), [primary.name], since=since)
                 self._deliverers[primary.name].wake()
         return answer(call, records)
+
+    async def _wait_forgotten(self, users: Sequence[str]) -> None:
+        """Wait until the primary has forgotten whom it still has to: it would forget new ones too.
+
+        Raises `DriverUnavailable`.
+        """
+        primary = self._nodes[0].name
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                while await self._journal.forgetting(users, primary):
+                    self._deliverers[primary].wake()
+                    await asyncio.sleep(_FORGOTTEN_SECONDS)
+        except TimeoutError as error:
+            reason = f"{primary} has to forget the user first"
+            raise DriverUnavailable(reason=reason) from error
 
     async def _delete(self, delete: Write) -> bool | int:
         pending = 0
@@ -250,6 +273,8 @@ class FailoverDriver(WrappingDriver):
             if not isinstance(each, BaseException)
         ]
         await self._journal.settle(made, reached)
+        for deliverer in self._deliverers.values():
+            deliverer.wake()
         for each in answers:
             expected = (DriverUnavailable, DriverTimeout)
             if isinstance(each, BaseException) and not isinstance(each, expected):

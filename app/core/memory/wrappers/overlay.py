@@ -36,7 +36,9 @@ class Overlay:
         overlay = cls()
         for entry in entries:
             if entry.stores:
-                overlay.kept.update({record_id(record): record for record in entry.records})
+                kept = {record_id(record): record for record in entry.records}
+                overlay.kept.update(kept)
+                overlay.deleted.difference_update(kept)
             elif entry.verb == "delete_user":
                 overlay.kept.clear()
                 overlay.forgotten = entry.created_at
@@ -54,7 +56,9 @@ class Overlay:
 
     def hides(self, record: Record) -> bool:
         """Whether a driver's record is gone."""
-        return record_id(record) in self.deleted or record.created_at.timestamp() < self.forgotten
+        one = record_id(record)
+        older = record.created_at.timestamp() < self.forgotten
+        return one in self.deleted or (older and one not in self.kept)
 
 
 class Pending:

@@ -37,7 +37,8 @@ from app.errors import (
 from app.settings import JournalSettings, Limits, ReplicatedSettings
 
 _HOLD = 3
-"""An entry is its maker's for that many timeouts: what it does takes two at most."""
+"""An entry is its maker's for that many timeouts: a delete takes no longer. A store that does is
+made by others too, which changes nothing."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -159,26 +160,31 @@ class ReplicatedDriver(WrappingDriver):
             return await self._delete(delete)
         records = records_of(call, self._limits)
         if records:
-            await self._store(records)
+            await self._store(records, whole=call.verb != "import_records")
         return answer(call, records)
 
-    async def _store(self, records: Sequence[Record]) -> None:
+    async def _store(self, records: Sequence[Record], *, whole: bool) -> None:
+        """Keep the records; only where `whole`, a primary that refuses them has none of them."""
         made = await self._append(stores_of(records))
         try:
             await keep(self._primary, self._journal, made, fresh=True)
         except MemoryServiceError as error:
-            if error.uncertain:
+            if error.uncertain or not whole:
                 await self._hand_over(made)
             else:
                 with suppress(JournalUnavailable):  # then it is made all the same, later
-                    await self._journal.cancel(made, len(self.inner))
+                    await self._journal.cancel(made)
             raise
         await self._spread(made, lambda driver: keep(driver, self._journal, made))
 
     async def _delete(self, delete: Write) -> bool | int:
         made = await self._append([delete])
         try:
-            answered = await make(self._primary, delete)
+            async with asyncio.timeout(2 * self._settings.timeout):
+                answered = await make(self._primary, delete)
+        except TimeoutError as error:
+            await self._hand_over(made)
+            raise DriverTimeout(reason=f"{self._primary.name}: no answer in time") from error
         except MemoryServiceError:
             await self._hand_over(made)
             raise
@@ -228,7 +234,7 @@ class ReplicatedDriver(WrappingDriver):
                     task.cancel()
                 await asyncio.wait(tasks)
         await self._journal.settle(made, have)
-        for deliverer in self._deliverers[1:]:
+        for deliverer in self._deliverers:
             deliverer.wake()
         if len(have) <= wanted:
             raise DriverTimeout(

@@ -1,0 +1,172 @@
+"""Many clients at once, and exactly what they were answered."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from random import Random
+from time import perf_counter
+from typing import Any
+
+import httpx
+
+from tests.faults.server import Rows
+from tests.service.service import Service
+
+WRITES = int(os.environ.get("TEST_FAULT_WRITES", "150"))
+"""How many writes one scenario makes; `make faults` makes 2,000."""
+CLIENTS = 24
+BATCH = 4
+
+
+@dataclass
+class Delete:
+    """An attempt, whatever became of it."""
+
+    started: float
+    ended: float = float("inf")
+    acknowledged: bool = False
+
+
+@dataclass
+class Load:
+    """Stores and deletes of a scenario."""
+
+    random: Random = field(default_factory=lambda: Random(17))
+    stored: dict[str, tuple[str | None, str, float, float]] = field(default_factory=dict)
+    """Acknowledged: by id the user, the content, when it began and when it was answered."""
+    deletes: dict[str, list[Delete]] = field(default_factory=dict)
+    """By id, or by user."""
+    refused: list[httpx.Response] = field(default_factory=list)
+    lost: int = 0
+    """Requests without an answer."""
+    made: int = 0
+    over: bool = False
+
+    async def run(self, services: Sequence[Service], count: int = WRITES) -> None:
+        """Make so many writes, or as many as come before it is `over`."""
+        left = iter(range(count))
+        async with AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(httpx.AsyncClient(base_url=each.url, timeout=60))
+                for each in services
+            ]
+            async with asyncio.TaskGroup() as tasks:
+                for n in range(CLIENTS):
+                    tasks.create_task(self._client(clients[n % len(clients)], left))
+
+    async def progress(self, count: int) -> None:
+        """Wait until that many more writes were tried."""
+        aim = self.made + count
+        async with asyncio.timeout(240):
+            while self.made < aim and not self.over:
+                await asyncio.sleep(0.005)
+
+    async def _client(self, client: httpx.AsyncClient, left: Iterable[int]) -> None:
+        for _ in left:
+            if self.over:
+                return
+            try:
+                await self._write(client)
+            except httpx.TransportError:
+                self.lost += 1
+                await asyncio.sleep(0.1)
+            self.made += 1
+
+    async def _write(self, client: httpx.AsyncClient) -> None:
+        kinds = ("store", "batch", "knowledge", "delete", "user")
+        user_id = f"user {self.random.randrange(12)}"
+        kind = self.random.choices(kinds, (60, 8, 8, 20, 1))[0]
+        if kind == "delete" and self.stored:
+            await self._delete(client, self.random.choice(list(self.stored)))
+        elif kind == "user":
+            await self._attempt(client, f"/v1/users/{user_id}/memories", user_id)
+        elif kind == "knowledge":
+            await self._store(client, "/v1/knowledge", None, {"category": "jars"})
+        elif kind == "batch":
+            await self._store_many(client, user_id)
+        else:
+            await self._store(client, "/v1/memories", user_id, {"user_id": user_id})
+
+    def _text(self) -> str:
+        return f"Jar {self.random.getrandbits(64):x}."
+
+    async def _store(
+        self, client: httpx.AsyncClient, path: str, user_id: str | None, fields: dict[str, str]
+    ) -> None:
+        started = perf_counter()
+        response = await client.post(path, json={**fields, "content": self._text()})
+        self._answered(response, user_id, started, lambda body: [body])
+
+    async def _store_many(self, client: httpx.AsyncClient, user_id: str) -> None:
+        started = perf_counter()
+        memories = [{"user_id": user_id, "content": self._text()} for _ in range(BATCH)]
+        response = await client.post("/v1/memories/batch", json={"memories": memories})
+        self._answered(response, user_id, started, lambda body: body["memories"])
+
+    def _answered(
+        self, response: httpx.Response, user_id: str | None, started: float, of: Any
+    ) -> None:
+        if response.status_code != 201:
+            self._refused(response)
+            return
+        for record in of(response.json()):
+            key = record.get("memory_id") or record["knowledge_id"]
+            self.stored[key] = (user_id, record["content"], started, perf_counter())
+
+    def _refused(self, response: httpx.Response) -> None:
+        assert response.status_code in (503, 504), response.text
+        self.refused.append(response)
+
+    async def _delete(self, client: httpx.AsyncClient, key: str) -> None:
+        user_id = self.stored[key][0]
+        if user_id is None:
+            await self._attempt(client, f"/v1/knowledge/{key}", key)
+        else:
+            await self._attempt(client, f"/v1/memories/{key}?user_id={user_id}", key)
+
+    async def _attempt(self, client: httpx.AsyncClient, path: str, key: str) -> None:
+        attempt = Delete(perf_counter())
+        self.deletes.setdefault(key, []).append(attempt)
+        response = await client.delete(path)
+        attempt.ended = perf_counter()
+        if response.status_code in (200, 204):
+            attempt.acknowledged = True
+        elif response.status_code != 404:
+            self._refused(response)
+
+    def check(self, kept: Rows) -> None:
+        """Every acknowledged store is there, once, unless a delete concerns it; no other is."""
+        assert self.stored
+        contents = Counter(content for _, content in kept.values())
+        assert set(contents.values()) <= {1}
+        for key, (user_id, content, started, ended) in self.stored.items():
+            of_user = self.deletes.get(user_id, []) if user_id is not None else []
+            mine = self.deletes.get(key, [])
+            if key in kept:
+                assert kept[key] == (user_id, content)
+                assert not any(d.acknowledged for d in mine), f"{key} is back"
+                again = any(d.acknowledged and d.started > ended for d in of_user)
+                assert not again, f"{key} of {user_id} is back"
+            else:
+                assert mine or any(d.ended > started for d in of_user), f"{key} is lost"
+
+
+async def pending(service: Service) -> dict[str, Any]:
+    """What each driver still has to get."""
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+        health = (await client.get("/health")).json()
+    facts = health["driver"]["facts"]
+    return dict(facts["pending"]) if "pending" in facts else {"journal": "away"}
+
+
+async def settled(service: Service, seconds: float = 90) -> None:
+    """Wait until every driver has everything."""
+    async with asyncio.timeout(seconds):
+        while True:
+            with suppress(httpx.TransportError):
+                if not await pending(service):
+                    return
+            await asyncio.sleep(0.1)

@@ -1,0 +1,56 @@
+"""A PostgreSQL that is killed, and comes back when it is told to."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+
+from app.database.embedded import EmbeddedPostgres
+
+Rows = dict[str, tuple[str | None, str]]
+
+
+class Server(EmbeddedPostgres):
+    """The embedded server, which starts again by itself only while it may."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir)
+        self._may_start = asyncio.Event()
+        self._may_start.set()
+
+    async def _start(self, binaries: Path) -> None:
+        await self._may_start.wait()
+        await super()._start(binaries)
+
+    def kill(self, *, away: bool = False) -> None:
+        """SIGKILL; with `away` it stays dead until it is `back`."""
+        if away:
+            self._may_start.clear()
+        os.kill(self.pid, signal.SIGKILL)
+
+    def back(self) -> None:
+        """Start again."""
+        self._may_start.set()
+
+    async def database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test_{uuid4().hex}"
+        admin = await asyncpg.connect(self.dsn)
+        await admin.execute(f"create database {name}")
+        await admin.close()
+        return self.dsn.replace("/memory?", f"/{name}?")
+
+
+async def rows(url: str) -> Rows:
+    """User and content of every memory, and content of all knowledge, by id."""
+    connection = await asyncpg.connect(url)
+    memories = await connection.fetch("select memory_id, user_id, content from memories")
+    knowledge = await connection.fetch("select knowledge_id, content from global_knowledge")
+    await connection.close()
+    kept: Rows = {str(row["memory_id"]): (row["user_id"], row["content"]) for row in memories}
+    kept |= {str(row["knowledge_id"]): (None, row["content"]) for row in knowledge}
+    assert len(kept) == len(memories) + len(knowledge)
+    return kept

@@ -1,0 +1,187 @@
+"""The journal on a full disk, wanted by others, and before a driver that refuses."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from app.core.memory.base import DriverHealth
+from app.core.memory.journal.delivery import Deliverer
+from app.core.memory.journal.journal import Journal
+from app.core.memory.records import Knowledge, Memory
+from app.core.memory.wrappers.breaker import Breaker
+from app.core.memory.wrappers.replicated import ReplicatedDriver
+from app.errors import ConfigurationError, DriverError, JournalUnavailable
+from app.settings import JournalSettings, Limits, ReplicatedSettings
+from tests.wrappers.flaky import FlakyDriver
+
+
+class PickyDriver(FlakyDriver):
+    """Fails to import what has a certain content."""
+
+    error: Exception | None = None
+    healthy = True
+
+    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
+        if self.error is not None and any("poison" in record.content for record in records):
+            raise self.error
+        await super().import_records(records)
+
+    async def health_check(self) -> DriverHealth:
+        if not self.healthy:
+            return DriverHealth(driver=self.name, status="unavailable")
+        return await super().health_check()
+
+
+def replicated(path: Path, *drivers: FlakyDriver) -> ReplicatedDriver:
+    journal = JournalSettings(path=path, interval=0.05, timeout=1)
+    return ReplicatedDriver(drivers, ReplicatedSettings(timeout=1), journal, Limits())
+
+
+@pytest.fixture
+def pair() -> tuple[FlakyDriver, PickyDriver]:
+    random = Random(1)
+    return FlakyDriver("first", random), PickyDriver("second", random)
+
+
+async def until_equal(first: FlakyDriver, second: FlakyDriver) -> None:
+    async with asyncio.timeout(20):
+        while first.kept != second.kept:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("error", [DriverError(reason="too long"), ZeroDivisionError()])
+async def test_what_a_healthy_driver_refuses_is_shown_and_what_follows_goes_on(
+    tmp_path: Path, pair: tuple[FlakyDriver, PickyDriver], error: Exception
+) -> None:
+    first, second = pair
+    second.error = error
+    async with replicated(tmp_path, first, second) as driver:
+        poison = await driver.store("ada", "poison")
+        jar = await driver.store("ada", "A jar.")
+        async with asyncio.timeout(20):
+            while jar.memory_id not in second.kept:
+                await asyncio.sleep(0.02)
+        async with asyncio.timeout(20):
+            while (await driver._journal.count()) > 1:
+                await asyncio.sleep(0.02)
+        health = await driver.health_check()
+    assert health.status == "degraded"
+    assert health.facts["pending"]["second"]["refused"] == 1
+    assert poison.memory_id not in second.kept
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+async def test_what_is_refused_because_of_the_drivers_own_state_is_tried_again(
+    tmp_path: Path, pair: tuple[FlakyDriver, PickyDriver], healthy: bool
+) -> None:
+    first, second = pair
+    second.error = ConfigurationError("another model") if healthy else DriverError()
+    second.healthy = healthy
+    async with replicated(tmp_path, first, second) as driver:
+        await driver.store("ada", "poison")
+        await asyncio.sleep(0.3)
+        assert not second.kept
+        second.error, second.healthy = None, True
+        await until_equal(first, second)
+
+
+async def test_a_file_is_one_process_s_own(
+    tmp_path: Path, pair: tuple[FlakyDriver, PickyDriver]
+) -> None:
+    async with replicated(tmp_path, *pair):
+        with pytest.raises(ConfigurationError, match=r"MEMORY_JOURNAL_PATH: .* is locked") as said:
+            await replicated(tmp_path, *pair).open()
+    assert "\n" not in str(said.value)
+    async with replicated(tmp_path, *pair) as driver:
+        await driver.store("ada", "A jar.")
+
+
+async def test_a_journal_on_the_server_of_a_driver_is_refused(
+    pair: tuple[FlakyDriver, PickyDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FlakyDriver, "servers", lambda _: frozenset({("localhost", 5432)}))
+    journal = JournalSettings(url=SecretStr("postgresql://memory@127.0.0.1/journal"))
+    driver = ReplicatedDriver(pair, ReplicatedSettings(), journal, Limits())
+    with pytest.raises(ConfigurationError, match=r"MEMORY_JOURNAL_URL: .* use another server"):
+        await driver.open()
+
+
+async def test_a_full_disk_refuses_writes_and_loses_none(
+    tmp_path: Path, pair: tuple[FlakyDriver, PickyDriver]
+) -> None:
+    first, second = pair
+    async with replicated(tmp_path, first, second) as driver:
+        second.away = True
+        kept = [await driver.store("ada", "A jar.")]
+
+        async def pages(count: int) -> None:
+            async with driver._journal._begin() as connection:
+                await connection.execute(text(f"pragma max_page_count = {count}"))
+
+        await pages(1)  # as many as there are
+        refused = False
+        while not refused:
+            try:
+                kept += [await driver.store("ada", "A jar." * 100)]
+            except JournalUnavailable:
+                refused = True
+        assert len(await driver.recall("ada", top_k=100)) == len(kept)
+        second.away = False
+        await until_equal(first, second)
+        await pages(1_000_000)
+        kept.append(await driver.store("ada", "A jar."))
+        await until_equal(first, second)
+    assert set(first.kept) == {memory.memory_id for memory in kept}
+
+
+async def test_a_deliverer_stops_whenever_it_is_told_to(
+    tmp_path: Path, pair: tuple[FlakyDriver, PickyDriver]
+) -> None:
+    journal = Journal(JournalSettings(path=tmp_path), "main")
+    await journal.open(["first"])
+    deliverer = Deliverer(journal, pair[0], wrapper="main", interval=1, timeout=1)
+    for n in range(30):
+        deliverer.start()
+        await asyncio.sleep(0.002 * (n % 5))
+        deliverer.wake()
+        async with asyncio.timeout(5):
+            await deliverer.stop()
+    await journal.close()
+
+
+async def test_cancelled_callers_cost_a_file_no_connection(tmp_path: Path) -> None:
+    journal = Journal(JournalSettings(path=tmp_path, timeout=2), "main")
+    await journal.open(["first"])
+    for n in range(40):
+        tasks = [asyncio.create_task(journal.lag()) for _ in range(5)]
+        await asyncio.sleep(0.0005 * (n % 8))
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    assert await journal.lag() == {}
+    await journal.close()
+
+
+async def test_a_health_check_that_raises_does_not_end_the_probing(
+    pair: tuple[FlakyDriver, PickyDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Exception | None] = [ZeroDivisionError(), None]
+
+    async def health_check() -> DriverHealth:
+        error = answers.pop(0)
+        if error is not None:
+            raise error
+        return DriverHealth(driver="first", status="ok")
+
+    monkeypatch.setattr(pair[0], "health_check", health_check)
+    breaker = Breaker(pair[0], wrapper="main", failures=1, cooldown=0.01)
+    breaker.failed("gone")
+    async with asyncio.timeout(5):
+        while breaker.state == "open":
+            await asyncio.sleep(0.01)
+    await breaker.stop()
