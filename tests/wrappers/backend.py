@@ -52,7 +52,7 @@ class Backend(InMemoryDriver):
 
     async def dawdle(self) -> None:
         """Wait for a moment that is different each time; as a `before` or `after`."""
-        await asyncio.sleep(random.choice((0, 0, 0.001, 0.004)))  # noqa: S311
+        await asyncio.sleep(random.choice((0, 0, 0.001, 0.004)))
 
     async def recall(
         self,

@@ -157,7 +157,7 @@ async def test_no_answer_is_older_than_any_write_before_it(
     hits = 0
 
     async def write(n: int) -> None:
-        chance = random.Random(n)  # noqa: S311
+        chance = random.Random(n)
         own: list[str] = []
         for _ in range(12):
             driver = chance.choice(drivers)
@@ -185,7 +185,7 @@ async def test_no_answer_is_older_than_any_write_before_it(
 
     async def read() -> None:
         while not done.is_set():
-            await look(random.choice(drivers))  # noqa: S311
+            await look(random.choice(drivers))
             await asyncio.sleep(0.001)
 
     done = asyncio.Event()
