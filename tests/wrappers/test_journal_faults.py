@@ -120,7 +120,7 @@ async def test_a_full_disk_refuses_writes_and_loses_none(
         kept = [await driver.store("ada", "A jar.")]
 
         async def pages(count: int) -> None:
-            async with driver._journal._begin() as connection:
+            async with driver._journal._database.begin() as connection:
                 await connection.execute(text(f"pragma max_page_count = {count}"))
 
         await pages(1)  # as many as there are

@@ -10,16 +10,15 @@ still busy with it; then whoever delivers to a driver takes the oldest first.
 
 A delete leaves a tombstone, in the same transaction. Who delivers a store asks for tombstones after
 it, and deletes again what has one. A store that comes after a delete which a driver still has to
-get is made again there after the delete. So all drivers end as if every
-write had been made in the order of the entries, in whatever order it was.
+get is made again there after the delete. So all drivers end as if every write had been made in the
+order of the entries, in whatever order it was.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import blake2b
 from time import time
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -36,11 +35,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
+from app.core.memory.journal.database import Database
 from app.core.memory.journal.entries import Entry, Lag, Verb, Write
-from app.core.memory.journal.opening import journal_errors, make_engine, set_up
 from app.core.memory.journal.tables import deliveries, entries, targets, tombstones
 from app.errors import JournalUnavailable
 from app.settings import JournalSettings
@@ -49,55 +48,32 @@ _TOMBSTONE_SECONDS = 86_400.0
 """A tombstone is kept that long, and as long as an older entry is in the journal."""
 _IDS_AT_ONCE = 500
 
-T = TypeVar("T")
-
 
 class Journal:
     """One wrapping driver's part of the journal."""
 
     def __init__(self, settings: JournalSettings, wrapper: str) -> None:
-        self._settings = settings
+        self._database = Database(settings, wrapper, self._prepare)
         self._wrapper = wrapper
-        self._engine: AsyncEngine | None = None
         self._mine: ColumnElement[bool] = entries.c.wrapper == wrapper
         self.drivers: Sequence[str] = ()
         """The names of those it delivers to."""
-        self._opening = asyncio.Lock()
-        self._closed = False
         self._known: int | None = None
         self._seen: int | None = None
         self._changes = 0
-        self._running: set[asyncio.Task[Any]] = set()
 
     @property
     def shared(self) -> bool:
         """Whether other processes write to it too."""
-        return self._settings.url is not None
+        return self._database.shared
 
     async def open(self, drivers: Sequence[str]) -> None:
         """Connect and make what is missing; twice is harmless.
 
         Raises `ConfigurationError`, or `JournalUnavailable`: then it opens itself when it can.
         """
-        self.drivers, self._closed = drivers, False
-        await self._opened()
-
-    async def _opened(self) -> AsyncEngine:
-        async with self._opening:
-            if self._closed:
-                raise JournalUnavailable(reason="journal: closed")
-            if self._engine is None:
-                engine = make_engine(self._settings, self._wrapper)
-                try:
-                    await set_up(engine, self._settings)
-                    with journal_errors():
-                        async with engine.begin() as connection:
-                            await self._prepare(connection)
-                except BaseException:
-                    await engine.dispose()
-                    raise
-                self._engine = engine
-            return self._engine
+        self.drivers = drivers
+        await self._database.open()
 
     async def _prepare(self, connection: AsyncConnection) -> None:
         rows = [{"wrapper": self._wrapper, "target": driver} for driver in self.drivers]
@@ -108,12 +84,7 @@ class Journal:
 
     async def close(self) -> None:
         """Disconnect, after what is under way."""
-        self._closed = True
-        if self._running:
-            await asyncio.wait(self._running)
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.dispose()
+        await self._database.close()
 
     async def append(
         self,
@@ -143,7 +114,9 @@ class Journal:
                 result = await connection.execute(
                     insert(entries)
                     .values(
-                        **values, records=codec.encode(write.records), held_until=self._now + hold
+                        **values,
+                        records=codec.encode(write.records),
+                        held_until=self._database.now + hold,
                     )
                     .returning(entries.c.seq)
                 )
@@ -168,7 +141,7 @@ class Journal:
                 )
             return made
 
-        return await self._change(work)
+        return await self._database.transaction(work, then=self._changed)
 
     async def _take_turns(self, connection: AsyncConnection, write: Write) -> None:
         """Let a user's deletion have its place before or after each store of that user.
@@ -209,7 +182,7 @@ class Journal:
                 .values(held_until=0.0)
             )
 
-        await self._change(work)
+        await self._database.transaction(work, then=self._changed)
 
     async def _behind(self, connection: AsyncConnection, seq: int, write: Write) -> frozenset[str]:
         """The drivers that still have to get an earlier delete of what the store keeps."""
@@ -238,17 +211,17 @@ class Journal:
 
         async def work(connection: AsyncConnection) -> None:
             undone = select(entries.c.seq).where(
-                entries.c.seq.in_(seqs), entries.c.held_until > self._now
+                entries.c.seq.in_(seqs), entries.c.held_until > self._database.now
             )
             gone = (await connection.execute(undone.with_for_update())).scalars().all()
             await connection.execute(delete(deliveries).where(deliveries.c.seq.in_(gone)))
             await connection.execute(delete(entries).where(entries.c.seq.in_(gone)))
 
-        await self._change(work)
+        await self._database.transaction(work, then=self._changed)
 
     async def refuse(self, entry: Entry, driver: str) -> None:
         """The driver will never take the write."""
-        await self._execute(
+        await self._database.execute(
             update(deliveries)
             .where(deliveries.c.seq == entry.seq, deliveries.c.target == driver)
             .values(parked=True)
@@ -278,7 +251,7 @@ class Journal:
             )
             .limit(1)
         )
-        return bool(await self._rows(waiting))
+        return bool(await self._database.rows(waiting))
 
     async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
         """What the driver has to get next, oldest first; only what `after`, another, has."""
@@ -289,7 +262,7 @@ class Journal:
                 self._mine,
                 deliveries.c.target == driver,
                 ~deliveries.c.parked,
-                entries.c.held_until <= self._now,
+                entries.c.held_until <= self._database.now,
                 ~self._before_a_delete(driver),
             )
         )
@@ -309,7 +282,7 @@ class Journal:
             earlier.c.user_id == entries.c.user_id,
             earlier.c.verb == "delete_user",
             earlier.c.seq < entries.c.seq,
-            earlier.c.held_until > self._now,
+            earlier.c.held_until > self._database.now,
             its.c.seq == earlier.c.seq,
             its.c.target == driver,
             ~its.c.parked,
@@ -360,7 +333,7 @@ class Journal:
             wanted = select(tombstones.c.verb, tombstones.c.record_id).where(
                 tombstones.c.wrapper == self._wrapper, or_(of_record, of_user)
             )
-            found += await self._rows(wanted)
+            found += await self._database.rows(wanted)
         return found
 
     async def count(self) -> int:
@@ -370,7 +343,7 @@ class Journal:
         count: int
         changes = self._changes
         counting = select(func.count()).select_from(entries).where(self._mine)
-        ((count,),) = await self._rows(counting)
+        ((count,),) = await self._database.rows(counting)
         self._seen = count
         if not self.shared and changes == self._changes:
             self._known = count
@@ -393,7 +366,7 @@ class Journal:
             .where(self._mine)
             .group_by(deliveries.c.target)
         )
-        rows = await self._rows(wanted)
+        rows = await self._database.rows(wanted)
         now = time()
         return {
             target: Lag(count, round(max(0.0, now - oldest), 3), parked)
@@ -407,7 +380,7 @@ class Journal:
             .where(self._mine)
             .scalar_subquery()
         )
-        await self._execute(
+        await self._database.execute(
             delete(tombstones).where(
                 tombstones.c.wrapper == self._wrapper,
                 tombstones.c.created_at < time() - _TOMBSTONE_SECONDS,
@@ -422,12 +395,12 @@ class Journal:
             yield True
             return
         row = select(targets).where(targets.c.wrapper == self._wrapper, targets.c.target == driver)
-        async with self._begin() as connection:
+        async with self._database.begin() as connection:
             locked = await connection.execute(row.with_for_update(skip_locked=True))
             yield locked.first() is not None
 
     async def _entries(self, wanted: Select[Any]) -> list[Entry]:
-        rows = await self._rows(wanted)
+        rows = await self._database.rows(wanted)
         return [
             Entry(
                 verb=row.verb,
@@ -439,55 +412,3 @@ class Journal:
             )
             for row in rows
         ]
-
-    @property
-    def _now(self) -> Any:
-        """Seconds since the epoch, by the one clock that all who share the journal have."""
-        return func.extract("epoch", func.clock_timestamp()) if self.shared else time()
-
-    async def _rows(self, wanted: Select[Any]) -> Sequence[Any]:
-        async def work(connection: AsyncConnection) -> Sequence[Any]:
-            rows: Sequence[Any] = (await connection.execute(wanted)).all()
-            return rows
-
-        return await self._transaction(work)
-
-    async def _execute(self, statement: Any) -> None:
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(statement)
-
-        await self._transaction(work)
-
-    async def _change(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """A transaction after which there are more or fewer writes."""
-
-        return await self._transaction(work, then=self._changed)
-
-    async def _transaction(
-        self,
-        work: Callable[[AsyncConnection], Awaitable[T]],
-        then: Callable[[], None] = lambda: None,
-    ) -> T:
-        """Do the work in a transaction, whole even where its caller is cancelled.
-
-        A cancelled statement would cost a file its only connection.
-        """
-
-        async def whole() -> T:
-            try:
-                async with self._begin() as connection:
-                    return await work(connection)
-            finally:
-                then()
-
-        task = asyncio.create_task(whole())
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
-
-    @asynccontextmanager
-    async def _begin(self) -> AsyncIterator[AsyncConnection]:
-        engine = self._engine or await self._opened()
-        with journal_errors():
-            async with engine.begin() as connection:
-                yield connection
