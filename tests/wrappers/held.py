@@ -8,7 +8,7 @@ from app.core.memory.base import DriverHealth
 from app.core.memory.codec import Record, record_id
 from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
-from app.errors import MemoryServiceError
+from app.errors import DriverUnavailable, MemoryServiceError
 from app.settings import Limits
 
 
@@ -75,7 +75,7 @@ class Held(InMemoryDriver):
         return await super().delete_knowledge(knowledge_id)
 
     async def health_check(self) -> DriverHealth:
-        if self.error is not None:
+        if isinstance(self.error, DriverUnavailable):
             return DriverHealth(driver=self.name, status="unavailable", detail=self.error.detail)
         return await super().health_check()
 
