@@ -50,12 +50,16 @@ class IndexUpkeep:
         return {"indexes": {indexes.INDEX: self._state.facts()}} if self._state else {}
 
     async def _watch(self) -> None:
+        failing = False
         while True:
             try:
                 with backend_errors():
                     await self.look()
+                failing = False
             except MemoryServiceError as error:
-                _log.warning("index_upkeep_failed", reason=error.reason)
+                if not failing:  # told once, not every minute of an outage
+                    _log.warning("index_upkeep_failed", reason=error.reason)
+                failing = True
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:
