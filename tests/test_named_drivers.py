@@ -151,3 +151,10 @@ def test_a_wrapping_driver_without_a_name_of_its_own_is_refused() -> None:
 def test_a_name_is_refused_where_it_is_asked_for() -> None:
     with pytest.raises(DriverNotFound, match="automem, inmemory, pgvector"):
         MemoryDriverManager(load_settings(driver="nowhere")).driver()
+
+
+def test_the_secrets_of_options_are_not_printed(configure: Configure) -> None:
+    configure("[drivers.a]\ntype='pgvector'\nurl='postgresql://u:hunter2@h/d'")
+    settings = load_settings()
+    assert "hunter2" not in f"{settings!r} {settings} {settings.named['a']}"
+    assert "hunter2" not in repr(settings.of("a").database)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError
@@ -43,7 +43,8 @@ class NamedDriver(BaseModel):
     """A built-in or registered name, an entry point, or package.module:Class."""
     inner: tuple[str, ...] = ()
     """The names of the drivers it holds, in order."""
-    options: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = Field(default={}, repr=False)
+    """As they were given: not shown, since passwords are among them."""
 
 
 class _Environment(BaseSettings):
