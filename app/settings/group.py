@@ -73,5 +73,6 @@ def servers(url: SecretStr | None) -> frozenset[tuple[str, int]]:
         else:
             one = urlsplit(f"//{host}")
             name, port = one.hostname or "localhost", one.port
-        found.add((name, port or int(query.get("port", 5432))))
+        given = query.get("port", "")
+        found.add((name, port or (int(given) if given.isdecimal() else 5432)))
     return frozenset(found)

@@ -63,6 +63,7 @@ class Deliverer:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
+        self._most = _RECORDS
         self._forgot = monotonic()
 
     def start(self) -> None:
@@ -127,7 +128,7 @@ class Deliverer:
             if not ours:
                 return False
             due = await self._journal.due(name, self._after, _AT_ONCE)
-            for group in _groups(due):
+            for group in _groups(due, self._most):
                 await self._deliver(group)
         if not due and monotonic() - self._forgot > _FORGET_SECONDS:
             self._forgot = monotonic()
@@ -139,6 +140,8 @@ class Deliverer:
             async with asyncio.timeout(self._timeout):
                 await self._make(group)
         except (TimeoutError, DriverTimeout, DriverUnavailable) as error:
+            if isinstance(error, TimeoutError | DriverTimeout):
+                self._most = max(1, self._most // 4)  # what was too much would be so again
             if isinstance(error, TimeoutError):
                 raise DriverTimeout(reason="no answer in time") from error
             raise
@@ -162,6 +165,7 @@ class Deliverer:
             )
             await self._journal.refuse(group[0], self._driver.name)
         else:
+            self._most = min(_RECORDS, 2 * self._most)
             await self._journal.settle(group, [self._driver.name])
 
     async def _make(self, group: list[Entry]) -> None:
@@ -202,13 +206,13 @@ async def make(driver: BaseMemoryDriver, write: Write) -> bool | int:
     return await answers[write.verb]()
 
 
-def _groups(due: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Stores in a row together, as far as they are not too many; each delete alone."""
+def _groups(due: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
+    """Stores in a row together, of `most` records unless one has more; each delete alone."""
     for stores, run in groupby(due, key=lambda entry: entry.stores):
         group: list[Entry] = []
         size = 0
         for entry in run:
-            if group and (not stores or size + len(entry.records) > _RECORDS):
+            if group and (not stores or size + len(entry.records) > most):
                 yield group
                 group, size = [], 0
             group.append(entry)

@@ -16,6 +16,7 @@ order of the entries, in whatever order it was.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import blake2b
 from time import time
 from typing import Any
@@ -81,6 +82,11 @@ class Journal:
             await connection.execute(pg_insert(targets).values(rows).on_conflict_do_nothing())
         else:  # who held them is gone
             await connection.execute(update(entries).where(self._mine).values(held_until=0.0))
+        # What a driver refused may be mended by now: once more at each start.
+        mine = select(entries.c.seq).where(self._mine)
+        await connection.execute(
+            update(deliveries).where(deliveries.c.seq.in_(mine)).values(parked=False)
+        )
 
     async def close(self) -> None:
         """Disconnect, after what is under way."""
@@ -297,7 +303,17 @@ class Journal:
         else:
             anyones = and_(entries.c.verb == "delete", entries.c.user_id.is_(None))
             concerned = or_(entries.c.user_id == user_id, anyones)
-        return await self._entries(select(entries).where(self._mine, concerned).order_by("seq"))
+        found = await self._entries(select(entries).where(self._mine, concerned).order_by("seq"))
+        if not any(entry.stores for entry in found):
+            return found
+        # A delete may be settled before an earlier store, which its driver could not take yet.
+        anyones = tombstones.c.user_id.is_(None)
+        wanted = select(tombstones).where(
+            tombstones.c.wrapper == self._wrapper,
+            anyones if user_id is None else or_(tombstones.c.user_id == user_id, anyones),
+        )
+        gone = await self._database.rows(wanted)
+        return [_alive(entry, gone) if entry.stores else entry for entry in found]
 
     async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
         """Of these stores, the records that were deleted meanwhile, as the deletes to make."""
@@ -412,3 +428,12 @@ class Journal:
             )
             for row in rows
         ]
+
+
+def _alive(entry: Entry, gone: Sequence[Any]) -> Entry:
+    """The store without the records that were deleted after it."""
+    later = [row for row in gone if row.seq > entry.seq or row.created_at >= entry.created_at]
+    ids = {row.record_id for row in later}
+    if any(row.verb == "delete_user" and row.seq > entry.seq for row in later):
+        return replace(entry, records=())
+    return replace(entry, records=[r for r in entry.records if codec.record_id(r) not in ids])

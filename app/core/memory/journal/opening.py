@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import URL, event, text
@@ -42,14 +43,13 @@ def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
     """An engine that has not connected yet."""
     if settings.url is not None:
         _need("asyncpg", "pgvector")
-        url = settings.url.get_secret_value()
         return create_async_engine(
-            url.replace("postgresql://", "postgresql+asyncpg://", 1),
+            "postgresql+asyncpg://",
+            async_creator=partial(_connect, settings.url.get_secret_value(), settings.timeout),
             pool_size=10,
             max_overflow=10,
             pool_timeout=settings.timeout,
             pool_pre_ping=True,
-            connect_args={"timeout": settings.timeout, "command_timeout": settings.timeout},
         )
     _need("aiosqlite", "journal")
     folder = settings.path.expanduser().resolve()
@@ -67,6 +67,15 @@ def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "connect", _configure)
     return engine
+
+
+async def _connect(dsn: str, timeout: float) -> Any:  # noqa: ASYNC109 - the driver's own
+    """A connection, by all that asyncpg reads of a URL; raises OSError for any failure."""
+    asyncpg = importlib.import_module("asyncpg")
+    try:
+        return await asyncpg.connect(dsn, timeout=timeout, command_timeout=timeout)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        raise ConnectionError(type(error).__name__) from error
 
 
 def _configure(connection: Any, _record: object) -> None:

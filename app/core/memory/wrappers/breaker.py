@@ -13,6 +13,7 @@ from app.errors import (
     DriverTimeout,
     DriverUnavailable,
     EmbeddingQueueFull,
+    EmbeddingUnavailable,
     MemoryServiceError,
 )
 
@@ -117,17 +118,20 @@ class Node:
     def name(self) -> str:
         return self.driver.name
 
-    async def ask(self, asked: Awaitable[T]) -> T:
-        """The driver's answer; raises `DriverUnavailable` or `DriverTimeout` without one."""
+    async def ask(self, asked: Awaitable[T], *, in_time: bool = True) -> T:
+        """The driver's answer; raises `DriverUnavailable` or `DriverTimeout` without one.
+
+        Without `in_time` the driver's own deadlines alone hold: a large batch takes its time.
+        """
         if self.breaker.state == "open":
             if asyncio.iscoroutine(asked):
                 asked.close()
             raise DriverUnavailable(reason=f"{self.name} is left alone")
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout if in_time else None):
                 answered = await asked
-        except EmbeddingQueueFull:
-            raise  # the model's queue, not the driver
+        except (EmbeddingQueueFull, EmbeddingUnavailable):
+            raise  # the model, not the driver
         except (TimeoutError, DriverTimeout, DriverUnavailable) as error:
             reason = error.reason if isinstance(error, MemoryServiceError) else "no answer in time"
             self.breaker.failed(reason)

@@ -26,7 +26,7 @@ from app.core.memory.records import Knowledge, Memory, MemoryPage
 from app.core.memory.wrappers.base import Call, WrappingDriver
 from app.core.memory.wrappers.breaker import Breaker, Node
 from app.core.memory.wrappers.overlay import Overlay, Pending, like, paged
-from app.core.memory.wrappers.reporting import journal_facts, tree_health
+from app.core.memory.wrappers.reporting import journal_facts, open_journal, tree_health
 from app.core.memory.wrappers.writes import answer, delete_of, records_of
 from app.embedding import Embedder
 from app.errors import (
@@ -124,7 +124,7 @@ class FailoverDriver(WrappingDriver):
                 )
             await self._embedder.open()
         await refuse_same_server(self._journal_settings, self.servers(), self.name)
-        await self._journal.open([driver.name for driver in self.inner])
+        await open_journal(self._journal, [driver.name for driver in self.inner], self.name)
         errors = await asyncio.gather(*(self._open(node) for node in self._nodes))
         for deliverer in self._deliverers.values():
             deliverer.start()
@@ -223,14 +223,14 @@ class FailoverDriver(WrappingDriver):
         users = sorted({record.user_id for record in records if isinstance(record, Memory)})
         if not self._journals:
             await self._wait_forgotten(users)
-            return await primary.ask(call.on(primary.driver))
+            return await primary.ask(call.on(primary.driver), in_time=False)
         if records:
             since = time()
             importing = require(primary.driver, SupportsImport)
             try:
                 if await self._journal.forgetting(users, primary.name):
                     raise DriverUnavailable(reason=f"{primary.name} has to forget the user first")
-                await primary.ask(importing.import_records(records))
+                await primary.ask(importing.import_records(records), in_time=False)
             except (EmbeddingQueueFull, JournalUnavailable):
                 raise
             except (DriverUnavailable, DriverTimeout):

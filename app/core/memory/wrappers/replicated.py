@@ -25,10 +25,11 @@ from app.core.memory.journal.journal import Journal
 from app.core.memory.journal.opening import refuse_same_server
 from app.core.memory.wrappers.base import Call, WrappingDriver
 from app.core.memory.wrappers.breaker import Breaker, Node
-from app.core.memory.wrappers.reporting import journal_facts, tree_health
+from app.core.memory.wrappers.reporting import journal_facts, open_journal, tree_health
 from app.core.memory.wrappers.writes import answer, delete_of, records_of
 from app.errors import (
     ConfigurationError,
+    ConnectionLost,
     DriverTimeout,
     DriverUnavailable,
     JournalUnavailable,
@@ -105,7 +106,7 @@ class ReplicatedDriver(WrappingDriver):
                     "replicated needs"
                 )
         await refuse_same_server(self._journal_settings, self.servers(), self.name)
-        await self._journal.open(self._names)
+        await open_journal(self._journal, self._names, self.name)
         errors = await asyncio.gather(*(self._open(driver) for driver in self.inner))
         for deliverer in self._deliverers:
             deliverer.start()
@@ -185,9 +186,11 @@ class ReplicatedDriver(WrappingDriver):
         except TimeoutError as error:
             await self._hand_over(made)
             raise DriverTimeout(reason=f"{self._primary.name}: no answer in time") from error
-        except MemoryServiceError:
+        except MemoryServiceError as error:
             await self._hand_over(made)
-            raise
+            if error.uncertain:
+                raise
+            raise ConnectionLost(reason=error.reason) from error  # it is going to happen
         await self._spread(made, lambda driver: make(driver, delete))
         return answered
 

@@ -4,10 +4,22 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
+import structlog
+
 from app import metrics
 from app.core.memory.base import DriverHealth, HealthStatus
 from app.core.memory.journal.journal import Journal
 from app.errors import JournalUnavailable
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+async def open_journal(journal: Journal, drivers: Sequence[str], wrapper: str) -> None:
+    """Open it, or go on without it: it opens itself when it can. Raises `ConfigurationError`."""
+    try:
+        await journal.open(drivers)
+    except JournalUnavailable as error:
+        _log.error("journal_unavailable_at_start", wrapper=wrapper, reason=error.reason)
 
 
 async def journal_facts(journal: Journal, wrapper: str) -> tuple[dict[str, Any], str | None]:
