@@ -21,6 +21,8 @@ class Held(InMemoryDriver):
         self.error: MemoryServiceError | None = None
         self.error_after: MemoryServiceError | None = None
         """Raised by an import that has happened."""
+        self.import_error: MemoryServiceError | None = None
+        """Raised by an import that has not happened."""
         self.slow = 0.0
         self.calls: list[str] = []
 
@@ -58,6 +60,8 @@ class Held(InMemoryDriver):
 
     async def import_records(self, records: Sequence[Record]) -> None:
         await self._reach("import_records")
+        if self.import_error is not None:
+            raise self.import_error
         await super().import_records(records)
         if self.error_after is not None:
             raise self.error_after

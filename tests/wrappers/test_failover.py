@@ -11,6 +11,7 @@ from app.errors import (
     DriverError,
     DriverUnavailable,
     EmbeddingQueueFull,
+    EmbeddingUnavailable,
     InvalidInput,
 )
 from tests.wrappers.conftest import OpenFailover
@@ -257,3 +258,26 @@ async def test_hidden_memories_do_not_use_up_the_limit(
     driver._nodes[1].breaker.state = "closed"
     found = await driver.recall("ada", top_k=4)
     assert {m.memory_id for m in found} == {m.memory_id for m in memories[:4]}
+
+
+async def test_a_store_that_waits_is_not_shown_once_it_is_deleted(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(writes="journal", failures=100)
+    first.import_error = DriverUnavailable()
+    stored = await driver.store("ada", "kettle")
+    assert await driver.recall("ada") == [stored]
+    assert await driver.delete(stored.memory_id, "ada") is True  # every driver takes the delete
+    assert await driver.recall("ada") == []
+    assert await driver.get(stored.memory_id, "ada") is None
+
+
+async def test_a_model_that_is_away_leaves_the_drivers_alone(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(failures=1)
+    stored = await driver.store("ada", "kettle")
+    first.error = EmbeddingUnavailable()
+    await driver.recall("ada", query="kettle")
+    first.error = None
+    assert await driver.get(stored.memory_id, "ada") == stored
