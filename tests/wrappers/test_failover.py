@@ -9,6 +9,7 @@ from app.core.memory.records import Recalled
 from app.errors import (
     ConnectionLost,
     DriverError,
+    DriverTimeout,
     DriverUnavailable,
     EmbeddingQueueFull,
     EmbeddingUnavailable,
@@ -281,3 +282,23 @@ async def test_a_model_that_is_away_leaves_the_drivers_alone(
     await driver.recall("ada", query="kettle")
     first.error = None
     assert await driver.get(stored.memory_id, "ada") == stored
+
+
+async def test_a_store_on_a_primary_that_hangs_is_journalled_at_the_deadline(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(writes="journal", timeout=0.1)
+    first.slow = 30.0
+    started = perf_counter()
+    stored = await driver.store("ada", "kettle")
+    assert perf_counter() - started < 5
+    assert await driver.get(stored.memory_id, "ada") == stored
+
+
+async def test_a_store_on_a_primary_that_hangs_fails_at_the_deadline(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(timeout=0.1)
+    first.slow = 30.0
+    with pytest.raises(DriverTimeout):
+        await driver.store("ada", "kettle")

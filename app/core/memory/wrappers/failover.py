@@ -221,16 +221,17 @@ class FailoverDriver(WrappingDriver):
         primary = self._nodes[0]
         records = records_of(call, self._limits)
         users = sorted({record.user_id for record in records if isinstance(record, Memory)})
+        in_time = call.verb in ("store", "store_global_knowledge")
         if not self._journals:
             await self._wait_forgotten(users)
-            return await primary.ask(call.on(primary.driver), in_time=False)
+            return await primary.ask(call.on(primary.driver), in_time=in_time)
         if records:
             since = time()
             importing = require(primary.driver, SupportsImport)
             try:
                 if await self._journal.forgetting(users, primary.name):
                     raise DriverUnavailable(reason=f"{primary.name} has to forget the user first")
-                await primary.ask(importing.import_records(records), in_time=False)
+                await primary.ask(importing.import_records(records), in_time=in_time)
             except (EmbeddingQueueFull, JournalUnavailable):
                 raise
             except (DriverUnavailable, DriverTimeout):
