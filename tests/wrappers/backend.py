@@ -5,32 +5,10 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.records import Knowledge, Memory, Recalled
-from app.embedding import Embedder, Vector
 from app.settings import Limits
-
-
-class _Alike(Embedder):
-    """Every text has the same vector."""
-
-    name = "alike"
-    dimension = 2
-    max_tokens = None
-
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
-    async def embed_query(self, text: str) -> Vector:
-        return np.array([1, 0], np.float32)
-
-    async def embed(self, texts: Sequence[str]) -> Vector:
-        return np.tile(np.array([1, 0], np.float32), (len(texts), 1))
+from tests.wrappers.flaky import OneVector
 
 
 async def _nothing() -> None:
@@ -41,7 +19,7 @@ class Backend(InMemoryDriver):
     """`inmemory` with whatever a test wants to happen before and after each call."""
 
     def __init__(self) -> None:
-        super().__init__(_Alike(), Limits())
+        super().__init__(OneVector(), Limits())
         self.name = "backend"
         self.asked = 0
         """How many recalls were answered, or tried."""

@@ -14,6 +14,7 @@ from app.core.memory.base import DriverHealth
 from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.records import Knowledge, Memory, NewMemory
 from app.core.memory.wrappers.base import WrappingDriver
+from app.core.memory.wrappers.journalled import JournalledDriver
 from app.embedding import Embedder, Vector
 from app.errors import ConnectionLost, DriverUnavailable, MemoryServiceError
 from app.settings import Limits
@@ -175,3 +176,12 @@ async def storm(history: History, random: Random, users: Sequence[str], count: i
                 await history.delete_user(user_id)
 
     await asyncio.gather(*(one() for _ in range(count)))
+
+
+async def settled(driver: JournalledDriver, seconds: float = 20) -> None:
+    """Wait until the journal is empty: every driver has everything."""
+    async with asyncio.timeout(seconds):
+        while await driver._journal.count():
+            for deliverer in driver._deliverers.values():
+                deliverer.wake(back=True)  # without the pauses after failures
+            await asyncio.sleep(0.05)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from app.core.memory.wrappers.failover import FailoverDriver
 from app.settings import FailoverSettings, JournalSettings, Limits
 from tests.conftest import NewDatabase
-from tests.wrappers.flaky import FlakyDriver, History, OneVector, storm
+from tests.wrappers.flaky import FlakyDriver, History, OneVector, settled, storm
 
 ROUNDS = 3
 Writes = Literal["primary", "journal"]
@@ -27,15 +27,6 @@ async def failover(
     settings = FailoverSettings(writes=writes, timeout=0.5, cooldown=0.05, failures=failures)
     async with FailoverDriver(drivers, settings, journal, OneVector(), Limits()) as driver:
         yield driver, drivers
-
-
-async def settled(driver: FailoverDriver, seconds: float = 20) -> None:
-    """Wait until the journal is empty."""
-    async with asyncio.timeout(seconds):
-        while await driver._journal.count():
-            for deliverer in driver._deliverers.values():
-                deliverer.wake(back=True)  # without the pauses after failures
-            await asyncio.sleep(0.05)
 
 
 @pytest.fixture(params=["file", "shared"])

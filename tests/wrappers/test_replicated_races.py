@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.settings import JournalSettings, Limits, ReplicatedSettings
 from tests.conftest import NewDatabase
-from tests.wrappers.flaky import FlakyDriver, History, storm
+from tests.wrappers.flaky import FlakyDriver, History, settled, storm
 
 ROUNDS = 3
 Acknowledge = Literal["primary", "quorum", "all"]
@@ -32,15 +32,6 @@ async def replicated(
     settings = ReplicatedSettings(acknowledge=acknowledge, timeout=seconds)
     async with ReplicatedDriver(drivers, settings, journal, Limits()) as driver:
         yield driver, drivers
-
-
-async def settled(driver: ReplicatedDriver, seconds: float = 20) -> None:
-    """Wait until every driver has everything."""
-    async with asyncio.timeout(seconds):
-        while await driver._journal.count():
-            for deliverer in driver._deliverers:
-                deliverer.wake(back=True)  # without the pauses after failures
-            await asyncio.sleep(0.05)
 
 
 @pytest.fixture(params=["file", "shared"])

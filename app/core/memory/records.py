@@ -111,6 +111,25 @@ class Recalled(list[Record]):
         self.degraded = degraded
         self.cached = cached
 
+    @classmethod
+    def like(
+        cls,
+        found: Sequence[object],
+        records: Iterable[Record],
+        *,
+        driver: str,
+        degraded: bool = False,
+    ) -> "Recalled[Record]":
+        """`records` in the place of what the driver of that name `found`, however it found that."""
+        if isinstance(found, Recalled):
+            return Recalled(
+                records,
+                driver=found.driver,
+                degraded=found.degraded or degraded,
+                cached=found.cached,
+            )
+        return Recalled(records, driver=driver, degraded=degraded)
+
 
 def new_memory(new: NewMemory, limits: Limits, loc: tuple[str | int, ...] = ()) -> Memory:
     """The record to keep for `new`; raises `InvalidInput` that names the field and its limit."""

@@ -5,8 +5,6 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Self
 
-import numpy as np
-
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.records import (
@@ -26,6 +24,7 @@ from app.core.memory.records import (
     new_memories,
     new_memory,
 )
+from app.core.memory.similarity import similarity
 from app.core.memory.words import share, words
 from app.embedding import Embedder, Vector
 from app.settings import Limits
@@ -75,7 +74,9 @@ class InMemoryDriver(BaseMemoryDriver):
         if query is None:
             return deepcopy(found[:top_k])
         if vector is not None:
-            scored = [(self._similarity(vector, memory.memory_id), memory) for memory in found]
+            scored = [
+                (similarity(vector, self._vectors[memory.memory_id]), memory) for memory in found
+            ]
         else:
             asked = words(query)
             scored = [(share(asked, memory.content), memory) for memory in found]
@@ -90,7 +91,7 @@ class InMemoryDriver(BaseMemoryDriver):
         vector = await self._embedder.embed_query(query)
         newest_first = sorted(self._knowledge.values(), key=lambda k: k.knowledge_id, reverse=True)
         scored = [
-            (self._similarity(vector, knowledge.knowledge_id), knowledge)
+            (similarity(vector, self._vectors[knowledge.knowledge_id]), knowledge)
             for knowledge in newest_first
             if category is None or knowledge.category == category
         ]
@@ -108,10 +109,6 @@ class InMemoryDriver(BaseMemoryDriver):
             key=Cursor.after,
             reverse=True,
         )
-
-    def _similarity(self, vector: Vector, record_id: str) -> float:
-        """(1 + cosine) / 2, to six decimals: rounding errors do not break a tie."""
-        return round((1 + float(np.dot(vector, self._vectors[record_id]))) / 2, 6)
 
     async def store(
         self,

@@ -1,10 +1,10 @@
 """What the journal holds: one write of one user, or of knowledge."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
-from app.core.memory.codec import Record
+from app.core.memory.codec import Record, record_id
 from app.core.memory.records import Memory
 
 Verb = Literal["store", "delete", "delete_user", "store_knowledge", "delete_knowledge"]
@@ -43,6 +43,12 @@ class Entry(Write):
 
     They may delete it again, so only who delivers to them, in order, knows that they have it.
     """
+
+    def without(self, ids: Set[str]) -> Self:
+        """The same without the records of these ids."""
+        if not ids:
+            return self
+        return replace(self, records=[r for r in self.records if record_id(r) not in ids])
 
 
 @dataclass(frozen=True, slots=True)

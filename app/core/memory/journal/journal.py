@@ -16,7 +16,6 @@ order of the entries, in whatever order it was.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from hashlib import blake2b
 from time import time
 from typing import Any
@@ -304,49 +303,35 @@ class Journal:
             anyones = and_(entries.c.verb == "delete", entries.c.user_id.is_(None))
             concerned = or_(entries.c.user_id == user_id, anyones)
         found = await self._entries(select(entries).where(self._mine, concerned).order_by("seq"))
-        if not any(entry.stores for entry in found):
-            return found
         # A delete may be settled before an earlier store, which its driver could not take yet.
-        anyones = tombstones.c.user_id.is_(None)
-        wanted = select(tombstones).where(
-            tombstones.c.wrapper == self._wrapper,
-            anyones if user_id is None else or_(tombstones.c.user_id == user_id, anyones),
-        )
-        gone = await self._database.rows(wanted)
-        return [_alive(entry, gone) if entry.stores else entry for entry in found]
+        gone = await self._tombstones([entry for entry in found if entry.stores])
+        return [entry.without(_killed(entry, gone)) for entry in found]
 
     async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
         """Of these stores, the records that were deleted meanwhile, as the deletes to make."""
+        gone = await self._tombstones(stored)
         found: dict[str, Entry] = {}
         for entry in stored:
-            ids = {codec.record_id(record) for record in entry.records}
-            for tombstone in await self._tombstones(entry, sorted(ids)):
-                gone = ids if tombstone.verb == "delete_user" else {tombstone.record_id}
-                for one in gone:
-                    verb: Verb = "delete" if entry.verb == "store" else "delete_knowledge"
-                    found[one] = Entry(
-                        verb=verb,
-                        user_id=entry.user_id,
-                        record_id=one,
-                        seq=entry.seq,
-                        created_at=entry.created_at,
-                    )
+            verb: Verb = "delete" if entry.verb == "store" else "delete_knowledge"
+            for one in _killed(entry, gone):
+                found[one] = Entry(
+                    verb=verb,
+                    user_id=entry.user_id,
+                    record_id=one,
+                    seq=entry.seq,
+                    created_at=entry.created_at,
+                )
         return list(found.values())
 
-    async def _tombstones(self, entry: Entry, ids: Sequence[str]) -> list[Any]:
+    async def _tombstones(self, stored: Sequence[Entry]) -> list[Any]:
+        """Those of the stores' records and users, whoever deleted them and when."""
+        ids = sorted({codec.record_id(record) for entry in stored for record in entry.records})
+        users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
+        of_user = and_(tombstones.c.verb == "delete_user", tombstones.c.user_id.in_(users))
         found: list[Any] = []
         for start in range(0, len(ids), _IDS_AT_ONCE):
-            # Nobody knew the ids before it was tried, which may be before it was journalled.
-            later = tombstones.c.seq > entry.seq
-            of_record = and_(
-                tombstones.c.record_id.in_(ids[start : start + _IDS_AT_ONCE]),
-                or_(tombstones.c.user_id.is_(None), tombstones.c.user_id == entry.user_id),
-                or_(later, tombstones.c.created_at >= entry.created_at),
-            )
-            of_user = and_(
-                tombstones.c.verb == "delete_user", tombstones.c.user_id == entry.user_id, later
-            )
-            wanted = select(tombstones.c.verb, tombstones.c.record_id).where(
+            of_record = tombstones.c.record_id.in_(ids[start : start + _IDS_AT_ONCE])
+            wanted = select(tombstones).where(
                 tombstones.c.wrapper == self._wrapper, or_(of_record, of_user)
             )
             found += await self._database.rows(wanted)
@@ -430,10 +415,18 @@ class Journal:
         ]
 
 
-def _alive(entry: Entry, gone: Sequence[Any]) -> Entry:
-    """The store without the records that were deleted after it."""
-    later = [row for row in gone if row.seq > entry.seq or row.created_at >= entry.created_at]
-    ids = {row.record_id for row in later}
-    if any(row.verb == "delete_user" and row.seq > entry.seq for row in later):
-        return replace(entry, records=())
-    return replace(entry, records=[r for r in entry.records if codec.record_id(r) not in ids])
+def _killed(stored: Entry, gone: Sequence[Any]) -> set[str]:
+    """The ids of the store's records that one of the tombstones is for."""
+    ids = {codec.record_id(record) for record in stored.records}
+    killed: set[str] = set()
+    for row in gone:
+        if row.user_id not in (None, stored.user_id):
+            continue
+        later = row.seq > stored.seq
+        if row.verb == "delete_user":
+            if later:
+                return ids
+        # Nobody knew the ids before it was tried, which may be before it was journalled.
+        elif row.record_id in ids and (later or row.created_at >= stored.created_at):
+            killed.add(row.record_id)
+    return killed

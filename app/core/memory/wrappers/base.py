@@ -17,10 +17,14 @@ class Call:
     verb: str
     arguments: Mapping[str, Any]
 
-    async def on(self, driver: BaseMemoryDriver) -> Any:
-        """The answer of `driver`; raises `CapabilityMissing` where it can't do this."""
+    def check(self, driver: BaseMemoryDriver) -> None:
+        """Raise `CapabilityMissing` where `driver` can't do this."""
         if self.verb in CAPABILITIES:
             require(driver, CAPABILITIES[self.verb])
+
+    async def on(self, driver: BaseMemoryDriver) -> Any:
+        """The answer of `driver`; raises `CapabilityMissing` where it can't do this."""
+        self.check(driver)
         return await getattr(driver, self.verb)(**self.arguments)
 
 

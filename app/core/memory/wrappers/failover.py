@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from time import perf_counter, time
+from time import time
 from typing import Any, Self
 
 import structlog
 
 from app import metrics
 from app.core.memory.base import (
-    CAPABILITIES,
     BaseMemoryDriver,
     DriverContext,
     DriverHealth,
@@ -18,15 +17,13 @@ from app.core.memory.base import (
     SupportsImport,
     require,
 )
-from app.core.memory.journal.delivery import Deliverer, make
+from app.core.memory.journal.delivery import make
 from app.core.memory.journal.entries import Write, stores_of
-from app.core.memory.journal.journal import Journal
-from app.core.memory.journal.opening import refuse_same_server
-from app.core.memory.records import Knowledge, Memory, MemoryPage
-from app.core.memory.wrappers.base import Call, WrappingDriver
+from app.core.memory.records import Knowledge, Memory, MemoryPage, Recalled
+from app.core.memory.wrappers.base import Call
 from app.core.memory.wrappers.breaker import Breaker, Node
-from app.core.memory.wrappers.overlay import Overlay, Pending, like, paged
-from app.core.memory.wrappers.reporting import journal_facts, open_journal, tree_health
+from app.core.memory.wrappers.journalled import JournalledDriver
+from app.core.memory.wrappers.overlay import Overlay, Pending, paged
 from app.core.memory.wrappers.writes import answer, delete_of, records_of
 from app.embedding import Embedder
 from app.errors import (
@@ -45,7 +42,7 @@ _FORGOTTEN_SECONDS = 0.05
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class FailoverDriver(WrappingDriver):
+class FailoverDriver(JournalledDriver):
     """Reads from the first of its drivers that answers, in order; writes to the first, the primary.
 
     With `writes=journal` a store that the primary can't take is accepted into the journal and
@@ -65,24 +62,12 @@ class FailoverDriver(WrappingDriver):
         limits: Limits,
         name: str = "failover",
     ) -> None:
-        super().__init__(inner)
-        self.name = name
+        super().__init__(inner, journal, limits, name)
         self._settings = settings
-        self._journal_settings = journal
-        self._limits = limits
-        self._journal = Journal(journal, name)
         self._embedder = embedder
         self._pending = Pending(embedder)
-        self._nodes: list[Node] = []
-        self._deliverers: dict[str, Deliverer] = {}
         for driver in self.inner:
-            deliverer = Deliverer(
-                self._journal,
-                driver,
-                wrapper=name,
-                interval=journal.interval,
-                timeout=max(settings.timeout, 30.0),
-            )
+            deliverer = self._deliver_to(driver, settings.timeout)
             breaker = Breaker(
                 driver,
                 wrapper=name,
@@ -90,7 +75,6 @@ class FailoverDriver(WrappingDriver):
                 cooldown=settings.cooldown,
                 on_close=partial(deliverer.wake, back=True),
             )
-            self._deliverers[driver.name] = deliverer
             self._nodes.append(Node(driver, breaker, settings.timeout))
         self._blind = False
         """Whether reads go on without a journal that can't be reached."""
@@ -123,11 +107,9 @@ class FailoverDriver(WrappingDriver):
                     "which writes = journal needs"
                 )
             await self._embedder.open()
-        await refuse_same_server(self._journal_settings, self.servers(), self.name)
-        await open_journal(self._journal, [driver.name for driver in self.inner], self.name)
+        await self._open_journal()
         errors = await asyncio.gather(*(self._open(node) for node in self._nodes))
-        for deliverer in self._deliverers.values():
-            deliverer.start()
+        self._start_delivering()
         if all(errors):
             raise next(error for error in errors if error is not None)
 
@@ -138,14 +120,6 @@ class FailoverDriver(WrappingDriver):
             node.breaker.trip(error.reason)
             return error
         return None
-
-    async def close(self) -> None:
-        for deliverer in self._deliverers.values():
-            await deliverer.stop()
-        for node in self._nodes:
-            await node.breaker.stop()
-        await super().close()
-        await self._journal.close()
 
     async def _read(self, call: Call) -> Any:
         overlay = await self._overlay(call)
@@ -195,12 +169,12 @@ class FailoverDriver(WrappingDriver):
                 memories: Sequence[Memory] = found
                 if not overlay.empty:
                     memories = await self._pending.recall(overlay, found, call.arguments)
-                return like(found, memories, driver=driver, degraded=degraded)
+                return Recalled.like(found, memories, driver=driver, degraded=degraded)
             case "recall_global_knowledge":
                 knowledge: Sequence[Knowledge] = found
                 if not overlay.empty:
                     knowledge = await self._pending.recall_knowledge(overlay, found, call.arguments)
-                return like(found, knowledge, driver=driver, degraded=degraded)
+                return Recalled.like(found, knowledge, driver=driver, degraded=degraded)
             case "list_memories" if not overlay.empty:
                 page: MemoryPage = found
                 return paged(overlay, page, call.arguments)
@@ -212,9 +186,8 @@ class FailoverDriver(WrappingDriver):
         return found
 
     async def _write(self, call: Call) -> Any:
-        for node in self._nodes if "delete" in call.verb else self._nodes[:1]:
-            if call.verb in CAPABILITIES:
-                require(node.driver, CAPABILITIES[call.verb])
+        for driver in self.inner if "delete" in call.verb else self.inner[:1]:
+            call.check(driver)
         delete = delete_of(call, self._limits)
         if delete is not None:
             return await self._delete(delete)
@@ -261,9 +234,7 @@ class FailoverDriver(WrappingDriver):
             overlay = Overlay.of(await self._journal.of_user(user_id))
             gone = delete.verb == "delete_user"
             pending = sum(gone or key == delete.record_id for key in overlay.kept)
-        made = await self._journal.append(
-            [delete], [node.name for node in self._nodes], hold=2 * self._settings.timeout
-        )
+        made = await self._journal.append([delete], self._names, hold=2 * self._settings.timeout)
         answers = await asyncio.gather(
             *(node.ask(make(node.driver, delete)) for node in self._nodes),
             return_exceptions=True,
@@ -274,8 +245,7 @@ class FailoverDriver(WrappingDriver):
             if not isinstance(each, BaseException)
         ]
         await self._journal.settle(made, reached)
-        for deliverer in self._deliverers.values():
-            deliverer.wake()
+        self._wake_deliverers()
         for each in answers:
             expected = (DriverUnavailable, DriverTimeout)
             if isinstance(each, BaseException) and not isinstance(each, expected):
@@ -286,21 +256,20 @@ class FailoverDriver(WrappingDriver):
         away = len(reached) < len(self._nodes)
         return any(counts) or pending > 0 or away
 
-    async def health_check(self) -> DriverHealth:
-        started = perf_counter()
-        inner = await asyncio.gather(*(node.driver.health_check() for node in self._nodes))
-        facts, detail = await journal_facts(self._journal, self.name)
-        facts["left_alone"] = [n.name for n in self._nodes if n.breaker.state == "open"]
+    def _facts(self) -> dict[str, Any]:
+        return {"left_alone": [n.name for n in self._nodes if n.breaker.state == "open"]}
+
+    def _state(
+        self, inner: Sequence[DriverHealth], waiting: str | None
+    ) -> tuple[HealthStatus, str | None]:
         down = [health.driver for health in inner if health.status == "unavailable"]
-        if down:
-            serves = [health.driver for health in inner if health.status != "unavailable"]
-            detail = f"{', '.join(down)} can't be reached" + (
-                f"; {serves[0]} answers" if serves else ""
-            )
-        status: HealthStatus = "degraded" if detail else "ok"
-        if len(down) == len(inner):
-            status = "unavailable"
-        return tree_health(self.name, status, detail, facts, inner, started)
+        if not down:
+            return ("degraded" if waiting else "ok"), waiting
+        away = f"{', '.join(down)} can't be reached"
+        serves = [health.driver for health in inner if health.status != "unavailable"]
+        if not serves:
+            return "unavailable", away
+        return "degraded", f"{away}; {serves[0]} answers"
 
 
 def _more(call: Call, overlay: Overlay, limits: Limits) -> Call:

@@ -1,16 +1,15 @@
 """What the journal still holds, laid over what a driver answers."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
-
-import numpy as np
 
 from app.core.memory.codec import Record, record_id
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.journal.entries import Entry
-from app.core.memory.records import Knowledge, Memory, MemoryPage, Recalled
+from app.core.memory.records import Knowledge, Memory, MemoryPage
+from app.core.memory.similarity import similarity
 from app.core.memory.words import share, words
 from app.embedding import Embedder, Vector
 
@@ -87,7 +86,7 @@ class Pending:
         query = arguments["query"]
         if query is not None:
             wanted = await self._scored(wanted, query, arguments["use_vector"])
-        return _merged(overlay, found, wanted, arguments["top_k"], _newest(Memory))
+        return _merged(overlay, found, wanted, arguments["top_k"])
 
     async def recall_knowledge(
         self, overlay: Overlay, found: Sequence[Knowledge], arguments: Mapping[str, Any]
@@ -99,7 +98,7 @@ class Pending:
             if isinstance(record, Knowledge) and arguments["category"] in (None, record.category)
         ]
         scored = await self._scored(wanted, arguments["query"], use_vector=True)
-        return _merged(overlay, found, scored, arguments["top_k"], _newest(Knowledge))
+        return _merged(overlay, found, scored, arguments["top_k"])
 
     async def _scored(self, wanted: list[Kept], query: str, use_vector: bool) -> list[Kept]:
         if not wanted:
@@ -113,7 +112,7 @@ class Pending:
         return [
             replace(
                 record,
-                score=round((1 + float(np.dot(vector, self._vectors[record_id(record)]))) / 2, 6),
+                score=similarity(vector, self._vectors[record_id(record)]),
             )
             for record in wanted
         ]
@@ -150,33 +149,17 @@ def paged(overlay: Overlay, found: MemoryPage, arguments: Mapping[str, Any]) -> 
     return MemoryPage(merged, found.next_cursor)
 
 
-def _newest(kind: type[Kept]) -> Callable[[Kept], Any]:
-    return lambda record: (record.created_at, record_id(record))
-
-
 def _merged(
     overlay: Overlay,
     found: Sequence[Kept],
     wanted: Sequence[Kept],
     top_k: int,
-    newest: Callable[[Kept], Any],
 ) -> list[Kept]:
     there = {record_id(record) for record in found}
     merged = [record for record in found if not overlay.hides(record)]
     merged += [record for record in wanted if record_id(record) not in there]
-    merged.sort(key=lambda record: (record.score or 0.0, newest(record)), reverse=True)
+    merged.sort(
+        key=lambda record: (record.score or 0.0, record.created_at, record_id(record)),
+        reverse=True,
+    )
     return merged[:top_k]
-
-
-def like(
-    found: Sequence[Kept], records: Iterable[Kept], *, driver: str, degraded: bool
-) -> Recalled[Kept]:
-    """`records` as an answer of `driver`, with what `found` tells of how it was made."""
-    if isinstance(found, Recalled):
-        return Recalled(
-            records,
-            driver=found.driver,
-            degraded=found.degraded or degraded,
-            cached=found.cached,
-        )
-    return Recalled(records, driver=driver, degraded=degraded)

@@ -4,28 +4,23 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import cycle
-from time import perf_counter
 from typing import Any, Self
 
 import structlog
 
 from app.core.memory.base import (
-    CAPABILITIES,
     BaseMemoryDriver,
     DriverContext,
     DriverHealth,
     HealthStatus,
     SupportsImport,
-    require,
 )
 from app.core.memory.codec import Record
-from app.core.memory.journal.delivery import Deliverer, keep, make
+from app.core.memory.journal.delivery import keep, make
 from app.core.memory.journal.entries import Entry, Write, stores_of
-from app.core.memory.journal.journal import Journal
-from app.core.memory.journal.opening import refuse_same_server
-from app.core.memory.wrappers.base import Call, WrappingDriver
+from app.core.memory.wrappers.base import Call
 from app.core.memory.wrappers.breaker import Breaker, Node
-from app.core.memory.wrappers.reporting import journal_facts, open_journal, tree_health
+from app.core.memory.wrappers.journalled import JournalledDriver
 from app.core.memory.wrappers.writes import answer, delete_of, records_of
 from app.errors import (
     ConfigurationError,
@@ -44,7 +39,7 @@ made by others too, which changes nothing."""
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class ReplicatedDriver(WrappingDriver):
+class ReplicatedDriver(JournalledDriver):
     """Writes to the first of its drivers, the primary, and to all the others, its replicas.
 
     A write is in the journal before the primary gets it, so that whatever happens on the way, all
@@ -63,29 +58,14 @@ class ReplicatedDriver(WrappingDriver):
         limits: Limits,
         name: str = "replicated",
     ) -> None:
-        super().__init__(inner)
-        self.name = name
+        super().__init__(inner, journal, limits, name)
         self._settings = settings
-        self._journal_settings = journal
-        self._limits = limits
-        self._journal = Journal(journal, name)
         self._primary, *self._replicas = self.inner
-        self._names = [driver.name for driver in self.inner]
-        self._nodes = [
-            Node(driver, Breaker(driver, wrapper=name), settings.timeout) for driver in self.inner
-        ]
+        for driver in self.inner:
+            self._nodes.append(Node(driver, Breaker(driver, wrapper=name), settings.timeout))
+            after = None if driver is self._primary else self._primary.name
+            self._deliver_to(driver, settings.timeout, after)
         self._turns = cycle(self._nodes)
-        self._deliverers = [
-            Deliverer(
-                self._journal,
-                driver,
-                wrapper=name,
-                interval=journal.interval,
-                timeout=max(settings.timeout, 30.0),
-                after=None if driver is self._primary else self._primary.name,
-            )
-            for driver in self.inner
-        ]
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -105,11 +85,9 @@ class ReplicatedDriver(WrappingDriver):
                     f"drivers.{self.name}.inner: {driver.name} can't import records, which "
                     "replicated needs"
                 )
-        await refuse_same_server(self._journal_settings, self.servers(), self.name)
-        await open_journal(self._journal, self._names, self.name)
+        await self._open_journal()
         errors = await asyncio.gather(*(self._open(driver) for driver in self.inner))
-        for deliverer in self._deliverers:
-            deliverer.start()
+        self._start_delivering()
         if errors[0] is not None:
             raise errors[0]
 
@@ -120,14 +98,6 @@ class ReplicatedDriver(WrappingDriver):
             _log.warning("replica_unavailable_at_start", driver=driver.name, reason=error.reason)
             return error
         return None
-
-    async def close(self) -> None:
-        for deliverer in self._deliverers:
-            await deliverer.stop()
-        for node in self._nodes:
-            await node.breaker.stop()
-        await super().close()
-        await self._journal.close()
 
     async def _read(self, call: Call) -> Any:
         if self._settings.reads == "primary":
@@ -154,8 +124,7 @@ class ReplicatedDriver(WrappingDriver):
 
     async def _write(self, call: Call) -> Any:
         for driver in self.inner:
-            if call.verb in CAPABILITIES:
-                require(driver, CAPABILITIES[call.verb])
+            call.check(driver)
         delete = delete_of(call, self._limits)
         if delete is not None:
             return await self._delete(delete)
@@ -201,8 +170,7 @@ class ReplicatedDriver(WrappingDriver):
         """Let the deliverers make the write everywhere; at the latest when it is held no more."""
         with suppress(JournalUnavailable):
             await self._journal.settle(made)
-        for deliverer in self._deliverers:
-            deliverer.wake()
+        self._wake_deliverers()
 
     async def _spread(
         self, made: Sequence[Entry], on: Callable[[BaseMemoryDriver], Awaitable[object]]
@@ -237,8 +205,7 @@ class ReplicatedDriver(WrappingDriver):
                     task.cancel()
                 await asyncio.wait(tasks)
         await self._journal.settle(made, have)
-        for deliverer in self._deliverers:
-            deliverer.wake()
+        self._wake_deliverers()
         if len(have) <= wanted:
             raise DriverTimeout(
                 "Too few drivers have the write yet; it will reach the others.",
@@ -252,14 +219,12 @@ class ReplicatedDriver(WrappingDriver):
         except TimeoutError as error:
             raise DriverTimeout(reason="no answer in time") from error
 
-    async def health_check(self) -> DriverHealth:
-        started = perf_counter()
-        inner = await asyncio.gather(*(driver.health_check() for driver in self.inner))
-        facts, detail = await journal_facts(self._journal, self.name)
+    def _state(
+        self, inner: Sequence[DriverHealth], waiting: str | None
+    ) -> tuple[HealthStatus, str | None]:
         down = [health.driver for health in inner if health.status == "unavailable"]
-        if down:
-            detail = f"{', '.join(down)} can't be reached" + (f"; {detail}" if detail else "")
-        status: HealthStatus = "degraded" if detail else "ok"
+        away = f"{', '.join(down)} can't be reached" if down else None
+        detail = "; ".join(each for each in (away, waiting) if each) or None
         if inner[0].status == "unavailable":
-            status = "unavailable"
-        return tree_health(self.name, status, detail, facts, inner, started)
+            return "unavailable", detail
+        return ("degraded" if detail else "ok"), detail

@@ -35,7 +35,6 @@ from app.core.memory.records import (
     NewKnowledge,
     NewMemory,
     Recalled,
-    Record,
     check_id,
     check_recall,
     check_recall_knowledge,
@@ -112,7 +111,8 @@ class ScopedDriver(WrappingDriver):
             use_vector=use_vector,
             exclude_tags=exclude_tags,
         )
-        return _recalled([self._memory(memory, user_id) for memory in found], found, inner)
+        memories = [self._memory(memory, user_id) for memory in found]
+        return Recalled.like(found, memories, driver=inner.name)
 
     async def explain_recall(
         self,
@@ -134,7 +134,7 @@ class ScopedDriver(WrappingDriver):
             exclude_tags=exclude_tags,
         )
         memories = [self._memory(memory, user_id) for memory in found]
-        return _recalled(memories, found, self.inner[0])
+        return Recalled.like(found, memories, driver=self.inner[0].name)
 
     async def recall_global_knowledge(
         self, query: str, top_k: int = 5, category: str | None = None
@@ -144,7 +144,8 @@ class ScopedDriver(WrappingDriver):
         found = await inner.recall(
             user_id=self._knowledge, conversation_id=category, query=query, top_k=top_k
         )
-        return _recalled([self._record(memory) for memory in found], found, inner)
+        knowledge = [self._record(memory) for memory in found]
+        return Recalled.like(found, knowledge, driver=inner.name)
 
     async def store(
         self,
@@ -356,12 +357,3 @@ def _box(record: Knowledge) -> dict[str, Any]:
     if record.doc_id is not None:
         box["doc_id"] = record.doc_id
     return box
-
-
-def _recalled(
-    records: list[Record], found: Sequence[Memory], inner: BaseMemoryDriver
-) -> Recalled[Record]:
-    """`records` with what is known of the recall that found them."""
-    if not isinstance(found, Recalled):
-        return Recalled(records, driver=inner.name)
-    return Recalled(records, driver=found.driver, degraded=found.degraded, cached=found.cached)

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import structlog
 
+from app.core.memory.codec import record_id
 from app.core.memory.records import Knowledge, Memory, dump_json
 
 Stored: TypeAlias = Memory | Knowledge
@@ -82,10 +83,6 @@ class Row:
     @property
     def record_id(self) -> str:
         return record_id(self.record)
-
-
-def record_id(record: Stored) -> str:
-    return record.memory_id if isinstance(record, Memory) else record.knowledge_id
 
 
 class Clock:

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from app.core.memory.codec import record_id
 from app.core.memory.drivers.automem.client import AutomemClient
 from app.core.memory.drivers.automem.mapping import (
     Clock,
@@ -14,7 +15,6 @@ from app.core.memory.drivers.automem.mapping import (
     Stored,
     Tags,
     from_automem,
-    record_id,
     to_automem,
 )
 from app.core.memory.drivers.automem.recent import Recent

@@ -1,0 +1,136 @@
+"""What failover and replicated share: a journal, and who delivers what it holds."""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import structlog
+
+from app import metrics
+from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
+from app.core.memory.journal.delivery import Deliverer
+from app.core.memory.journal.journal import Journal
+from app.core.memory.journal.opening import refuse_same_server
+from app.core.memory.wrappers.base import WrappingDriver
+from app.core.memory.wrappers.breaker import Node
+from app.errors import JournalUnavailable
+from app.settings import JournalSettings, Limits
+
+_DELIVERY_SECONDS = 30.0
+"""A delivery may take that long, or as long as a call where that is longer."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class JournalledDriver(WrappingDriver):
+    """A wrapping driver whose journal keeps writes until every driver that it holds has them.
+
+    A subclass fills `_nodes`, in the order of its drivers.
+    """
+
+    def __init__(
+        self,
+        inner: Sequence[BaseMemoryDriver],
+        journal: JournalSettings,
+        limits: Limits,
+        name: str,
+    ) -> None:
+        super().__init__(inner)
+        self.name = name
+        self._limits = limits
+        self._names = [driver.name for driver in self.inner]
+        self._journal_settings = journal
+        self._journal = Journal(journal, name)
+        self._nodes: list[Node] = []
+        self._deliverers: dict[str, Deliverer] = {}
+
+    def _deliver_to(
+        self, driver: BaseMemoryDriver, timeout: float, after: str | None = None
+    ) -> Deliverer:
+        """Make who delivers to `driver`: what `after`, if given, has."""
+        self._deliverers[driver.name] = deliverer = Deliverer(
+            self._journal,
+            driver,
+            wrapper=self.name,
+            interval=self._journal_settings.interval,
+            timeout=max(timeout, _DELIVERY_SECONDS),
+            after=after,
+        )
+        return deliverer
+
+    async def _open_journal(self) -> None:
+        """Open it, or go on without it: it opens itself when it can.
+
+        Raises `ConfigurationError`.
+        """
+        await refuse_same_server(self._journal_settings, self.servers(), self.name)
+        try:
+            await self._journal.open(self._names)
+        except JournalUnavailable as error:
+            _log.error("journal_unavailable_at_start", wrapper=self.name, reason=error.reason)
+
+    def _start_delivering(self) -> None:
+        for deliverer in self._deliverers.values():
+            deliverer.start()
+
+    def _wake_deliverers(self) -> None:
+        for deliverer in self._deliverers.values():
+            deliverer.wake()
+
+    async def close(self) -> None:
+        for deliverer in self._deliverers.values():
+            await deliverer.stop()
+        for node in self._nodes:
+            await node.breaker.stop()
+        await super().close()
+        await self._journal.close()
+
+    async def health_check(self) -> DriverHealth:
+        started = perf_counter()
+        inner = await asyncio.gather(*(driver.health_check() for driver in self.inner))
+        facts, waiting = await self._journal_facts()
+        status, detail = self._state(inner, waiting)
+        return DriverHealth(
+            driver=self.name,
+            status=status,
+            detail=detail,
+            facts={
+                "latency_ms": round((perf_counter() - started) * 1000, 1),
+                **facts,
+                **self._facts(),
+            },
+            drivers=tuple(inner),
+        )
+
+    @abstractmethod
+    def _state(
+        self, inner: Sequence[DriverHealth], waiting: str | None
+    ) -> tuple[HealthStatus, str | None]:
+        """The state and what is wrong, given the inner states and what waits in the journal."""
+
+    def _facts(self) -> dict[str, Any]:
+        """Figures of its own for `/health`."""
+        return {}
+
+    async def _journal_facts(self) -> tuple[dict[str, Any], str | None]:
+        """What each driver still has to get, for `/health` and the metrics; and what is wrong."""
+        try:
+            lags = await self._journal.lag()
+        except JournalUnavailable as error:
+            return {}, error.detail
+        for driver in self._names:
+            lag = lags.get(driver)
+            metrics.JOURNAL_PENDING.labels(self.name, driver).set(lag.count if lag else 0)
+            metrics.JOURNAL_AGE.labels(self.name, driver).set(lag.oldest if lag else 0)
+        shown = {
+            driver: {"count": lag.count, "age_seconds": lag.oldest, "refused": lag.parked}
+            for driver, lag in lags.items()
+        }
+        late = ", ".join(f"{driver} ({lag.count})" for driver, lag in sorted(lags.items()))
+        detail = f"writes wait for {late}" if late else None
+        refused = [driver for driver, lag in lags.items() if lag.parked]
+        if refused:
+            detail = f"{detail}; refused by {', '.join(refused)}: see the log, then repair"
+        return {"pending": shown}, detail
