@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 import socket
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import structlog
 import typer
@@ -12,8 +12,9 @@ from fastapi import FastAPI
 
 from app import database_commands, driver_commands
 from app.api.protocol import HttpProtocol
+from app.commands import refuse
 from app.core.memory.manager import MemoryDriverManager
-from app.errors import ConfigurationError, MemoryServiceError
+from app.errors import ConfigurationError
 from app.logs import configure_logging
 from app.main import create_app
 from app.settings import Settings, load_settings, unknown_variables
@@ -49,7 +50,7 @@ def serve(
         app = create_app(MemoryDriverManager(settings))
         listener = _listen(settings)
     except ConfigurationError as error:
-        _refuse(error)
+        refuse(error.reason)
     _tell_exposure(settings)
     logging.getLogger("uvicorn.error").addFilter(_SaidAlready(app))
     server = _Server(
@@ -72,7 +73,7 @@ def serve(
     except SystemExit:
         if app.state.failure is None:
             raise
-        _refuse(app.state.failure)
+        refuse(app.state.failure.reason)
     finally:
         listener.close()
 
@@ -150,11 +151,6 @@ def _listen(settings: Settings) -> socket.socket:
             f"({error.strerror})"
         ) from None
     return listener
-
-
-def _refuse(error: MemoryServiceError) -> NoReturn:
-    typer.echo(f"memory-driver: {error.reason}", err=True)
-    raise typer.Exit(1)
 
 
 def main() -> None:

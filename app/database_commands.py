@@ -6,13 +6,13 @@ Only a command that runs imports what PostgreSQL needs: other drivers do without
 import asyncio
 import json
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from app.errors import ConfigurationError, MemoryServiceError
-from app.logs import configure_logging
-from app.settings import Settings, load_settings
+from app.commands import read_settings, refuse
+from app.errors import MemoryServiceError
+from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.database import indexes
@@ -29,7 +29,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Tell whether the index fits the rows; exit code 3 when it is stale."""
-    settings = _settings()
+    settings = read_settings()
     state = _run(_status(settings))
     if as_json:
         typer.echo(json.dumps(state.facts()))
@@ -62,13 +62,13 @@ def rebuild(
 ) -> None:
     """Build the index for the rows of now; reads and writes go on meanwhile."""
     if kind not in (None, "ivfflat", "hnsw"):
-        _refuse("--kind: must be ivfflat or hnsw")
-    settings = _settings()
+        refuse("--kind: must be ivfflat or hnsw")
+    settings = read_settings()
     wanted: indexes.Kind = (
         settings.database.index if kind is None else "hnsw" if kind == "hnsw" else "ivfflat"
     )
     if not _run(_rebuild(settings, wanted, workers)):
-        _refuse("another process rebuilds the index right now")
+        refuse("another process rebuilds the index right now")
     state = _run(_status(settings))
     lists = f" with {state.lists} lists" if state.lists else ""
     typer.echo(f"The index is {state.kind}{lists}, for {state.rows} rows.")
@@ -82,7 +82,7 @@ def language(
     ] = None,
 ) -> None:
     """Split the stored memories into words anew, by another language; stop the service before."""
-    settings = _settings()
+    settings = read_settings()
     wanted = name or settings.recall.language
     count = _run(_change_language(settings, wanted))
     typer.echo(f"The words of {count} memories are {wanted}.")
@@ -133,29 +133,15 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         from app.core.memory.drivers.pgvector.errors import backend_errors
     except ModuleNotFoundError as error:
         work.close()
-        _refuse(f"this needs {error.name}: pip install 'memory-driver-service[pgvector]'")
+        refuse(f"this needs {error.name}: pip install 'memory-driver-service[pgvector]'")
     try:
         with backend_errors():
             return asyncio.run(work)
     except MemoryServiceError as error:
         if isinstance(error.__cause__, UndefinedTableError):
-            _refuse("the schema is not there: run `alembic upgrade head`")
-        _refuse(error.reason)
-
-
-def _settings() -> Settings:
-    try:
-        settings = load_settings()
-    except ConfigurationError as error:
-        _refuse(error.reason)
-    configure_logging(settings)
-    return settings
+            refuse("the schema is not there: run `alembic upgrade head`")
+        refuse(error.reason)
 
 
 def _shown(lists: int | None) -> str:
     return "-" if lists is None else str(lists)
-
-
-def _refuse(reason: str) -> NoReturn:
-    typer.echo(f"memory-driver: {reason}", err=True)
-    raise typer.Exit(1)

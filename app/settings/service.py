@@ -112,9 +112,8 @@ class Settings(BaseSettings):
         try:
             own = type(given)(**{**values, **driver.options})
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            message = first["msg"].removeprefix("Value error, ")
-            raise ConfigurationError(f"drivers.{name}.{first['loc'][0]}: {message}") from error
+            option, message = _first(error)
+            raise ConfigurationError(f"drivers.{name}.{option}: {message}") from error
         return self.model_copy(update={**changes, field: own})
 
     @cached_property
@@ -142,18 +141,23 @@ def load_settings(**instead: Any) -> Settings:
         settings = Settings(**instead)
     except ValidationError as error:
         groups: dict[str, type[BaseSettings]] = {g.__name__: g for g in all_groups()}
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else error.title
+        name, message = _first(error)
         kind = groups[error.title]
         if name in kind.model_fields:
             name = variable_name(kind, name)
-        message = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{name}: {message}") from error
     selected, named = read_drivers(settings.config)
     changes: dict[str, Any] = {"named": named}
     if selected is not None and "driver" not in settings.model_fields_set:
         changes["driver"] = selected
     return settings.model_copy(update=changes)
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    """The first wrong field, or the class where none is, and what is wrong."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else error.title
+    return field, first["msg"].removeprefix("Value error, ")
 
 
 _GROUPS: dict[str, type[BaseSettings]] = {
