@@ -16,7 +16,8 @@ def identity(context: DriverContext) -> str:
     """A digest of all that an answer of the context's driver depends on.
 
     Whoever has another one finds other answers in the same Redis, or none. It may differ more often
-    than the answers do; it may not be the same for two databases.
+    than the answers do. It is the same for two databases where the settings do not tell them apart:
+    two `inmemory`, and two embedded servers with the same relative folder.
     """
     described = [__version__, context.embedder.name, _describe(context.settings, context.name)]
     text = json.dumps(described, default=_reveal, sort_keys=True)
