@@ -48,7 +48,11 @@ class FailoverSettings(BaseSettings):
         "delivered when it is back",
     )
     timeout: float = Field(
-        10.0, gt=0, le=600, description="seconds to wait for a driver before the next is asked"
+        10.0,
+        gt=0,
+        le=600,
+        description="seconds to wait for a driver before the next is asked, for each 25 records "
+        "of a batch",
     )
     failures: int = Field(
         3, ge=1, le=1_000, description="failures in a row after which a driver is left alone"
@@ -74,7 +78,11 @@ class ReplicatedSettings(BaseSettings):
         description="who is read from: primary, or replicas: also those that miss nothing",
     )
     timeout: float = Field(
-        10.0, gt=0, le=600, description="seconds to wait for those who must have a write, then 504"
+        10.0,
+        gt=0,
+        le=600,
+        description="seconds to wait for those who must have a write, for each 25 records of a "
+        "batch, then 504",
     )
 
 

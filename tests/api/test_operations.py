@@ -1,18 +1,34 @@
 """Metrics, and the repair of drivers, over HTTP."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
 from app.core.memory.base import DriverContext
+from app.core.memory.codec import Record
 from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.manager import MemoryDriverManager
 from app.embedding import Embedder
+from app.errors import DriverError
 from app.main import create_app
 from app.settings import JournalSettings, NamedDriver, Settings
+
+
+class Second(InMemoryDriver):
+    """Refuses what is said to be poison, until it is cured."""
+
+    cured = False
+
+    async def import_records(self, records: Sequence[Record]) -> None:
+        if not self.cured and any("poison" in record.content for record in records):
+            raise DriverError
+        await super().import_records(records)
+
 
 ADMIN = {"Authorization": "Bearer operator"}
 
@@ -24,11 +40,16 @@ async def client(embedder: Embedder, tmp_path: Path) -> AsyncIterator[httpx.Asyn
     def make(context: DriverContext) -> InMemoryDriver:
         return InMemoryDriver(embedder, context.settings.limits)
 
+    def make_second(context: DriverContext) -> InMemoryDriver:
+        return Second(embedder, context.settings.limits)
+
     MemoryDriverManager.register_driver("mine", make)
+    MemoryDriverManager.register_driver("picky", make_second)
     named = {
-        "main": NamedDriver(type="replicated", inner=("first", "second")),
+        "main": NamedDriver(type="cached", inner=("both",)),
+        "both": NamedDriver(type="replicated", inner=("first", "second")),
         "first": NamedDriver(type="mine"),
-        "second": NamedDriver(type="mine"),
+        "second": NamedDriver(type="picky"),
     }
     settings = Settings(
         driver="main",
@@ -57,21 +78,53 @@ async def test_the_metrics_tell_how_far_behind_each_driver_is(client: httpx.Asyn
     metrics = await client.get("/metrics")
     assert metrics.status_code == 200
     assert metrics.headers["content-type"].startswith("text/plain")
-    assert 'memory_driver_journal_pending{driver="second",wrapper="main"}' in metrics.text
-    assert 'memory_driver_journal_oldest_seconds{driver="first",wrapper="main"} 0.0' in metrics.text
+    assert 'memory_driver_journal_pending{driver="second",wrapper="both"}' in metrics.text
+    assert 'memory_driver_journal_oldest_seconds{driver="first",wrapper="both"} 0.0' in metrics.text
 
 
 async def test_a_repair_tells_what_differed(client: httpx.AsyncClient) -> None:
     health = (await client.get("/health")).json()
-    assert [inner["driver"] for inner in health["driver"]["drivers"]] == ["first", "second"]
+    assert [inner["driver"] for inner in health["driver"]["drivers"][0]["drivers"]] == [
+        "first",
+        "second",
+    ]
     same = await repair(client, source="first", target="second", dry_run=True)
     assert same.json() == {"missing": 0, "different": 0, "extra": 0}
+
+
+async def test_a_repair_ends_what_was_refused_and_what_was_cached(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"user_id": "ada", "content": "poison"}
+    assert (await client.post("/v1/memories", json=body, headers=ADMIN)).status_code == 201
+
+    async def pending() -> Any:
+        driver = (await client.get("/health")).json()["driver"]
+        return driver["drivers"][0]["facts"]["pending"]
+
+    async with asyncio.timeout(20):
+        while not (await pending()).get("second", {}).get("refused"):
+            await asyncio.sleep(0.05)
+
+    async def recall() -> Any:
+        question = {"user_id": "ada"}
+        return (await client.post("/v1/memories/recall", json=question, headers=ADMIN)).json()
+
+    assert (await recall())["cached"] is False
+    assert (await recall())["cached"] is True
+    monkeypatch.setattr(Second, "cured", True)
+    mended = await repair(client, source="first", target="second")
+    assert mended.json() == {"missing": 1, "different": 0, "extra": 0}
+    assert (await recall())["cached"] is False
+    async with asyncio.timeout(20):
+        while await pending():
+            await asyncio.sleep(0.05)
 
 
 async def test_a_repair_of_no_two_drivers_is_refused(client: httpx.AsyncClient) -> None:
     unknown = await repair(client, source="first", target="third")
     assert unknown.status_code == 422
-    assert "first, main, second" in unknown.json()["detail"]
+    assert "both, first, main, second" in unknown.json()["detail"]
     itself = await repair(client, source="first", target="first")
     assert itself.status_code == 422
 

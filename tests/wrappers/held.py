@@ -1,7 +1,7 @@
 """Drivers to be held: in memory, and away when a test says so."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from app.core.memory.base import DriverHealth
@@ -25,6 +25,8 @@ class Held(InMemoryDriver):
         """Raised by an import that has not happened."""
         self.slow = 0.0
         self.calls: list[str] = []
+        self.opened = 0
+        self.closed = 0
 
     async def _reach(self, verb: str) -> None:
         self.calls.append(verb)
@@ -35,8 +37,13 @@ class Held(InMemoryDriver):
 
     async def open(self) -> None:
         await super().open()
+        self.opened += 1
         if self.error is not None:
             raise self.error
+
+    async def close(self) -> None:
+        await super().close()
+        self.closed += 1
 
     async def recall(self, *arguments: Any, **named: Any) -> Any:
         await self._reach("recall")
@@ -78,6 +85,11 @@ class Held(InMemoryDriver):
         await self._reach("delete_knowledge")
         return await super().delete_knowledge(knowledge_id)
 
+    async def export_records(self) -> AsyncIterator[Record]:
+        await self._reach("export_records")
+        async for record in super().export_records():
+            yield record
+
     async def health_check(self) -> DriverHealth:
         if isinstance(self.error, DriverUnavailable):
             return DriverHealth(driver=self.name, status="unavailable", detail=self.error.detail)
@@ -85,7 +97,7 @@ class Held(InMemoryDriver):
 
     async def ids(self) -> set[str]:
         """Of everything that is kept, as it is."""
-        return {record_id(record) async for record in self.export_records()}
+        return {record_id(record) async for record in super().export_records()}
 
 
 async def until(condition: Any, seconds: float = 10.0) -> None:

@@ -1,12 +1,17 @@
 """failover: who answers, what is left alone, and what becomes of writes."""
 
+import asyncio
 from time import perf_counter
 
 import pytest
 from structlog.testing import capture_logs
 
-from app.core.memory.records import Recalled
+from app.core.memory.codec import record_id
+from app.core.memory.records import MemoryPage, NewMemory, Recalled
+from app.core.memory.wrappers.failover import FailoverDriver
+from app.embedding import Embedder
 from app.errors import (
+    ConfigurationError,
     ConnectionLost,
     DriverError,
     DriverTimeout,
@@ -15,6 +20,7 @@ from app.errors import (
     EmbeddingUnavailable,
     InvalidInput,
 )
+from app.settings import FailoverSettings, JournalSettings, Limits
 from tests.wrappers.conftest import OpenFailover
 from tests.wrappers.held import Held, until
 
@@ -284,15 +290,130 @@ async def test_a_model_that_is_away_leaves_the_drivers_alone(
     assert await driver.get(stored.memory_id, "ada") == stored
 
 
-async def test_a_store_on_a_primary_that_hangs_is_journalled_at_the_deadline(
-    failover: OpenFailover, first: Held
+async def test_where_every_model_is_away_the_answer_says_so(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover()
+    first.error = second.error = EmbeddingUnavailable()
+    with pytest.raises(EmbeddingUnavailable):
+        await driver.recall("ada", query="kettle")
+    second.error = DriverUnavailable()
+    with pytest.raises(DriverUnavailable) as raised:
+        await driver.recall("ada", query="kettle")
+    assert raised.value.code == "driver_unavailable"
+
+
+@pytest.mark.parametrize("count", [1, 100])
+async def test_stores_on_a_primary_that_hangs_are_journalled_at_their_deadline(
+    failover: OpenFailover, first: Held, count: int
 ) -> None:
     driver = await failover(writes="journal", timeout=0.1)
     first.slow = 30.0
     started = perf_counter()
-    stored = await driver.store("ada", "kettle")
-    assert perf_counter() - started < 5
-    assert await driver.get(stored.memory_id, "ada") == stored
+    stored = await driver.store_many([NewMemory(user_id="ada", content="kettle")] * count)
+    assert perf_counter() - started < 10
+    assert await driver.get(stored[-1].memory_id, "ada") == stored[-1]
+
+
+async def test_a_batch_has_longer_than_a_store(failover: OpenFailover, first: Held) -> None:
+    driver = await failover(timeout=0.3)
+    first.slow = 0.6
+    with pytest.raises(DriverTimeout):
+        await driver.store("ada", "kettle")
+    assert len(await driver.store_many([NewMemory(user_id="ada", content="kettle")] * 100)) == 100
+
+
+async def test_what_is_restored_after_a_deletion_is_shown_while_a_fallback_still_owes_that(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(cooldown=60.0)
+    backup = await driver.store("ada", "kettle")
+    await second.import_records([backup])
+    second.error = DriverUnavailable()
+    await driver.delete_user("ada")
+    await driver.import_records([backup])
+    assert await driver.recall("ada") == [backup]
+    assert await driver.get(backup.memory_id, "ada") == backup
+    assert await driver.list_memories("ada") == MemoryPage([backup], None)
+
+
+async def test_everything_is_exported_whoever_answers(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(writes="journal", cooldown=60.0)
+    kept, gone = await driver.store("ada", "kettle 1"), await driver.store("ada", "kettle 2")
+    bobs = await driver.store("bob", "kettle 3")
+    anyones = await driver.store("eve", "kettle 4")
+    await second.import_records([kept, gone, bobs, anyones])
+    first.error = second.error = DriverUnavailable()
+    await driver.delete(gone.memory_id, "ada")
+    await driver.delete(anyones.memory_id)
+    await driver.delete_user("bob")
+    new = await driver.store("bob", "kettle 5")
+    fact = await driver.store_global_knowledge("kettle 6", "kitchen")
+    second.error = None
+    driver._nodes[1].breaker.state = "closed"
+    exported = [record async for record in driver.export_records()]
+    assert {record_id(record) for record in exported} == {
+        kept.memory_id,
+        new.memory_id,
+        fact.knowledge_id,
+    }
+    assert len(exported) == 3
+    second.error = DriverUnavailable()
+    with pytest.raises(DriverUnavailable):
+        await anext(driver.export_records())
+
+
+async def test_whose_a_memory_is_can_be_told_while_it_waits(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(writes="journal", cooldown=60.0)
+    there = await driver.store("ada", "kettle")
+    first.error = DriverUnavailable()
+    waiting = await driver.store("bob", "kettle")
+    await second.import_records([there])
+    assert await driver.owner_of(waiting.memory_id.upper()) == "bob"
+    assert await driver.owner_of(there.memory_id) == "ada"
+    second.error = DriverUnavailable()
+    await driver.delete(there.memory_id)
+    await driver.delete(waiting.memory_id)
+    second.error = None
+    driver._nodes[1].breaker.state = "closed"
+    assert await driver.owner_of(there.memory_id) is None
+    assert await driver.owner_of(waiting.memory_id) is None
+
+
+async def test_a_driver_that_is_misconfigured_leaves_nothing_open(
+    first: Held, second: Held, journal: JournalSettings, embedder: Embedder
+) -> None:
+    before = asyncio.all_tasks()
+    first.error = DriverUnavailable()  # so that its breaker probes
+    second.error = ConfigurationError("drivers.second.url: is wrong")
+    settings = FailoverSettings(cooldown=0.05)
+    with pytest.raises(ConfigurationError):
+        async with FailoverDriver([first, second], settings, journal, embedder, Limits()):
+            pass
+    assert asyncio.all_tasks() == before
+    assert (first.opened, second.opened) == (1, 1)
+    assert (first.closed, second.closed) == (1, 1)
+    second.error = None
+    async with FailoverDriver([first, second], settings, journal, embedder, Limits()) as driver:
+        await driver.recall("ada")
+
+
+async def test_a_call_that_fails_after_the_end_starts_no_probing(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(failures=1)
+    first.slow, first.error = 0.2, DriverUnavailable()
+    asking = asyncio.create_task(driver.recall("ada"))
+    await asyncio.sleep(0.05)
+    before = asyncio.all_tasks()
+    await driver.close()
+    await asking
+    assert driver._nodes[0].breaker.state == "closed"
+    assert asyncio.all_tasks() <= before
 
 
 async def test_a_store_on_a_primary_that_hangs_fails_at_the_deadline(

@@ -1,12 +1,13 @@
 """replicated: who has a write when, and what becomes of it when a driver is away."""
 
 import asyncio
+from time import perf_counter
 
 import pytest
 from structlog.testing import capture_logs
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.records import NewMemory
+from app.core.memory.records import NewMemory, Recalled
 from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.errors import (
     ConfigurationError,
@@ -113,6 +114,87 @@ async def test_a_cancelled_store_ends_the_same_everywhere(
     await settle(driver)
     assert await first.ids() == await second.ids()
     assert len(await first.ids()) == 1
+
+
+async def test_a_refused_store_that_the_journal_can_t_forget_is_told_as_uncertain(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    first.slow, first.error = 0.2, DriverError()
+    storing = asyncio.create_task(driver.store("ada", "kettle"))
+    await asyncio.sleep(0.1)
+    await driver._journal.close()
+    with pytest.raises(ConnectionLost):
+        await storing
+    first.slow, first.error = 0.0, None
+    await driver._journal.open(driver._names)
+    await settle(driver)
+    assert len(await first.ids()) == 1
+    assert await first.ids() == await second.ids()
+
+
+@pytest.mark.parametrize("count", [1, 50])
+async def test_a_store_on_a_primary_that_hangs_fails_in_time_and_is_made_everywhere(
+    replicated: OpenReplicated, first: Held, second: Held, count: int
+) -> None:
+    driver = await replicated(timeout=0.1)
+    first.slow = 30.0
+    started = perf_counter()
+    with pytest.raises(DriverTimeout):
+        await driver.store_many([NewMemory(user_id="ada", content="kettle")] * count)
+    assert perf_counter() - started < 10
+    first.slow = 0.0
+    await settle(driver)
+    assert len(await first.ids()) == count
+    assert await first.ids() == await second.ids()
+
+
+async def test_an_answer_of_a_primary_that_misses_a_write_is_degraded(
+    replicated: OpenReplicated, first: Held
+) -> None:
+    driver = await replicated()
+    stored = await driver.store("ada", "kettle")
+    fine = await driver.recall("ada")
+    assert isinstance(fine, Recalled)
+    assert (fine.driver, fine.degraded) == ("first", False)
+    first.error = DriverUnavailable()
+    with pytest.raises(ConnectionLost):
+        await driver.delete(stored.memory_id, "ada")
+    await driver._deliverers["first"].stop()  # so that the moment lasts
+    first.error = None
+
+    async def told() -> bool:
+        found = await driver.recall("ada")
+        assert found == [stored]
+        return isinstance(found, Recalled) and found.degraded
+
+    await until(told)
+    driver._deliverers["first"].start()
+
+    async def made() -> bool:
+        found = await driver.recall("ada")
+        return isinstance(found, Recalled) and not found and not found.degraded
+
+    await until(made)
+
+
+async def test_what_a_driver_refused_is_tried_again_when_it_is_asked_for(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    second.import_error = DriverError(reason="too long for it")
+    stored = await driver.store("ada", "kettle")
+
+    async def parked() -> bool:
+        pending = (await driver.health_check()).facts["pending"]
+        return bool(pending.get("second", {}).get("refused"))
+
+    await until(parked)
+    second.import_error = None
+    await driver.mended("nobody")
+    await driver.mended("second")
+    await settle(driver)
+    assert await second.ids() == {stored.memory_id}
 
 
 async def test_all_are_waited_for_where_all_must_have_it(

@@ -8,6 +8,7 @@ from app.api.models import Repaired, RepairRequest
 from app.api.problems import problems
 from app.api.route import ApiRoute
 from app.core.memory.repair import repair as repair_drivers
+from app.core.memory.wrappers.base import WrappingDriver
 from app.errors import InvalidInput
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=ApiRoute)
@@ -26,4 +27,8 @@ async def repair(request: RepairRequest, manager: ManagerDep) -> Repaired:
     found = await repair_drivers(
         drivers[request.source], drivers[request.target], dry_run=request.dry_run
     )
+    if not request.dry_run:
+        for driver in drivers.values():
+            if isinstance(driver, WrappingDriver):
+                await driver.mended(request.target)
     return Repaired.model_validate(found)

@@ -65,7 +65,10 @@ class BaseMemoryDriver(ABC):
         return cls()
 
     async def open(self) -> None:  # noqa: B027
-        """Get ready to serve. Raises `DriverUnavailable` when it may work later."""
+        """Get ready to serve. Raises `DriverUnavailable` when it may work later.
+
+        Whoever opens it closes it, also where this raised.
+        """
 
     async def close(self) -> None:  # noqa: B027
         """Release what `open` made, and only that."""
@@ -79,7 +82,11 @@ class BaseMemoryDriver(ABC):
         return frozenset()
 
     async def __aenter__(self) -> Self:
-        await self.open()
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(

@@ -32,7 +32,7 @@ _RECORDS = 500
 """Records given to a driver at once, unless one entry has more."""
 _WAIT_SECONDS = (0.2, 30.0)
 """The first and the longest wait for a driver that does not answer; each is twice the last."""
-_FORGET_SECONDS = 3_600.0
+_UPKEEP_SECONDS = 3_600.0
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Deliverer:
     """Delivers to one driver. Processes that share a journal take turns.
 
     What a healthy driver refuses is tried alone, then parked: it must not hold up what comes after
-    it.
+    it. That is tried again at every start, each hour, and when it is asked for.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Deliverer:
         self._task: asyncio.Task[None] | None = None
         self._failing = False
         self._most = _RECORDS
-        self._forgot = monotonic()
+        self._kept_up = monotonic()
 
     def start(self) -> None:
         """Deliver from now on; twice is harmless."""
@@ -83,6 +83,11 @@ class Deliverer:
         """There is something to deliver; a driver that failed is tried at once if it is `back`."""
         if back or not self._failing:
             self._wake.set()
+
+    async def try_again(self) -> None:
+        """Deliver what the driver refused once more."""
+        await self._journal.unpark(self._driver.name)
+        self._wake.set()
 
     async def _run(self) -> None:
         first, longest = _WAIT_SECONDS
@@ -130,9 +135,10 @@ class Deliverer:
             due = await self._journal.due(name, self._after, _AT_ONCE)
             for group in _groups(due, self._most):
                 await self._deliver(group)
-        if not due and monotonic() - self._forgot > _FORGET_SECONDS:
-            self._forgot = monotonic()
+        if not due and monotonic() - self._kept_up > _UPKEEP_SECONDS:
+            self._kept_up = monotonic()
             await self._journal.forget()
+            await self.try_again()
         return len(due) == _AT_ONCE
 
     async def _deliver(self, group: list[Entry]) -> None:

@@ -38,6 +38,8 @@ class Entry(Write):
     """Its place: larger is later."""
     created_at: float
     """Seconds since the epoch."""
+    owed: frozenset[str] = frozenset()
+    """Known to who reads: the drivers that still have to get it."""
     behind: frozenset[str] = frozenset()
     """Known to who made it: the drivers that still had to get an earlier delete of what it keeps.
 

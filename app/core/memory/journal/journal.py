@@ -16,6 +16,7 @@ order of the entries, in whatever order it was.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import blake2b
 from time import time
 from typing import Any
@@ -210,19 +211,23 @@ class Journal:
             found |= set((await connection.execute(waiting)).scalars())
         return frozenset(found)
 
-    async def cancel(self, made: Sequence[Entry]) -> None:
-        """Forget stores that did not happen, unless they are held no more: others may make them."""
+    async def cancel(self, made: Sequence[Entry]) -> bool:
+        """Forget stores that did not happen; whether all could be.
+
+        One that is held no more is left: others may have made it.
+        """
         seqs = [entry.seq for entry in made]
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> bool:
             undone = select(entries.c.seq).where(
                 entries.c.seq.in_(seqs), entries.c.held_until > self._database.now
             )
             gone = (await connection.execute(undone.with_for_update())).scalars().all()
             await connection.execute(delete(deliveries).where(deliveries.c.seq.in_(gone)))
             await connection.execute(delete(entries).where(entries.c.seq.in_(gone)))
+            return len(gone) == len(seqs)
 
-        await self._database.transaction(work, then=self._changed)
+        return await self._database.transaction(work, then=self._changed)
 
     async def refuse(self, entry: Entry, driver: str) -> None:
         """The driver will never take the write."""
@@ -230,6 +235,15 @@ class Journal:
             update(deliveries)
             .where(deliveries.c.seq == entry.seq, deliveries.c.target == driver)
             .values(parked=True)
+        )
+
+    async def unpark(self, driver: str) -> None:
+        """Let what the driver refused be tried once more."""
+        mine = select(entries.c.seq).where(self._mine)
+        await self._database.execute(
+            update(deliveries)
+            .where(deliveries.c.seq.in_(mine), deliveries.c.target == driver)
+            .values(parked=False)
         )
 
     async def forgetting(self, user_ids: Sequence[str], driver: str) -> bool:
@@ -302,10 +316,33 @@ class Journal:
         else:
             anyones = and_(entries.c.verb == "delete", entries.c.user_id.is_(None))
             concerned = or_(entries.c.user_id == user_id, anyones)
-        found = await self._entries(select(entries).where(self._mine, concerned).order_by("seq"))
+        return await self._pending(concerned)
+
+    async def of_record(self, memory_id: str) -> list[Entry]:
+        """What may concern the memory, whoever owns it; oldest first."""
+        stored = and_(entries.c.verb == "store", entries.c.records.contains(memory_id.lower()))
+        deleted = and_(entries.c.verb == "delete", entries.c.record_id == memory_id.lower())
+        return await self._pending(or_(stored, deleted, entries.c.verb == "delete_user"))
+
+    async def everything(self) -> list[Entry]:
+        """All that is in it, oldest first."""
+        return await self._pending() if await self.count() else []
+
+    async def _pending(self, *concerned: ColumnElement[bool]) -> list[Entry]:
+        wanted = select(entries).where(self._mine, *concerned).order_by("seq")
+        found = await self._entries(wanted)
+        owed: dict[int, set[str]] = {}
+        seqs = [entry.seq for entry in found]
+        for start in range(0, len(seqs), _IDS_AT_ONCE):
+            some = deliveries.c.seq.in_(seqs[start : start + _IDS_AT_ONCE])
+            for row in await self._database.rows(select(deliveries).where(some)):
+                owed.setdefault(row.seq, set()).add(row.target)
         # A delete may be settled before an earlier store, which its driver could not take yet.
         gone = await self._tombstones([entry for entry in found if entry.stores])
-        return [entry.without(_killed(entry, gone)) for entry in found]
+        return [
+            replace(entry.without(_killed(entry, gone)), owed=frozenset(owed.get(entry.seq, ())))
+            for entry in found
+        ]
 
     async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
         """Of these stores, the records that were deleted meanwhile, as the deletes to make."""
@@ -353,6 +390,22 @@ class Journal:
     def _changed(self) -> None:
         self._known = None
         self._changes += 1
+
+    async def waits(self, driver: str) -> bool:
+        """Whether a write that nobody is busy with any more waits for the driver."""
+        if not await self.count():
+            return False
+        waiting = (
+            select(entries.c.seq)
+            .join(deliveries, deliveries.c.seq == entries.c.seq)
+            .where(
+                self._mine,
+                deliveries.c.target == driver,
+                entries.c.held_until <= self._database.now,
+            )
+            .limit(1)
+        )
+        return bool(await self._database.rows(waiting))
 
     async def lag(self) -> dict[str, Lag]:
         """What each driver still has to get."""

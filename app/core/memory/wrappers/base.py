@@ -51,6 +51,9 @@ class WrappingDriver(BaseMemoryDriver):
     def servers(self) -> frozenset[tuple[str, int]]:
         return frozenset().union(*(driver.servers() for driver in self.inner))
 
+    async def mended(self, driver: str) -> None:
+        """Take notice of a driver, held or not, whose records were changed by a repair."""
+
     async def open(self) -> None:
         for driver in self.inner:
             await driver.open()

@@ -21,8 +21,14 @@ State = Literal["closed", "open"]
 T = TypeVar("T")
 
 _PROBE_SECONDS = 5.0
+_RECORDS_IN_TIME = 25
 
 _log = structlog.stdlib.get_logger(__name__)
+
+
+def time_for(timeout: float, records: int) -> float:
+    """Seconds to wait for a call with so many records: a batch has the time-out for each 25."""
+    return timeout * max(1.0, records / _RECORDS_IN_TIME)
 
 
 class Breaker:
@@ -52,7 +58,12 @@ class Breaker:
         self._on_close = on_close
         self._failed = 0
         self._probing: asyncio.Task[None] | None = None
+        self._stopped = False
         self.state: State = "closed"
+
+    def start(self) -> None:
+        """Work again after `stop`."""
+        self._stopped = False
 
     def succeeded(self) -> None:
         """The driver answered."""
@@ -66,12 +77,13 @@ class Breaker:
 
     def trip(self, reason: str) -> None:
         """Leave the driver alone from now on, until it is healthy."""
-        if self.state == "closed":
+        if self.state == "closed" and not self._stopped:
             self._change("open", reason)
             self._probing = asyncio.create_task(self._probe())
 
     async def stop(self) -> None:
-        """End the probing."""
+        """End the probing, for good: a call that fails later starts none."""
+        self._stopped = True
         task, self._probing = self._probing, None
         if task is not None:
             task.cancel()
@@ -118,17 +130,17 @@ class Node:
     def name(self) -> str:
         return self.driver.name
 
-    async def ask(self, asked: Awaitable[T], *, in_time: bool = True) -> T:
+    async def ask(self, asked: Awaitable[T], *, records: int = 1) -> T:
         """The driver's answer; raises `DriverUnavailable` or `DriverTimeout` without one.
 
-        Without `in_time` the driver's own deadlines alone hold: a large batch takes its time.
+        `records`: how many the call brings.
         """
         if self.breaker.state == "open":
             if asyncio.iscoroutine(asked):
                 asked.close()
             raise DriverUnavailable(reason=f"{self.name} is left alone")
         try:
-            async with asyncio.timeout(self._timeout if in_time else None):
+            async with asyncio.timeout(time_for(self._timeout, records)):
                 answered = await asked
         except (EmbeddingQueueFull, EmbeddingUnavailable):
             raise  # the model, not the driver

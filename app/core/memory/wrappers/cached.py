@@ -60,6 +60,13 @@ class CachedDriver(WrappingDriver):
         finally:
             await super().close()
 
+    async def mended(self, driver: str) -> None:
+        write = Write.to((ALL,))
+        try:
+            await self._store.begin(write)
+        finally:
+            await self._store.end(write, certain=True)
+
     async def health_check(self) -> DriverHealth:
         inner, trouble = await asyncio.gather(self.inner[0].health_check(), self._store.check())
         facts = {"store": self._store.kind, "hits": self._hits, "misses": self._misses}

@@ -1,7 +1,7 @@
 """The first driver that answers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from time import time
 from typing import Any, Self
@@ -14,16 +14,17 @@ from app.core.memory.base import (
     DriverContext,
     DriverHealth,
     HealthStatus,
+    SupportsExport,
     SupportsImport,
     require,
 )
 from app.core.memory.journal.delivery import make
-from app.core.memory.journal.entries import Write, stores_of
+from app.core.memory.journal.entries import Entry, Write, stores_of
 from app.core.memory.records import Knowledge, Memory, MemoryPage, Recalled
 from app.core.memory.wrappers.base import Call
 from app.core.memory.wrappers.breaker import Breaker, Node
 from app.core.memory.wrappers.journalled import JournalledDriver
-from app.core.memory.wrappers.overlay import Overlay, Pending, paged
+from app.core.memory.wrappers.overlay import Overlay, Overlays, Pending, paged
 from app.core.memory.wrappers.writes import answer, delete_of, records_of
 from app.embedding import Embedder
 from app.errors import (
@@ -31,6 +32,7 @@ from app.errors import (
     DriverTimeout,
     DriverUnavailable,
     EmbeddingQueueFull,
+    EmbeddingUnavailable,
     JournalUnavailable,
     MemoryServiceError,
 )
@@ -108,51 +110,56 @@ class FailoverDriver(JournalledDriver):
                 )
             await self._embedder.open()
         await self._open_journal()
-        errors = await asyncio.gather(*(self._open(node) for node in self._nodes))
+        errors = await self._open_inner()
+        for node, error in zip(self._nodes, errors, strict=True):
+            if error is not None:
+                node.breaker.trip(error.reason)
         self._start_delivering()
         if all(errors):
             raise next(error for error in errors if error is not None)
 
-    async def _open(self, node: Node) -> MemoryServiceError | None:
-        try:
-            await node.driver.open()
-        except (DriverUnavailable, DriverTimeout) as error:
-            node.breaker.trip(error.reason)
-            return error
-        return None
-
     async def _read(self, call: Call) -> Any:
-        overlay = await self._overlay(call)
-        failure: MemoryServiceError | None = None
+        pending = await self._pending_for(call)
+        failures: list[MemoryServiceError] = []
         for node in self._nodes:
+            overlay = Overlay.of(pending, node.name)
             try:
                 found = await node.ask(_more(call, overlay, self._limits).on(node.driver))
             except EmbeddingQueueFull:
                 raise
             except (DriverUnavailable, DriverTimeout) as error:
-                failure = failure or error
+                failures.append(error)
                 continue
-            degraded = failure is not None
+            degraded = bool(failures)
             if degraded:
                 metrics.FALLBACKS.labels(self.name, node.name).inc()
             return await self._laid_over(call, overlay, found, node.name, degraded=degraded)
-        raise DriverUnavailable(reason=f"{self.name}: none of its drivers answers") from failure
+        raise self._nobody(failures)
 
-    async def _overlay(self, call: Call) -> Overlay:
+    def _nobody(self, failures: Sequence[MemoryServiceError]) -> MemoryServiceError:
+        """What to tell when no driver answers."""
+        if all(isinstance(failure, EmbeddingUnavailable) for failure in failures):
+            return failures[0]
+        unavailable = DriverUnavailable(reason=f"{self.name}: none of its drivers answers")
+        unavailable.__cause__ = failures[0]
+        return unavailable
+
+    async def _pending_for(self, call: Call) -> Sequence[Entry]:
+        """The entries of the journal that concern a read; none where it can't be reached."""
+        pending: Sequence[Entry] = ()
         try:
-            if not await self._journal.count():
-                self._see(blind=False)
-                return Overlay()
-            knowledge = "knowledge" in call.verb
-            if call.verb == "owner_of":
-                return Overlay()
-            user_id = None if knowledge else call.arguments["user_id"]
-            overlay = Overlay.of(await self._journal.of_user(user_id))
+            if await self._journal.count():
+                if call.verb == "owner_of":
+                    pending = await self._journal.of_record(call.arguments["memory_id"])
+                else:
+                    knowledge = "knowledge" in call.verb
+                    user_id = None if knowledge else call.arguments["user_id"]
+                    pending = await self._journal.of_user(user_id)
         except JournalUnavailable as error:
             self._see(blind=True, reason=error.reason)
-            return Overlay()
+            return ()
         self._see(blind=False)
-        return overlay
+        return pending
 
     def _see(self, *, blind: bool, reason: str | None = None) -> None:
         if blind != self._blind:
@@ -183,7 +190,37 @@ class FailoverDriver(JournalledDriver):
                 pending = overlay.kept.get(wanted.lower())
                 if found is None or overlay.hides(found):
                     return pending
+            case "owner_of" if not overlay.empty:
+                wanted = str(call.arguments["memory_id"]).lower()
+                waiting = overlay.kept.get(wanted)
+                if isinstance(waiting, Memory):
+                    return waiting.user_id
+                return None if wanted in overlay.deleted else found
         return found
+
+    async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
+        """All that the first driver which answers has, with what the journal holds laid over it.
+
+        Raises what that driver raises once the first record was given.
+        """
+        pending = await self._journal.everything()
+        failures: list[MemoryServiceError] = []
+        for node in self._nodes:
+            records = require(node.driver, SupportsExport).export_records()
+            try:
+                record = await node.ask(anext(records, None))
+            except (DriverUnavailable, DriverTimeout) as error:
+                failures.append(error)
+                continue
+            overlays = Overlays(pending, node.name)
+            while record is not None:
+                if not overlays[record].replaces(record):
+                    yield record
+                record = await anext(records, None)
+            for kept in overlays.kept():
+                yield kept
+            return
+        raise self._nobody(failures)
 
     async def _write(self, call: Call) -> Any:
         for driver in self.inner if "delete" in call.verb else self.inner[:1]:
@@ -194,17 +231,16 @@ class FailoverDriver(JournalledDriver):
         primary = self._nodes[0]
         records = records_of(call, self._limits)
         users = sorted({record.user_id for record in records if isinstance(record, Memory)})
-        in_time = call.verb in ("store", "store_global_knowledge")
         if not self._journals:
             await self._wait_forgotten(users)
-            return await primary.ask(call.on(primary.driver), in_time=in_time)
+            return await primary.ask(call.on(primary.driver), records=len(records))
         if records:
             since = time()
             importing = require(primary.driver, SupportsImport)
             try:
                 if await self._journal.forgetting(users, primary.name):
                     raise DriverUnavailable(reason=f"{primary.name} has to forget the user first")
-                await primary.ask(importing.import_records(records), in_time=in_time)
+                await primary.ask(importing.import_records(records), records=len(records))
             except (EmbeddingQueueFull, JournalUnavailable):
                 raise
             except (DriverUnavailable, DriverTimeout):
@@ -230,10 +266,10 @@ class FailoverDriver(JournalledDriver):
     async def _delete(self, delete: Write) -> bool | int:
         pending = 0
         if await self._journal.count():
-            user_id = delete.user_id
-            overlay = Overlay.of(await self._journal.of_user(user_id))
+            entries = await self._journal.of_user(delete.user_id)
+            kept = Overlay.of(entries, self._names[0]).kept
             gone = delete.verb == "delete_user"
-            pending = sum(gone or key == delete.record_id for key in overlay.kept)
+            pending = sum(gone or key == delete.record_id for key in kept)
         made = await self._journal.append([delete], self._names, hold=2 * self._settings.timeout)
         answers = await asyncio.gather(
             *(node.ask(make(node.driver, delete)) for node in self._nodes),

@@ -3,6 +3,7 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,7 @@ from app.core.memory.journal.journal import Journal
 from app.core.memory.journal.opening import refuse_same_server
 from app.core.memory.wrappers.base import WrappingDriver
 from app.core.memory.wrappers.breaker import Node
-from app.errors import JournalUnavailable
+from app.errors import DriverTimeout, DriverUnavailable, JournalUnavailable
 from app.settings import JournalSettings, Limits
 
 _DELIVERY_SECONDS = 30.0
@@ -71,6 +72,21 @@ class JournalledDriver(WrappingDriver):
         except JournalUnavailable as error:
             _log.error("journal_unavailable_at_start", wrapper=self.name, reason=error.reason)
 
+    async def _open_inner(self) -> list[DriverUnavailable | DriverTimeout | None]:
+        """Open every driver; of each that is not there yet, the error.
+
+        Raises any other error, when all of them have ended.
+        """
+        for node in self._nodes:
+            node.breaker.start()
+        opening = (driver.open() for driver in self.inner)
+        away: list[DriverUnavailable | DriverTimeout | None] = []
+        for error in await asyncio.gather(*opening, return_exceptions=True):
+            if error is not None and not isinstance(error, DriverUnavailable | DriverTimeout):
+                raise error
+            away.append(error)
+        return away
+
     def _start_delivering(self) -> None:
         for deliverer in self._deliverers.values():
             deliverer.start()
@@ -79,13 +95,19 @@ class JournalledDriver(WrappingDriver):
         for deliverer in self._deliverers.values():
             deliverer.wake()
 
+    async def mended(self, driver: str) -> None:
+        if driver in self._deliverers:
+            with suppress(JournalUnavailable):  # then within the hour
+                await self._deliverers[driver].try_again()
+
     async def close(self) -> None:
-        for deliverer in self._deliverers.values():
-            await deliverer.stop()
-        for node in self._nodes:
-            await node.breaker.stop()
-        await super().close()
-        await self._journal.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._journal.close)
+            stack.push_async_callback(super().close)
+            for node in self._nodes:
+                stack.push_async_callback(node.breaker.stop)
+            for deliverer in self._deliverers.values():
+                stack.push_async_callback(deliverer.stop)
 
     async def health_check(self) -> DriverHealth:
         started = perf_counter()
@@ -132,5 +154,5 @@ class JournalledDriver(WrappingDriver):
         detail = f"writes wait for {late}" if late else None
         refused = [driver for driver, lag in lags.items() if lag.parked]
         if refused:
-            detail = f"{detail}; refused by {', '.join(refused)}: see the log, then repair"
+            detail = f"{detail}; refused by {', '.join(refused)}: see the log"
         return {"pending": shown}, detail

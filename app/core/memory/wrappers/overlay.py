@@ -1,7 +1,7 @@
 """What the journal still holds, laid over what a driver answers."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -30,22 +30,26 @@ class Overlay:
     """When the user was last deleted: what is older is gone; seconds since the epoch."""
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> "Overlay":
-        """What the entries, oldest first, come to."""
+    def of(cls, entries: Iterable[Entry], driver: str) -> "Overlay":
+        """What the entries, oldest first, change in what the driver of that name answers."""
         overlay = cls()
         for entry in entries:
             if entry.stores:
                 kept = {record_id(record): record for record in entry.records}
                 overlay.kept.update(kept)
                 overlay.deleted.difference_update(kept)
-            elif entry.verb == "delete_user":
+                continue
+            late = driver in entry.owed
+            if entry.verb == "delete_user":
                 overlay.kept.clear()
-                overlay.forgotten = entry.created_at
+                if late:
+                    overlay.forgotten = entry.created_at
             elif entry.record_id is not None:
                 mine = overlay.kept.get(entry.record_id)
                 if not isinstance(mine, Memory) or entry.user_id in (None, mine.user_id):
                     overlay.kept.pop(entry.record_id, None)
-                    overlay.deleted.add(entry.record_id)
+                    if late:
+                        overlay.deleted.add(entry.record_id)
         return overlay
 
     @property
@@ -58,6 +62,37 @@ class Overlay:
         one = record_id(record)
         older = record.created_at.timestamp() < self.forgotten
         return one in self.deleted or (older and one not in self.kept)
+
+    def replaces(self, record: Record) -> bool:
+        """Whether a driver's record is gone, or is among `kept`."""
+        return record_id(record) in self.kept or self.hides(record)
+
+
+class Overlays:
+    """An overlay for each user that the entries concern, and one for knowledge."""
+
+    def __init__(self, entries: Iterable[Entry], driver: str) -> None:
+        """`entries` are oldest first; what they change in the answers of that driver."""
+        own: dict[str | None, list[Entry]] = {}
+        anyones: list[Entry] = []
+        for entry in entries:
+            if entry.verb == "delete" and entry.user_id is None:
+                anyones.append(entry)
+                for its in own.values():
+                    its.append(entry)
+            else:
+                own.setdefault(entry.user_id, list(anyones)).append(entry)
+        self._of_user = {user: Overlay.of(its, driver) for user, its in own.items()}
+        self._of_others = Overlay.of(anyones, driver)
+
+    def __getitem__(self, record: Record) -> Overlay:
+        user = record.user_id if isinstance(record, Memory) else None
+        return self._of_user.get(user, self._of_others)
+
+    def kept(self) -> Iterator[Record]:
+        """All the records that the driver may not have yet."""
+        for overlay in self._of_user.values():
+            yield from overlay.kept.values()
 
 
 class Pending:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import cycle
+from math import inf
+from time import monotonic
 from typing import Any, Self
 
 import structlog
@@ -18,8 +20,9 @@ from app.core.memory.base import (
 from app.core.memory.codec import Record
 from app.core.memory.journal.delivery import keep, make
 from app.core.memory.journal.entries import Entry, Write, stores_of
+from app.core.memory.records import Recalled
 from app.core.memory.wrappers.base import Call
-from app.core.memory.wrappers.breaker import Breaker, Node
+from app.core.memory.wrappers.breaker import Breaker, Node, time_for
 from app.core.memory.wrappers.journalled import JournalledDriver
 from app.core.memory.wrappers.writes import answer, delete_of, records_of
 from app.errors import (
@@ -33,8 +36,8 @@ from app.errors import (
 from app.settings import JournalSettings, Limits, ReplicatedSettings
 
 _HOLD = 3
-"""An entry is its maker's for that many timeouts: a delete takes no longer. A store that does is
-made by others too, which changes nothing."""
+"""An entry is its maker's for that many times what one driver is waited for: no write takes longer.
+If one did, others would make it too, which changes nothing."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -66,6 +69,8 @@ class ReplicatedDriver(JournalledDriver):
             after = None if driver is self._primary else self._primary.name
             self._deliver_to(driver, settings.timeout, after)
         self._turns = cycle(self._nodes)
+        self._late = False
+        self._looked = -inf
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -86,29 +91,26 @@ class ReplicatedDriver(JournalledDriver):
                     "replicated needs"
                 )
         await self._open_journal()
-        errors = await asyncio.gather(*(self._open(driver) for driver in self.inner))
+        errors = await self._open_inner()
+        for driver, error in zip(self._replicas, errors[1:], strict=True):
+            if error is not None:
+                _log.warning(
+                    "replica_unavailable_at_start", driver=driver.name, reason=error.reason
+                )
         self._start_delivering()
         if errors[0] is not None:
             raise errors[0]
 
-    async def _open(self, driver: BaseMemoryDriver) -> MemoryServiceError | None:
-        try:
-            await driver.open()
-        except (DriverUnavailable, DriverTimeout) as error:
-            _log.warning("replica_unavailable_at_start", driver=driver.name, reason=error.reason)
-            return error
-        return None
-
     async def _read(self, call: Call) -> Any:
-        if self._settings.reads == "primary":
-            return await call.on(self._primary)
-        node = await self._up_to_date()
-        if node is not None:
-            try:
-                return await node.ask(call.on(node.driver))
-            except (DriverUnavailable, DriverTimeout):
-                pass  # the primary may answer
-        return await call.on(self._primary)
+        if self._settings.reads == "replicas":
+            node = await self._up_to_date()
+            if node is not None:
+                try:
+                    return _told(await node.ask(call.on(node.driver)), node.driver)
+                except (DriverUnavailable, DriverTimeout):
+                    pass  # the primary may answer
+        late = await self._primary_is_late()
+        return _told(await call.on(self._primary), self._primary, degraded=late)
 
     async def _up_to_date(self) -> Node | None:
         """The next driver that answers and misses nothing: it has all that was answered for."""
@@ -121,6 +123,19 @@ class ReplicatedDriver(JournalledDriver):
             if node.name not in lags and node.breaker.state == "closed":
                 return node
         return None
+
+    async def _primary_is_late(self) -> bool:
+        """Whether a write waits for the primary, of which the caller heard that it may happen.
+
+        Looked up once in a while: a cache keeps nothing for longer than that after such a write.
+        """
+        if monotonic() - self._looked > self._journal_settings.interval:
+            self._looked = monotonic()
+            try:
+                self._late = await self._journal.waits(self._primary.name)
+            except JournalUnavailable:
+                self._late = True  # nobody can tell
+        return self._late
 
     async def _write(self, call: Call) -> Any:
         for driver in self.inner:
@@ -135,36 +150,51 @@ class ReplicatedDriver(JournalledDriver):
 
     async def _store(self, records: Sequence[Record], *, whole: bool) -> None:
         """Keep the records; only where `whole`, a primary that refuses them has none of them."""
-        made = await self._append(stores_of(records))
+        seconds = time_for(self._settings.timeout, len(records))
+        made = await self._append(stores_of(records), seconds)
         try:
-            await keep(self._primary, self._journal, made, fresh=True)
+            async with asyncio.timeout(2 * seconds):
+                await keep(self._primary, self._journal, made, fresh=True)
+        except TimeoutError as error:
+            await self._hand_over(made)
+            raise self._no_answer() from error
         except MemoryServiceError as error:
             if error.uncertain or not whole:
                 await self._hand_over(made)
-            else:
-                with suppress(JournalUnavailable):  # then it is made all the same, later
-                    await self._journal.cancel(made)
+            elif not await self._cancelled(made):
+                raise ConnectionLost(reason=error.reason) from error  # it is going to happen
             raise
-        await self._spread(made, lambda driver: keep(driver, self._journal, made))
+        await self._spread(made, lambda driver: keep(driver, self._journal, made), seconds)
+
+    async def _cancelled(self, made: Sequence[Entry]) -> bool:
+        """Whether nobody will ever make these stores."""
+        try:
+            return await self._journal.cancel(made)
+        except JournalUnavailable:
+            return False
+
+    def _no_answer(self) -> DriverTimeout:
+        return DriverTimeout(reason=f"{self._primary.name}: no answer in time")
 
     async def _delete(self, delete: Write) -> bool | int:
-        made = await self._append([delete])
+        seconds = self._settings.timeout
+        made = await self._append([delete], seconds)
         try:
-            async with asyncio.timeout(2 * self._settings.timeout):
+            async with asyncio.timeout(2 * seconds):
                 answered = await make(self._primary, delete)
         except TimeoutError as error:
             await self._hand_over(made)
-            raise DriverTimeout(reason=f"{self._primary.name}: no answer in time") from error
+            raise self._no_answer() from error
         except MemoryServiceError as error:
             await self._hand_over(made)
             if error.uncertain:
                 raise
             raise ConnectionLost(reason=error.reason) from error  # it is going to happen
-        await self._spread(made, lambda driver: make(driver, delete))
+        await self._spread(made, lambda driver: make(driver, delete), seconds)
         return answered
 
-    async def _append(self, writes: Sequence[Write]) -> list[Entry]:
-        return await self._journal.append(writes, self._names, hold=_HOLD * self._settings.timeout)
+    async def _append(self, writes: Sequence[Write], seconds: float) -> list[Entry]:
+        return await self._journal.append(writes, self._names, hold=_HOLD * seconds)
 
     async def _hand_over(self, made: Sequence[Entry]) -> None:
         """Let the deliverers make the write everywhere; at the latest when it is held no more."""
@@ -173,7 +203,10 @@ class ReplicatedDriver(JournalledDriver):
         self._wake_deliverers()
 
     async def _spread(
-        self, made: Sequence[Entry], on: Callable[[BaseMemoryDriver], Awaitable[object]]
+        self,
+        made: Sequence[Entry],
+        on: Callable[[BaseMemoryDriver], Awaitable[object]],
+        seconds: float,
     ) -> None:
         """The primary has the write: wait for who else must, and leave the rest to deliverers."""
         wanted = {
@@ -185,7 +218,7 @@ class ReplicatedDriver(JournalledDriver):
         late: MemoryServiceError | None = None
         if wanted:
             tasks = {
-                asyncio.create_task(self._in_time(on(driver))): driver.name
+                asyncio.create_task(self._in_time(on(driver), seconds)): driver.name
                 for driver in self._replicas
             }
             try:
@@ -212,9 +245,9 @@ class ReplicatedDriver(JournalledDriver):
                 reason=f"{self.name}: {len(have)} of {len(self.inner)} have the write",
             ) from late
 
-    async def _in_time(self, made: Awaitable[object]) -> None:
+    async def _in_time(self, made: Awaitable[object], seconds: float) -> None:
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(seconds):
                 await made
         except TimeoutError as error:
             raise DriverTimeout(reason="no answer in time") from error
@@ -228,3 +261,10 @@ class ReplicatedDriver(JournalledDriver):
         if inner[0].status == "unavailable":
             return "unavailable", detail
         return ("degraded" if detail else "ok"), detail
+
+
+def _told(found: Any, driver: BaseMemoryDriver, *, degraded: bool = False) -> Any:
+    """What a recall found, with who answered; any other answer as it is."""
+    if not isinstance(found, list):
+        return found
+    return Recalled.like(found, found, driver=driver.name, degraded=degraded)
