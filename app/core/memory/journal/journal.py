@@ -320,8 +320,8 @@ class Journal:
 
     async def of_record(self, memory_id: str) -> list[Entry]:
         """What may concern the memory, whoever owns it; oldest first."""
-        stored = and_(entries.c.verb == "store", entries.c.records.contains(memory_id.lower()))
-        deleted = and_(entries.c.verb == "delete", entries.c.record_id == memory_id.lower())
+        stored = and_(entries.c.verb == "store", entries.c.records.contains(memory_id))
+        deleted = and_(entries.c.verb == "delete", entries.c.record_id == memory_id)
         return await self._pending(or_(stored, deleted, entries.c.verb == "delete_user"))
 
     async def everything(self) -> list[Entry]:

@@ -20,7 +20,14 @@ from app.core.memory.base import (
 )
 from app.core.memory.journal.delivery import make
 from app.core.memory.journal.entries import Entry, Write, stores_of
-from app.core.memory.records import Knowledge, Memory, MemoryPage, Recalled
+from app.core.memory.records import (
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Recalled,
+    check_id,
+    check_scope,
+)
 from app.core.memory.wrappers.base import Call
 from app.core.memory.wrappers.breaker import Breaker, Node
 from app.core.memory.wrappers.journalled import JournalledDriver
@@ -149,17 +156,21 @@ class FailoverDriver(JournalledDriver):
         pending: Sequence[Entry] = ()
         try:
             if await self._journal.count():
-                if call.verb == "owner_of":
-                    pending = await self._journal.of_record(call.arguments["memory_id"])
-                else:
-                    knowledge = "knowledge" in call.verb
-                    user_id = None if knowledge else call.arguments["user_id"]
-                    pending = await self._journal.of_user(user_id)
+                pending = await self._concerning(call)
         except JournalUnavailable as error:
             self._see(blind=True, reason=error.reason)
             return ()
         self._see(blind=False)
         return pending
+
+    async def _concerning(self, call: Call) -> Sequence[Entry]:
+        if call.verb == "owner_of":
+            return await self._journal.of_record(_id_of(call))
+        if "knowledge" in call.verb:
+            return await self._journal.of_user(None)
+        user_id = call.arguments["user_id"]
+        check_scope(self._limits, user_id)
+        return await self._journal.of_user(user_id)
 
     def _see(self, *, blind: bool, reason: str | None = None) -> None:
         if blind != self._blind:
@@ -186,16 +197,13 @@ class FailoverDriver(JournalledDriver):
                 page: MemoryPage = found
                 return paged(overlay, page, call.arguments)
             case "get" | "get_knowledge" if not overlay.empty:
-                wanted = str(call.arguments.get("memory_id") or call.arguments["knowledge_id"])
-                pending = overlay.kept.get(wanted.lower())
                 if found is None or overlay.hides(found):
-                    return pending
+                    return overlay.kept.get(_id_of(call))
             case "owner_of" if not overlay.empty:
-                wanted = str(call.arguments["memory_id"]).lower()
-                waiting = overlay.kept.get(wanted)
+                waiting = overlay.kept.get(_id_of(call))
                 if isinstance(waiting, Memory):
                     return waiting.user_id
-                return None if wanted in overlay.deleted else found
+                return None if _id_of(call) in overlay.deleted else found
         return found
 
     async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
@@ -306,6 +314,12 @@ class FailoverDriver(JournalledDriver):
         if not serves:
             return "unavailable", away
         return "degraded", f"{away}; {serves[0]} answers"
+
+
+def _id_of(call: Call) -> str:
+    """The id of the record that the call asks for; raises `InvalidInput`."""
+    field = "knowledge_id" if "knowledge" in call.verb else "memory_id"
+    return str(check_id(call.arguments[field], field))
 
 
 def _more(call: Call, overlay: Overlay, limits: Limits) -> Call:
