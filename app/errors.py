@@ -14,6 +14,7 @@ MemoryServiceError                    500 internal_error
 ├── ConfigurationError (ValueError)   503 misconfigured
 │   └── DriverNotFound
 └── DriverError                       502 driver_error
+    ├── PartlyStored
     ├── DriverTimeout                 504 driver_timeout
     └── DriverUnavailable             503 driver_unavailable
         ├── ConnectionLost            503 connection_lost
@@ -155,6 +156,12 @@ class DriverError(MemoryServiceError):
 
     status = 502
     code = "driver_error"
+
+
+class PartlyStored(DriverError):
+    """The memory backend took some of the records and may have kept them."""
+
+    uncertain = True
 
 
 class DriverTimeout(DriverError):

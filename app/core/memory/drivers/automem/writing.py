@@ -19,7 +19,13 @@ from app.core.memory.drivers.automem.mapping import (
 )
 from app.core.memory.drivers.automem.recent import Recent
 from app.core.memory.drivers.automem.scope import dict_of, listed
-from app.errors import DriverError, DriverTimeout, DriverUnavailable, MemoryServiceError
+from app.errors import (
+    DriverError,
+    DriverTimeout,
+    DriverUnavailable,
+    MemoryServiceError,
+    PartlyStored,
+)
 
 _BATCH = 500
 """The most memories that AutoMem takes at once."""
@@ -113,8 +119,8 @@ class Writer:
                 await self.delete(await self.find(record_id(record)))
         except MemoryServiceError:
             _log.error("automem_batch_partly_stored", stored=len(records), of=total)
-            raise DriverError(
-                f"The first {len(records)} of {total} records may be stored, the others are not"
+            raise PartlyStored(
+                f"The first {len(records)} of {total} records may be stored", reason=error.reason
             ) from error
 
     async def find(self, wanted: str) -> list[Row]:
