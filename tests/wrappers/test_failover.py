@@ -1,6 +1,7 @@
 """failover: who answers, what is left alone, and what becomes of writes."""
 
 import asyncio
+from collections.abc import Sequence
 from time import perf_counter
 
 import pytest
@@ -9,7 +10,7 @@ from structlog.testing import capture_logs
 from app.core.memory.codec import record_id
 from app.core.memory.records import MemoryPage, NewMemory, Recalled
 from app.core.memory.wrappers.failover import FailoverDriver
-from app.embedding import Embedder
+from app.embedding import Embedder, Vector
 from app.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -189,6 +190,27 @@ async def test_a_journalled_store_is_found_during_the_outage_and_delivered_after
 
     await until(settled)
     assert await second.ids() == {old.memory_id}
+
+
+async def test_a_recall_does_not_wait_for_all_that_is_pending_to_be_embedded(
+    failover: OpenFailover, first: Held, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = await failover(writes="journal", cooldown=60.0)
+    first.error = DriverUnavailable()
+    texts = ["a copper kettle", *(f"basil {n}" for n in range(250))]
+    stored = await driver.store_many([NewMemory(user_id="ada", content=text) for text in texts])
+    embedded: list[int] = []
+    embed = embedder.embed
+
+    async def counted(these: Sequence[str]) -> Vector:
+        embedded.append(len(these))
+        return await embed(these)
+
+    monkeypatch.setattr(embedder, "embed", counted)
+    for _ in range(5):
+        found = await driver.recall("ada", query="copper kettle", top_k=1)
+        assert found[0].memory_id == stored[0].memory_id
+    assert embedded == [100, 100, 51]
 
 
 async def test_a_store_that_happened_unheard_is_there_once(

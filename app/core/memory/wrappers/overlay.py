@@ -14,6 +14,7 @@ from app.core.memory.words import share, words
 from app.embedding import Embedder, Vector
 
 _VECTORS = 10_000
+_EMBEDDED_AT_ONCE = 100
 
 Kept = TypeVar("Kept", Memory, Knowledge)
 
@@ -98,7 +99,9 @@ class Overlays:
 class Pending:
     """Answers reads of records that are in the journal, and merges both answers.
 
-    Their `score` is (1 + cosine) / 2, or the share of the query's words with `use_vector=False`.
+    Their `score` is (1 + cosine) / 2, or the share of the query's words with `use_vector=False`. A
+    recall embeds 100 of them at most, the newest first; until others have their turn, the share of
+    words stands for their cosine.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -142,27 +145,33 @@ class Pending:
             asked = words(query)
             shared = [(share(asked, record.content), record) for record in wanted]
             return [replace(record, score=score) for score, record in shared if score > 0]
-        await self._embed(wanted)
+        vectors = await self._embedded(wanted)
         vector = await self._embedder.embed_query(query)
-        return [
-            replace(
-                record,
-                score=similarity(vector, self._vectors[record_id(record)]),
-            )
-            for record in wanted
-        ]
+        asked = words(query)
 
-    async def _embed(self, wanted: Sequence[Record]) -> None:
+        def score(record: Record) -> float:
+            own = vectors.get(record_id(record))
+            if own is None:
+                return (1 + share(asked, record.content)) / 2
+            return similarity(vector, own)
+
+        return [replace(record, score=score(record)) for record in wanted]
+
+    async def _embedded(self, wanted: Sequence[Record]) -> dict[str, Vector]:
+        """The vectors of the records that have one by now."""
         new = [record for record in wanted if record_id(record) not in self._vectors]
-        if new:
+        if new := new[-_EMBEDDED_AT_ONCE:]:
             vectors = await self._embedder.embed([record.content for record in new])
             self._vectors.update(
                 {record_id(record): v for record, v in zip(new, vectors, strict=True)}
             )
-        for record in wanted:
-            self._vectors.move_to_end(record_id(record))
-        while len(self._vectors) > max(_VECTORS, len(wanted)):
+        ids = [record_id(record) for record in wanted if record_id(record) in self._vectors]
+        for one in ids:
+            self._vectors.move_to_end(one)
+        found = {one: self._vectors[one] for one in ids}
+        while len(self._vectors) > _VECTORS:
             self._vectors.popitem(last=False)
+        return found
 
 
 def paged(overlay: Overlay, found: MemoryPage, arguments: Mapping[str, Any]) -> MemoryPage:
