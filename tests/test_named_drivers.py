@@ -137,6 +137,54 @@ def test_a_wrong_configuration_refuses_to_start_in_one_line(
     assert "secret" not in raised.value.reason
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "type='failoverr'\ninner=['inmemory']",
+            "drivers.f.type: 'failoverr' not found; did you mean failover? There are automem, "
+            "cached, failover, inmemory, pgvector, replicated, scoped, and dotted paths "
+            "package.module:Class",
+        ),
+        (
+            "type='zzz'",
+            "drivers.f.type: 'zzz' not found; there are automem, cached, failover, inmemory, "
+            "pgvector, replicated, scoped, and dotted paths package.module:Class",
+        ),
+        (
+            "type='failover'\ninner=['her', 'inmemory']",
+            "drivers.f.inner: 'her' not found; did you mean here? There are automem, here, "
+            "inmemory, pgvector, and dotted paths package.module:Class",
+        ),
+        (
+            "type='failover'\ninner=['replicated']",
+            "drivers.f.inner: replicated holds other drivers, which MEMORY_CONFIG has to name",
+        ),
+        ("type='json:Nothing'", "drivers.f.type: 'json:Nothing' not found: module 'json' has no"),
+        ("type='json:JSONDecoder'", "drivers.f.type: 'json:JSONDecoder' is the class JSONDecoder,"),
+        (
+            "type='failover'\ninner=['no_such_module:Driver']",
+            "drivers.f.inner: 'no_such_module:Driver' not found: No module named",
+        ),
+    ],
+)
+def test_a_wrong_type_or_inner_is_told_by_its_own_setting(
+    configure: Configure, text: str, message: str
+) -> None:
+    configure(f"[drivers.f]\n{text}\n[drivers.here]\ntype='inmemory'")
+    with pytest.raises(ConfigurationError) as raised:
+        MemoryDriverManager(load_settings(driver="f")).driver()
+    assert raised.value.reason.startswith(message)
+    assert "\n" not in raised.value.reason
+    assert "MEMORY_DRIVER" not in raised.value.reason
+
+
+def test_a_declared_driver_that_has_its_types_name_is_listed(configure: Configure) -> None:
+    configure("[drivers.failover]\ninner=['inmemory']")
+    with pytest.raises(DriverNotFound, match=r"^Memory driver 'x' .* automem, failover, inmemory"):
+        MemoryDriverManager(load_settings(driver="x")).driver()
+
+
 def test_a_missing_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMORY_CONFIG", "/nowhere/drivers.toml")
     with pytest.raises(ConfigurationError, match="can't read /nowhere"):
