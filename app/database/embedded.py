@@ -47,7 +47,9 @@ class EmbeddedPostgres:
     killed process is stopped first; PostgreSQL then recovers from its log.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, setting: str = "MEMORY_DATA_DIR") -> None:
+        """`setting`: what the operator sets the folder by."""
+        self._setting = setting
         self._root = data_dir.expanduser().resolve()
         self._cluster = self._root / "postgresql"
         self._server_log = self._root / "postgresql.log"
@@ -79,12 +81,12 @@ class EmbeddedPostgres:
         except BlockingIOError:
             self._unlock()
             raise ConfigurationError(
-                f"MEMORY_DATA_DIR: {self._root} is in use by another service process"
+                f"{self._setting}: {self._root} is in use by another service process"
             ) from None
         except OSError as error:
             self._unlock()
             raise ConfigurationError(
-                f"MEMORY_DATA_DIR: {self._root} can't be used ({error.strerror})"
+                f"{self._setting}: {self._root} can't be used ({error.strerror})"
             ) from None
         try:
             await self._stop_leftover(binaries)

@@ -6,7 +6,7 @@ alias. An empty variable counts as unset. A `.env` file in the working directory
 
 from app.settings.backends import AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
-from app.settings.group import servers
+from app.settings.group import servers, variable_name
 from app.settings.keys import SCOPES, ApiKey, Scope
 from app.settings.limits import Limits
 from app.settings.named import TENANT, NamedDriver, check_drivers
@@ -16,7 +16,6 @@ from app.settings.service import (
     all_groups,
     load_settings,
     unknown_variables,
-    variable_name,
     variables,
 )
 from app.settings.wrappers import (

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings
 
-from app.settings.group import group, http_url, postgresql_url, visible
+from app.settings.group import DriverSettings, group, http_url, postgresql_url, visible
 
 
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(DriverSettings):
     """PostgreSQL, for the pgvector driver. Durations are in seconds."""
 
     model_config = group("DATABASE_")
@@ -66,7 +65,7 @@ class DatabaseSettings(BaseSettings):
         return self.url is None if self.index_rebuild is None else self.index_rebuild
 
 
-class AutomemSettings(BaseSettings):
+class AutomemSettings(DriverSettings):
     """A running AutoMem, for the automem driver. Durations are in seconds."""
 
     model_config = group("AUTOMEM_")
