@@ -28,6 +28,13 @@ _PRAGMAS = (
     "pragma busy_timeout = 1000",
 )
 
+_WRONG = {
+    "28": "PostgreSQL does not let this user in with this password: correct them",
+    "3D": "PostgreSQL has no such database: create it, or name another",
+    "42501": "the user may not make tables in this database: grant that, or name another",
+}
+"""What a SQLSTATE, or its class, says of the URL."""
+
 
 @contextmanager
 def journal_errors() -> Iterator[None]:
@@ -115,6 +122,16 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
                 "process's own; several share a PostgreSQL, MEMORY_JOURNAL_URL"
             ) from error
         raise
+
+
+def refused(error: JournalUnavailable) -> ConfigurationError | None:
+    """What is wrong with the URL, where the server was there and waiting mends nothing."""
+    source = getattr(error.__cause__, "orig", None) or getattr(error.__cause__, "__cause__", None)
+    if isinstance(source, ValueError):  # the client, before it asks a server
+        return ConfigurationError(f"MEMORY_JOURNAL_URL: {str(source).splitlines()[0]}")
+    state = getattr(source, "sqlstate", None) or ""
+    wrong = _WRONG.get(state) or _WRONG.get(state[:2])
+    return ConfigurationError(f"MEMORY_JOURNAL_URL: {wrong} ({state})") if wrong else None
 
 
 def _said(error: JournalUnavailable) -> str:
