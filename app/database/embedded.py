@@ -14,6 +14,7 @@ from typing import IO
 import structlog
 
 from app.errors import ConfigurationError
+from app.settings import CLUSTER, real
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -50,9 +51,9 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path, setting: str = "MEMORY_DATA_DIR") -> None:
         """`setting`: what the operator sets the folder by."""
         self._setting = setting
-        self._root = data_dir.expanduser().resolve()
-        self._cluster = self._root / "postgresql"
-        self._server_log = self._root / "postgresql.log"
+        self._root = real(data_dir)
+        self._cluster = self._root / CLUSTER
+        self._server_log = self._root / f"{CLUSTER}.log"
         self._lock: IO[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -111,7 +112,7 @@ class EmbeddedPostgres:
             self._unlock()
 
     async def _create_cluster(self, binaries: Path) -> None:
-        unfinished = self._root / "postgresql.unfinished"
+        unfinished = self._root / f"{CLUSTER}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         _give_away(unfinished)

@@ -5,7 +5,10 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 
-from app.settings.group import DriverSettings, group, http_url, postgresql_url, visible
+from app.settings.group import DriverSettings, folder, group, http_url, postgresql_url, visible
+
+CLUSTER = "postgresql"
+"""The embedded PostgreSQL's own folder in MEMORY_DATA_DIR."""
 
 
 class DatabaseSettings(DriverSettings):
@@ -46,6 +49,11 @@ class DatabaseSettings(DriverSettings):
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         return postgresql_url(url)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _folder(cls, data_dir: Path) -> Path:
+        return folder(data_dir)
 
     @field_validator("pool_max_size")
     @classmethod

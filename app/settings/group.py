@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AliasChoices, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +46,20 @@ class DriverSettings(BaseSettings):
     def called(self, field: str) -> str:
         """What the operator has to change to change `field`: an option, or a variable."""
         return self._options.get(field) or variable_name(type(self), field)
+
+
+def real(path: Path) -> Path:
+    """Where it is: from the root, without `~`, links and `..`."""
+    return path.expanduser().resolve()
+
+
+def folder(path: Path) -> Path:
+    """`path`; raises ValueError where there can be nothing."""
+    try:
+        real(path)
+    except (RuntimeError, OSError, ValueError):
+        raise ValueError("must be the path of a folder, without unknown users or loops") from None
+    return path
 
 
 def http_url(url: str) -> str:
@@ -97,6 +112,14 @@ def _check_ports(hosts: str, ports: str | None) -> None:
         raise ValueError(
             "must name hosts with ports from 1 to 65535, as in postgresql://user:password@host:5432"
         )
+
+
+def database_name(url: SecretStr) -> str:
+    """The database that a PostgreSQL URL names."""
+    parts = urlsplit(url.get_secret_value())
+    query = dict(parse_qsl(parts.query))
+    named = unquote(parts.path[1:]) or query.get("dbname") or query.get("database")
+    return named or unquote(parts.username or query.get("user", ""))
 
 
 def servers(url: SecretStr | None) -> frozenset[tuple[str, int]]:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
-from app.settings.group import DriverSettings, group, postgresql_url
+from app.settings.group import DriverSettings, folder, group, postgresql_url
 
 
 class JournalSettings(BaseSettings):
@@ -31,6 +31,11 @@ class JournalSettings(BaseSettings):
     timeout: float = Field(
         10.0, gt=0, le=600, description="seconds to wait for the journal, then 503"
     )
+
+    @field_validator("path")
+    @classmethod
+    def _folder(cls, path: Path) -> Path:
+        return folder(path)
 
     @field_validator("url")
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 from app.core.memory.base import BaseMemoryDriver, DriverContext
 from app.embedding import Embedder, build_embedder
 from app.errors import ConfigurationError, DriverNotFound
-from app.settings import Settings, check_drivers, load_settings
+from app.settings import Settings, check_drivers, check_places, load_settings
 
 Maker: TypeAlias = type[BaseMemoryDriver] | Callable[[DriverContext], BaseMemoryDriver]
 """A driver's class, or a function that builds one."""
@@ -88,6 +88,7 @@ class MemoryDriverManager:
             name = name or self._selected
             if name not in self._drivers:
                 self._check_names()
+                check_places(self.settings, {name, self._selected})
             return self._driver(name, "MEMORY_DRIVER")
 
     def built(self) -> dict[str, BaseMemoryDriver]:

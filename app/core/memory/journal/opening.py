@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.memory.journal.tables import metadata
 from app.errors import ConfigurationError, JournalUnavailable
-from app.settings import JournalSettings, servers
+from app.settings import JournalSettings, real, servers
 
 _SETUP_LOCK = 5_406_117_203
 """Key of the advisory lock: replicas that start together make the tables one after the other."""
@@ -59,9 +59,14 @@ def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
             pool_pre_ping=True,
         )
     _need("aiosqlite", "journal")
-    folder = settings.path.expanduser().resolve()
+    folder = real(settings.path)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ConfigurationError(
+            f"MEMORY_JOURNAL_PATH: {folder} is a file: name a folder, which is made if it is not "
+            "there"
+        ) from error
     except OSError as error:
         raise ConfigurationError(
             f"MEMORY_JOURNAL_PATH: {folder} can't be made ({error.strerror})"
