@@ -13,7 +13,7 @@ from typing import IO
 
 import structlog
 
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, InUse
 from app.settings import CLUSTER, real
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -81,7 +81,7 @@ class EmbeddedPostgres:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._unlock()
-            raise ConfigurationError(
+            raise InUse(
                 f"{self._setting}: {self._root} is in use by another service process"
             ) from None
         except OSError as error:

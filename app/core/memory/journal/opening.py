@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.memory.journal.tables import metadata
-from app.errors import ConfigurationError, JournalUnavailable
+from app.errors import ConfigurationError, InUse, JournalUnavailable
 from app.settings import JournalSettings, real, servers
 
 _SETUP_LOCK = 5_406_117_203
@@ -122,8 +122,10 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
                 await connection.run_sync(metadata.create_all)
     except JournalUnavailable as error:
         if settings.url is None:
-            raise ConfigurationError(
-                f"MEMORY_JOURNAL_PATH: {settings.path} can't be used ({_said(error)}): it is one "
+            said = _said(error)
+            kind = InUse if "locked" in said else ConfigurationError
+            raise kind(
+                f"MEMORY_JOURNAL_PATH: {settings.path} can't be used ({said}): it is one "
                 "process's own; several share a PostgreSQL, MEMORY_JOURNAL_URL"
             ) from error
         raise
