@@ -9,7 +9,7 @@ from app.commands import read_settings, refuse
 from app.core.memory.manager import MemoryDriverManager
 from app.core.memory.repair import Difference
 from app.core.memory.repair import repair as repair_drivers
-from app.errors import MemoryServiceError
+from app.errors import InUse, MemoryServiceError
 
 
 def repair(
@@ -21,12 +21,14 @@ def repair(
 ) -> None:
     """Compare two drivers record by record, and make TARGET hold what SOURCE holds.
 
-    Both are names of the configuration. A service may run meanwhile, unless it has their embedded
-    PostgreSQL: then ask the service, by POST /v1/admin/repair.
+    Both are names of the configuration. A service may run meanwhile, unless they need its embedded
+    PostgreSQL or the file of its journal: then ask the service, by POST /v1/admin/repair.
     """
     settings = read_settings()
     try:
         found = asyncio.run(_repair(MemoryDriverManager(settings), source, target, dry_run))
+    except InUse as error:
+        refuse(f"{error.reason}; if it is the service, ask it instead: POST /v1/admin/repair")
     except MemoryServiceError as error:
         refuse(error.reason)
     did = ("lacks", "has otherwise", "has too many") if dry_run else ("got", "got anew", "lost")

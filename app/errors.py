@@ -12,7 +12,8 @@ MemoryServiceError                    500 internal_error
 ├── CapabilityMissing                 501 capability_missing
 ├── ShuttingDown                      503 shutting_down
 ├── ConfigurationError (ValueError)   503 misconfigured
-│   └── DriverNotFound
+│   ├── DriverNotFound
+│   └── InUse
 └── DriverError                       502 driver_error
     ├── PartlyStored
     ├── DriverTimeout                 504 driver_timeout
@@ -149,6 +150,10 @@ class ConfigurationError(MemoryServiceError, ValueError):
 
 class DriverNotFound(ConfigurationError):
     """The memory driver was not found."""
+
+
+class InUse(ConfigurationError):
+    """Another process has what only one can have."""
 
 
 class DriverError(MemoryServiceError):

@@ -137,6 +137,120 @@ def test_a_wrong_configuration_refuses_to_start_in_one_line(
     assert "secret" not in raised.value.reason
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "type='failoverr'\ninner=['inmemory']",
+            "drivers.f.type: 'failoverr' not found; did you mean failover? There are automem, "
+            "cached, failover, inmemory, pgvector, replicated, scoped, and dotted paths "
+            "package.module:Class",
+        ),
+        (
+            "type='zzz'",
+            "drivers.f.type: 'zzz' not found; there are automem, cached, failover, inmemory, "
+            "pgvector, replicated, scoped, and dotted paths package.module:Class",
+        ),
+        (
+            "type='failover'\ninner=['her', 'inmemory']",
+            "drivers.f.inner: 'her' not found; did you mean here? There are automem, here, "
+            "inmemory, pgvector, and dotted paths package.module:Class",
+        ),
+        (
+            "type='failover'\ninner=['replicated']",
+            "drivers.f.inner: replicated holds other drivers, which MEMORY_CONFIG has to name",
+        ),
+        ("type='json:Nothing'", "drivers.f.type: 'json:Nothing' not found: module 'json' has no"),
+        ("type='json:JSONDecoder'", "drivers.f.type: 'json:JSONDecoder' is the class JSONDecoder,"),
+        (
+            "type='failover'\ninner=['no_such_module:Driver']",
+            "drivers.f.inner: 'no_such_module:Driver' not found: No module named",
+        ),
+    ],
+)
+def test_a_wrong_type_or_inner_is_told_by_its_own_setting(
+    configure: Configure, text: str, message: str
+) -> None:
+    configure(f"[drivers.f]\n{text}\n[drivers.here]\ntype='inmemory'")
+    with pytest.raises(ConfigurationError) as raised:
+        MemoryDriverManager(load_settings(driver="f")).driver()
+    assert raised.value.reason.startswith(message)
+    assert "\n" not in raised.value.reason
+    assert "MEMORY_DRIVER" not in raised.value.reason
+
+
+POOL = "must not be less than"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("pgvector", "url='postgresql://u:secret@h:x/d'", "drivers.a.url: must name hosts with"),
+        ("pgvector", "url='postgresql://u:secret@h/d?port=0'", "drivers.a.url: must name hosts"),
+        ("pgvector", "pool_max_size='many'", "drivers.a.pool_max_size: Input should be a valid"),
+        ("pgvector", "migrate='perhaps'", "drivers.a.migrate: Input should be a valid boolean"),
+        ("pgvector", "pool_max_size=1", f"drivers.a.pool_max_size: {POOL} DATABASE_POOL_MIN_SIZE"),
+        ("pgvector", "pool_min_size=8", f"DATABASE_POOL_MAX_SIZE: {POOL} drivers.a.pool_min_size"),
+        (
+            "pgvector",
+            "pool_min_size=5\npool_max_size=3",
+            f"drivers.a.pool_max_size: {POOL} drivers.a.pool_min_size",
+        ),
+        ("automem", "legacy_writable=true", "drivers.a.legacy_writable: needs AUTOMEM_LEGACY_TAG"),
+        ("automem", "api_token='sécret'", "drivers.a.api_token: must be visible"),
+        ("cached", "url='redis://:secret@h/abc'", "drivers.a.url: must look like redis://"),
+        ("cached", "url='redis://h/0?socket_timeout=secret'", "drivers.a.url: is not a URL of"),
+        ("failover", "writes='never'", "drivers.a.writes: Input should be"),
+        ("replicated", "acknowledge='one'", "drivers.a.acknowledge: Input should be"),
+    ],
+)
+def test_a_wrong_value_is_told_by_the_setting_that_it_came_from(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, kind: str, options: str, message: str
+) -> None:
+    monkeypatch.setenv("DATABASE_POOL_MIN_SIZE", "2")
+    monkeypatch.setenv("DATABASE_POOL_MAX_SIZE", "7")
+    held = {"cached": 1, "failover": 1, "replicated": 2}.get(kind, 0)
+    inner = ["inmemory", "automem"][:held]
+    configure(f"[drivers.a]\ntype='{kind}'\ninner={inner}\n{options}")
+    with pytest.raises(ConfigurationError) as raised:
+        MemoryDriverManager(load_settings(driver="a")).driver()
+    assert raised.value.reason.startswith(message)
+    assert "\n" not in raised.value.reason
+    assert "secret" not in raised.value.reason
+
+
+async def test_what_is_wrong_only_when_it_opens_is_told_by_its_own_setting_too(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))  # without a root certificate, which TLS asks for
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:secret@h/d?sslmode=sometimes")
+    configure(
+        "[drivers.group]\ntype='pgvector'\n"
+        "[drivers.tls]\ntype='pgvector'\nurl='postgresql://u:secret@h/d?sslmode=verify-full'"
+    )
+    manager = MemoryDriverManager(load_settings())
+    for name, setting in (("tls", "drivers.tls.url: "), ("group", "DATABASE_URL: ")):
+        with pytest.raises(ConfigurationError) as raised:
+            await manager.driver(name).open()
+        assert raised.value.reason.startswith(setting)
+        assert "\n" not in raised.value.reason
+        assert "secret" not in raised.value.reason
+    monkeypatch.delenv("DATABASE_URL")
+    configure(f"[drivers.here]\ntype='pgvector'\ndata_dir='{tmp_path}/file'")
+    await manager.close()
+    manager = MemoryDriverManager(load_settings())
+    with pytest.raises(ConfigurationError, match=r"^drivers\.here\.data_dir: .* can't be used"):
+        await manager.driver("here").open()
+    await manager.close()
+
+
+def test_a_declared_driver_that_has_its_types_name_is_listed(configure: Configure) -> None:
+    configure("[drivers.failover]\ninner=['inmemory']")
+    with pytest.raises(DriverNotFound, match=r"^Memory driver 'x' .* automem, failover, inmemory"):
+        MemoryDriverManager(load_settings(driver="x")).driver()
+
+
 def test_a_missing_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMORY_CONFIG", "/nowhere/drivers.toml")
     with pytest.raises(ConfigurationError, match="can't read /nowhere"):

@@ -9,18 +9,17 @@ from app.settings import ApiKey, Settings
 class Tenants:
     """The driver, in a part for each tenant of a key and one for everyone else.
 
-    While no key has a tenant there is but one part, the driver itself.
+    Everyone else's part is the same whether or not some key has a tenant now: one that had may have
+    left records.
     """
 
     def __init__(self, driver: BaseMemoryDriver, settings: Settings) -> None:
-        self._parts: dict[str | None, BaseMemoryDriver] = {None: driver}
+        self._parts: dict[str | None, BaseMemoryDriver] = {None: UnscopedDriver(driver)}
         for key in settings.accepted_keys:
             if key.tenant is not None and key.tenant not in self._parts:
                 scoped = ScopedDriver(driver, key.tenant, settings.limits)
                 scoped.name = driver.name
                 self._parts[key.tenant] = scoped
-        if len(self._parts) > 1:
-            self._parts[None] = UnscopedDriver(driver)
 
     def part(self, key: ApiKey | None) -> BaseMemoryDriver:
         """What a request with this key may use."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.database.embedded import EmbeddedPostgres
 from app.errors import ConfigurationError
-from app.settings import DatabaseSettings
+from app.settings import CLUSTER, DatabaseSettings, real
 
 
 @asynccontextmanager
@@ -19,7 +19,7 @@ async def reached(settings: DatabaseSettings) -> AsyncIterator[str]:
     if settings.url is not None:
         yield settings.url.get_secret_value()
         return
-    cluster = settings.data_dir.expanduser().resolve() / "postgresql"
+    cluster = real(settings.data_dir) / CLUSTER
     if not (cluster / "PG_VERSION").exists():
         raise ConfigurationError(
             f"DATABASE_URL is not set, and MEMORY_DATA_DIR: {cluster.parent} has no database"

@@ -13,7 +13,8 @@ from typing import IO
 
 import structlog
 
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, InUse
+from app.settings import CLUSTER, real
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -47,10 +48,12 @@ class EmbeddedPostgres:
     killed process is stopped first; PostgreSQL then recovers from its log.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        self._root = data_dir.expanduser().resolve()
-        self._cluster = self._root / "postgresql"
-        self._server_log = self._root / "postgresql.log"
+    def __init__(self, data_dir: Path, setting: str = "MEMORY_DATA_DIR") -> None:
+        """`setting`: what the operator sets the folder by."""
+        self._setting = setting
+        self._root = real(data_dir)
+        self._cluster = self._root / CLUSTER
+        self._server_log = self._root / f"{CLUSTER}.log"
         self._lock: IO[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -78,13 +81,13 @@ class EmbeddedPostgres:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._unlock()
-            raise ConfigurationError(
-                f"MEMORY_DATA_DIR: {self._root} is in use by another service process"
+            raise InUse(
+                f"{self._setting}: {self._root} is in use by another service process"
             ) from None
         except OSError as error:
             self._unlock()
             raise ConfigurationError(
-                f"MEMORY_DATA_DIR: {self._root} can't be used ({error.strerror})"
+                f"{self._setting}: {self._root} can't be used ({error.strerror})"
             ) from None
         try:
             await self._stop_leftover(binaries)
@@ -109,7 +112,7 @@ class EmbeddedPostgres:
             self._unlock()
 
     async def _create_cluster(self, binaries: Path) -> None:
-        unfinished = self._root / "postgresql.unfinished"
+        unfinished = self._root / f"{CLUSTER}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         _give_away(unfinished)

@@ -4,19 +4,19 @@ A variable's name is its group's prefix and the field's name in capitals, unless
 alias. An empty variable counts as unset. A `.env` file in the working directory is read too.
 """
 
-from app.settings.backends import AutomemSettings, DatabaseSettings
+from app.settings.backends import CLUSTER, AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
-from app.settings.group import servers
+from app.settings.group import real, servers, variable_name
 from app.settings.keys import SCOPES, ApiKey, Scope
 from app.settings.limits import Limits
 from app.settings.named import TENANT, NamedDriver, check_drivers
+from app.settings.places import check_places
 from app.settings.recall import PARTS, RecallSettings
 from app.settings.service import (
     Settings,
     all_groups,
     load_settings,
     unknown_variables,
-    variable_name,
     variables,
 )
 from app.settings.wrappers import (
@@ -27,6 +27,7 @@ from app.settings.wrappers import (
 )
 
 __all__ = [
+    "CLUSTER",
     "PARTS",
     "SCOPES",
     "TENANT",
@@ -45,7 +46,9 @@ __all__ = [
     "Settings",
     "all_groups",
     "check_drivers",
+    "check_places",
     "load_settings",
+    "real",
     "servers",
     "unknown_variables",
     "variable_name",

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings
 
-from app.settings.group import group, http_url, postgresql_url, visible
+from app.settings.group import DriverSettings, folder, group, http_url, postgresql_url, visible
+
+CLUSTER = "postgresql"
+"""The embedded PostgreSQL's own folder in MEMORY_DATA_DIR."""
 
 
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(DriverSettings):
     """PostgreSQL, for the pgvector driver. Durations are in seconds."""
 
     model_config = group("DATABASE_")
@@ -48,6 +50,11 @@ class DatabaseSettings(BaseSettings):
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         return postgresql_url(url)
 
+    @field_validator("data_dir")
+    @classmethod
+    def _folder(cls, data_dir: Path) -> Path:
+        return folder(data_dir)
+
     @field_validator("pool_max_size")
     @classmethod
     def _not_below_minimum(cls, size: int, info: ValidationInfo) -> int:
@@ -66,7 +73,7 @@ class DatabaseSettings(BaseSettings):
         return self.url is None if self.index_rebuild is None else self.index_rebuild
 
 
-class AutomemSettings(BaseSettings):
+class AutomemSettings(DriverSettings):
     """A running AutoMem, for the automem driver. Durations are in seconds."""
 
     model_config = group("AUTOMEM_")

@@ -1,10 +1,13 @@
 """What every group of settings shares."""
 
 import re
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import SecretStr
-from pydantic_settings import SettingsConfigDict
+from pydantic import AliasChoices, PrivateAttr, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def group(prefix: str) -> SettingsConfigDict:
@@ -19,6 +22,44 @@ def group(prefix: str) -> SettingsConfigDict:
         populate_by_name=True,
         validate_default=True,
     )
+
+
+def variable_name(group: type[BaseSettings], field: str) -> str:
+    """The environment variable that sets `field`."""
+    alias = group.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return f"{group.model_config.get('env_prefix', '')}{field}".upper()
+
+
+class DriverSettings(BaseSettings):
+    """A group whose settings a named driver may have of its own, as options."""
+
+    _options: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def of_driver(self, name: str, options: Iterable[str]) -> Self:
+        """These settings, knowing which of them are options of the driver."""
+        known = self.model_copy()
+        known._options = {option: f"drivers.{name}.{option}" for option in options}
+        return known
+
+    def called(self, field: str) -> str:
+        """What the operator has to change to change `field`: an option, or a variable."""
+        return self._options.get(field) or variable_name(type(self), field)
+
+
+def real(path: Path) -> Path:
+    """Where it is: from the root, without `~`, links and `..`."""
+    return path.expanduser().resolve()
+
+
+def folder(path: Path) -> Path:
+    """`path`; raises ValueError where there can be nothing."""
+    try:
+        real(path)
+    except (RuntimeError, OSError, ValueError):
+        raise ValueError("must be the path of a folder, without unknown users or loops") from None
+    return path
 
 
 def http_url(url: str) -> str:
@@ -45,19 +86,40 @@ def postgresql_url(url: SecretStr | None) -> SecretStr | None:
         return None
     scheme, _, rest = url.get_secret_value().partition("://")
     try:
-        netloc = urlsplit(f"//{rest}").netloc
-        if "@" in rest and "@" not in netloc:
-            raise ValueError
-        hosts = netloc.rpartition("@")[2].split(",")
-        ports = [urlsplit(f"//{host}").port for host in hosts]
+        parts = urlsplit(f"//{rest}")
+        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        whole = rest and ("@" not in rest or "@" in parts.netloc)
     except ValueError:
-        ports = []
-    if scheme.partition("+")[0] not in {"postgres", "postgresql"} or not rest or not ports:
+        whole = False
+    if not whole or scheme.partition("+")[0] not in {"postgres", "postgresql"}:
         raise ValueError(
             "must look like postgresql://user:password@host:5432/database, with "
             "%-escapes for special characters of the password"
         )
+    _check_ports(parts.netloc.rpartition("@")[2], None)
+    _check_ports(query.get("host", ""), query.get("port"))
     return SecretStr(f"postgresql://{rest}")
+
+
+def _check_ports(hosts: str, ports: str | None) -> None:
+    """Refuse ports that can't be, in a list of hosts and in one of ports beside it."""
+    names = hosts.split(",")
+    given = [] if ports is None else ports.split(",")
+    tails = [re.sub(r"^(/.*|\[.*\]|[^:]*)", "", name) for name in names]
+    numbers = [*given, *(tail[1:] for tail in tails if tail not in ("", ":"))]
+    real = all(re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536 for port in numbers)
+    if not real or len(given) not in (0, 1, len(names)) or (len(names) > 1 and "" in names):
+        raise ValueError(
+            "must name hosts with ports from 1 to 65535, as in postgresql://user:password@host:5432"
+        )
+
+
+def database_name(url: SecretStr) -> str:
+    """The database that a PostgreSQL URL names."""
+    parts = urlsplit(url.get_secret_value())
+    query = dict(parse_qsl(parts.query))
+    named = unquote(parts.path[1:]) or query.get("dbname") or query.get("database")
+    return named or unquote(parts.username or query.get("user", ""))
 
 
 def servers(url: SecretStr | None) -> frozenset[tuple[str, int]]:

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource
 from app.errors import ConfigurationError
 from app.settings.backends import AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
-from app.settings.group import group
+from app.settings.group import DriverSettings, group, variable_name
 from app.settings.keys import ApiKey, parse_keys
 from app.settings.limits import Limits
 from app.settings.named import ENVIRONMENT, NamedDriver, read_drivers, scopes_above
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         if driver is None or driver.type not in _GROUP_OF:
             return self.model_copy(update=changes) if changes else self
         field = _GROUP_OF[driver.type]
-        given: BaseSettings = getattr(self, field)
+        given: DriverSettings = getattr(self, field)
         fields = type(given).model_fields
         for option in driver.options:
             if option not in fields:
@@ -112,9 +112,13 @@ class Settings(BaseSettings):
         try:
             own = type(given)(**{**values, **driver.options})
         except ValidationError as error:
-            option, message = _first(error)
-            raise ConfigurationError(f"drivers.{name}.{option}: {message}") from error
-        return self.model_copy(update={**changes, field: own})
+            wrong, message = _first(error)
+            called = {each: f"drivers.{name}.{each}" for each in driver.options}
+            for option, setting in called.items():  # one that disagrees with another names both
+                message = message.replace(variable_name(type(given), option), setting)
+            setting = called.get(wrong) or variable_name(type(given), wrong)
+            raise ConfigurationError(f"{setting}: {message}") from error
+        return self.model_copy(update={**changes, field: own.of_driver(name, driver.options)})
 
     @cached_property
     def accepted_keys(self) -> tuple[ApiKey, ...]:
@@ -184,14 +188,6 @@ def variables() -> Iterator[tuple[str, FieldInfo]]:
         for name, field in kind.model_fields.items():
             if name not in _GROUPS and name != "named":
                 yield variable_name(kind, name), field
-
-
-def variable_name(group: type[BaseSettings], field: str) -> str:
-    """The environment variable that sets `field`."""
-    alias = group.model_fields[field].validation_alias
-    if isinstance(alias, AliasChoices):
-        return str(alias.choices[0])
-    return f"{group.model_config.get('env_prefix', '')}{field}".upper()
 
 
 def unknown_variables() -> dict[str, str | None]:

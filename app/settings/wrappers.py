@@ -1,13 +1,14 @@
 """The wrapping drivers' settings. Durations are in seconds."""
 
+import re
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
-from app.settings.group import group, postgresql_url
+from app.settings.group import DriverSettings, folder, group, postgresql_url
 
 
 class JournalSettings(BaseSettings):
@@ -31,13 +32,18 @@ class JournalSettings(BaseSettings):
         10.0, gt=0, le=600, description="seconds to wait for the journal, then 503"
     )
 
+    @field_validator("path")
+    @classmethod
+    def _folder(cls, path: Path) -> Path:
+        return folder(path)
+
     @field_validator("url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         return postgresql_url(url)
 
 
-class FailoverSettings(BaseSettings):
+class FailoverSettings(DriverSettings):
     """failover: the first driver that answers."""
 
     model_config = group("MEMORY_FAILOVER_")
@@ -65,7 +71,7 @@ class FailoverSettings(BaseSettings):
     )
 
 
-class ReplicatedSettings(BaseSettings):
+class ReplicatedSettings(DriverSettings):
     """replicated: every write on every driver."""
 
     model_config = group("MEMORY_REPLICATED_")
@@ -86,7 +92,7 @@ class ReplicatedSettings(BaseSettings):
     )
 
 
-class CacheSettings(BaseSettings):
+class CacheSettings(DriverSettings):
     """cached: recalls answered again without asking."""
 
     model_config = group("MEMORY_CACHE_")
@@ -112,8 +118,13 @@ class CacheSettings(BaseSettings):
             is_unix = parts.scheme == "unix"
             host = parts.scheme in {"redis", "rediss"} and parts.port != 0 and parts.hostname
             whole = bool(parts.path if is_unix else host)
+            named = [] if is_unix else [parts.path.strip("/")]
+            databases = [*named, *parse_qs(parts.query).get("db", [])]
         except ValueError:
             whole = False
-        if not whole:
-            raise ValueError("must look like redis://user:password@host:6379/0")
+        if not whole or not all(re.fullmatch("[0-9]*", each) for each in databases):
+            raise ValueError(
+                "must look like redis://user:password@host:6379/0, where the last is the number "
+                "of a database"
+            )
         return url

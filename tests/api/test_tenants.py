@@ -9,7 +9,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.core.memory.base import capabilities
+from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.core.memory.wrappers.scoped import ScopedDriver
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits
 from tests.api.serving import Api, Maker, read_places, read_problem, serving
@@ -264,14 +267,57 @@ async def test_health_shows_the_whole_service_to_everybody(embedder: Embedder) -
             assert health["driver"]["drivers"] == []
 
 
-async def test_without_a_tenant_in_any_key_nothing_changes(embedder: Embedder) -> None:
-    for keys in ("", "free-key;name=f;scopes=read+write"):
-        async with serving(embedder, api_keys=keys) as api:
-            free = Holder(api, "free-key")
-            for user_id in IMITATIONS:
-                await free.store(user_id, "kettle")
-                assert await free.recalled(user_id) == ["kettle"]
-            assert api.app.state.tenants.part(None) is api.driver
+@pytest.mark.parametrize("keys", ["", "free-key;name=f;scopes=read+write"])
+async def test_a_tenants_users_stay_out_of_reach_when_no_key_has_a_tenant_any_more(
+    embedder: Embedder, keys: str
+) -> None:
+    kept = InMemoryDriver(embedder, Limits().widened())
+    async with serving(embedder, lambda _: kept, api_keys=KEYS) as api:
+        await Holder(api, "acme-key").store("ada", "kettle")
+        await Holder(api, "acme-key").teach("kettle", "kitchen")
+    async with serving(embedder, lambda _: kept, api_keys=keys) as api:
+        free = Holder(api, "free-key")
+        await free.store("ada", "a kettle of mine")
+        for user_id in IMITATIONS:
+            places = [["body", "user_id"]]
+            asked = {"user_id": user_id, "query": "kettle"}
+            assert read_places(await free.post("/v1/memories/recall", asked)) == places
+            stored = {"user_id": user_id, "content": "kettle"}
+            assert read_places(await free.post("/v1/memories", stored)) == places
+            quoted = quote(user_id, safe="")
+            forgotten = await free.send("DELETE", f"/v1/users/{quoted}/memories")
+            assert read_places(forgotten) == [["path", "user_id"]]
+        assert await free.recalled("ada") == ["a kettle of mine"]
+        assert await free.known() == []
+    async with serving(embedder, lambda _: kept, api_keys=KEYS) as api:
+        assert await Holder(api, "acme-key").recalled("ada") == ["kettle"]
+        assert await Holder(api, "acme-key").known() == ["kettle"]
+
+
+async def test_a_tenants_users_below_a_scoped_driver_stay_out_of_reach_too(
+    embedder: Embedder,
+) -> None:
+    kept = InMemoryDriver(embedder, Limits().widened().widened())
+    scoped = ScopedDriver(kept, "outer", Limits().widened())
+    async with serving(embedder, lambda _: scoped, api_keys=KEYS) as api:
+        await Holder(api, "acme-key").store("ada", "kettle")
+    async with serving(embedder, lambda _: scoped) as api:
+        asked = {"user_id": "\x1facme\x1fada"}
+        refused = await Holder(api, "").api.post("/v1/memories/recall", asked)
+        assert read_places(refused) == [["body", "user_id"]]
+
+
+async def test_what_the_driver_can_do_and_says_of_itself_is_the_drivers_own(
+    embedder: Embedder,
+) -> None:
+    async with serving(embedder) as api:
+        part = api.app.state.tenants.part(None)
+        assert capabilities(part) == capabilities(api.driver)
+        assert await part.health_check() == await api.driver.health_check()
+        health = (await api.client.get("/health")).json()
+        assert health["capabilities"] == sorted(capabilities(api.driver))
+        found = await api.post("/v1/memories/recall", {"user_id": "ada"})
+        assert found.json()["driver"] == "inmemory"
 
 
 async def test_tenants_of_a_driver_of_six_verbs_never_meet(embedder: Embedder) -> None:

@@ -167,10 +167,16 @@ async def test_a_health_that_is_not_certain_is_unavailable(
     assert (await health(automem)).status == "unavailable"
 
 
-async def test_a_refused_token_is_unavailable_and_stops_the_start(fake: FakeAutomem) -> None:
+@pytest.mark.parametrize(
+    ("options", "setting"), [((), "AUTOMEM_API_TOKEN"), (("api_token",), "drivers.a.api_token")]
+)
+async def test_a_refused_token_is_unavailable_and_stops_the_start(
+    fake: FakeAutomem, options: tuple[str, ...], setting: str
+) -> None:
     settings = AutomemSettings(url=fake.url, api_token=SecretStr("wrong-hunter2"))
+    settings = settings.of_driver("a", options)
     automem = AutomemDriver(settings, Limits())
-    with pytest.raises(ConfigurationError, match="AUTOMEM_API_TOKEN"):
+    with pytest.raises(ConfigurationError, match=f"^{setting}: AutoMem refuses"):
         await automem.open()
     answer = await health(automem)
     assert (answer.status, answer.detail) == ("unavailable", "AutoMem refuses the token")

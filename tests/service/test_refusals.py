@@ -48,6 +48,20 @@ REFUSED: Mapping[str, tuple[dict[str, str], str]] = {
         {"MEMORY_DRIVER": "inmemory", "MEMORY_HOST": "192.0.2.1", "MEMORY_API_KEYS": SECRET},
         "MEMORY_HOST, MEMORY_PORT: can't listen on 192.0.2.1",
     ),
+    "a journal in the database's own folder": (
+        {
+            "MEMORY_DRIVER": "safe",
+            "MEMORY_DRIVERS__SAFE__TYPE": "failover",
+            "MEMORY_DRIVERS__SAFE__INNER": "pgvector",
+            "MEMORY_DATA_DIR": "/nonexistent",
+            "MEMORY_JOURNAL_PATH": "/nonexistent/journal/../postgresql",
+        },
+        "MEMORY_JOURNAL_PATH: /nonexistent/postgresql is in the embedded PostgreSQL's own folder",
+    ),
+    "a type that is none": (
+        {"MEMORY_DRIVER": "safe", "MEMORY_DRIVERS__SAFE__TYPE": "failoverr"},
+        "drivers.safe.type: 'failoverr' not found; did you mean failover?",
+    ),
     "a model path that is not there": (
         {"MEMORY_DRIVER": "inmemory", "MEMORY_EMBEDDING_MODEL": "/no/such/model"},
         "MEMORY_EMBEDDING_MODEL: there is no folder /no/such/model",

@@ -1,8 +1,9 @@
 """Configuration picks a driver by name; the manager builds it once and remembers it."""
 
+import difflib
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeAlias
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 from app.core.memory.base import BaseMemoryDriver, DriverContext
 from app.embedding import Embedder, build_embedder
 from app.errors import ConfigurationError, DriverNotFound
-from app.settings import Settings, check_drivers, load_settings
+from app.settings import Settings, check_drivers, check_places, load_settings
 
 Maker: TypeAlias = type[BaseMemoryDriver] | Callable[[DriverContext], BaseMemoryDriver]
 """A driver's class, or a function that builds one."""
@@ -87,8 +88,8 @@ class MemoryDriverManager:
             name = name or self._selected
             if name not in self._drivers:
                 self._check_names()
-                self._drivers[name] = self._build(name)
-            return self._drivers[name]
+                check_places(self.settings, {name, self._selected})
+            return self._driver(name, "MEMORY_DRIVER")
 
     def built(self) -> dict[str, BaseMemoryDriver]:
         """The drivers that were built, by name: the selected one and those that it holds."""
@@ -112,16 +113,32 @@ class MemoryDriverManager:
             for driver in drivers:
                 stack.push_async_callback(driver.close)
 
+    def _driver(self, name: str, setting: str) -> BaseMemoryDriver:
+        """The driver, which `setting` asks for."""
+        if name not in self._drivers:
+            self._drivers[name] = self._build(name, setting)
+        return self._drivers[name]
+
     def _check_names(self) -> None:
         """Refuse what the configuration declares wrongly, selected or not."""
         check_drivers(self.settings.named)
         for name, declared in self.settings.named.items():
             self.settings.of(name)
             if not self._is_known(declared.type):
-                raise DriverNotFound(f"drivers.{name}.type: {self._not_found(declared.type)}")
+                said = _not_found(declared.type, self._types())
+                raise DriverNotFound(f"drivers.{name}.type: {said}")
             for inner in declared.inner:
+                self._refuse_undeclared(inner, f"drivers.{name}.inner")
                 if inner not in self.settings.named and not self._is_known(inner):
-                    raise DriverNotFound(f"drivers.{name}.inner: {self._not_found(inner)}")
+                    said = _not_found(inner, self._names() - {name})
+                    raise DriverNotFound(f"drivers.{name}.inner: {said}")
+
+    def _refuse_undeclared(self, name: str, setting: str) -> None:
+        """Refuse a type that holds other drivers where the name of a driver belongs."""
+        if name in WRAPPING and name not in {*self.settings.named, *self._registered}:
+            raise ConfigurationError(
+                f"{setting}: {name} holds other drivers, which MEMORY_CONFIG has to name"
+            )
 
     def _is_known(self, name: str) -> bool:
         return (
@@ -131,82 +148,94 @@ class MemoryDriverManager:
             or any(entry_points(group=ENTRY_POINTS, name=name))
         )
 
-    def _build(self, name: str) -> BaseMemoryDriver:
+    def _types(self) -> set[str]:
+        """The types that a declared driver may have, but for dotted paths."""
+        installed = (entry_point.name for entry_point in entry_points(group=ENTRY_POINTS))
+        return {*self._registered, *BUILT_IN, *installed}
+
+    def _names(self) -> set[str]:
+        """The drivers that may be selected or held, but for dotted paths."""
+        return {*self.settings.named, *self._registered, *(self._types() - WRAPPING)}
+
+    def _build(self, name: str, setting: str) -> BaseMemoryDriver:
+        self._refuse_undeclared(name, setting)
         declared = self.settings.named.get(name)
-        if declared is None and name in WRAPPING and name not in self._registered:
-            raise ConfigurationError(
-                f"MEMORY_DRIVER: {name} holds other drivers, which MEMORY_CONFIG has to name"
-            )
+        if declared is not None:
+            setting = f"drivers.{name}.type"
         kind = name if declared is None else declared.type
-        maker = self._find(kind)
+        maker = self._find(kind, setting)
         if self._embedder is None:
             self._embedder = build_embedder(self.settings.embedding)
         # Those that it holds are built first, and so closed after it.
-        inner = tuple(self.driver(each) for each in declared.inner) if declared else ()
+        held = declared.inner if declared else ()
+        inner = tuple(self._driver(each, f"drivers.{name}.inner") for each in held)
         options = declared.options if declared else {}
         context = DriverContext(name, self.settings.of(name), self._embedder, inner, options)
         if isinstance(maker, type):
-            driver = _call(name, _checked(name, maker).from_context, context)
+            driver = _call(kind, _checked(kind, maker, setting).from_context, context, setting)
         else:
-            driver = _call(name, maker, context) if callable(maker) else maker
+            driver = _call(kind, maker, context, setting) if callable(maker) else maker
         if not isinstance(driver, BaseMemoryDriver):
             raise ConfigurationError(
-                f"MEMORY_DRIVER: {name!r} gives a {type(driver).__name__}, not a BaseMemoryDriver"
+                f"{setting}: {kind!r} gives a {type(driver).__name__}, not a BaseMemoryDriver"
             )
         driver.name = name
         return driver
 
-    def _find(self, name: str) -> Any:
+    def _find(self, name: str, setting: str) -> Any:
         if name in self._registered:
             return self._registered[name]
         if name in BUILT_IN:
-            return _load(name, BUILT_IN[name])
+            return _load(name, BUILT_IN[name], setting)
         for entry_point in entry_points(group=ENTRY_POINTS, name=name):
-            return _load(name, entry_point.value)
+            return _load(name, entry_point.value, setting)
         if ":" in name:
-            return _load(name, name)
-        raise DriverNotFound(self._not_found(name))
-
-    def _not_found(self, name: str) -> str:
-        installed = (entry_point.name for entry_point in entry_points(group=ENTRY_POINTS))
-        known = {*self.settings.named, *self._registered, *BUILT_IN, *installed}
-        available = ", ".join(sorted(known - WRAPPING))
-        return (
-            f"Memory driver '{name}' not found. Set MEMORY_DRIVER to one of: {available}; "
-            "or to a dotted path package.module:Class"
+            return _load(name, name, setting)
+        raise DriverNotFound(
+            f"Memory driver '{name}' not found. Set MEMORY_DRIVER to one of: "
+            f"{', '.join(sorted(self._names()))}; or to a dotted path package.module:Class"
         )
 
 
-def _checked(name: str, kind: type) -> type[BaseMemoryDriver]:
+def _not_found(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}? There" if near else "there"
+    return (
+        f"{name!r} not found; {hint} are {', '.join(sorted(known))}, and dotted paths "
+        "package.module:Class"
+    )
+
+
+def _checked(name: str, kind: type, setting: str) -> type[BaseMemoryDriver]:
     if not issubclass(kind, BaseMemoryDriver):
         raise ConfigurationError(
-            f"MEMORY_DRIVER: {name!r} is the class {kind.__name__}, not a BaseMemoryDriver"
+            f"{setting}: {name!r} is the class {kind.__name__}, not a BaseMemoryDriver"
         )
     missing = ", ".join(sorted(kind.__abstractmethods__))
     if missing:
-        raise ConfigurationError(f"MEMORY_DRIVER: {name!r} lacks the verbs {missing}")
+        raise ConfigurationError(f"{setting}: {name!r} lacks the verbs {missing}")
     return kind
 
 
-def _call(name: str, maker: Callable[[DriverContext], Any], context: DriverContext) -> Any:
+def _call(
+    name: str, maker: Callable[[DriverContext], Any], context: DriverContext, setting: str
+) -> Any:
     try:
         return maker(context)
     except TypeError as error:
-        raise ConfigurationError(
-            f"MEMORY_DRIVER: {name!r} can't build a driver: {error}"
-        ) from error
+        raise ConfigurationError(f"{setting}: {name!r} can't build a driver: {error}") from error
 
 
-def _load(name: str, path: str) -> Any:
+def _load(name: str, path: str, setting: str) -> Any:
     module_name, _, attribute = path.partition(":")
+    told = f"Memory driver '{name}'" if setting == "MEMORY_DRIVER" else f"{setting}: '{name}'"
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
         if name in _EXTRAS:
             raise ConfigurationError(
-                f"Memory driver '{name}' needs {error.name}: "
-                f"pip install 'memory-driver-service[{_EXTRAS[name]}]'"
+                f"{told} needs {error.name}: pip install 'memory-driver-service[{_EXTRAS[name]}]'"
             ) from error
-        raise DriverNotFound(f"Memory driver '{name}' not found: {error}") from error
+        raise DriverNotFound(f"{told} not found: {error}") from error
     except (ImportError, SyntaxError, AttributeError, TypeError, ValueError) as error:
-        raise DriverNotFound(f"Memory driver '{name}' not found: {error}") from error
+        raise DriverNotFound(f"{told} not found: {error}") from error

@@ -60,7 +60,7 @@ class RedisStore(CacheStore):
             )
             self._connection()
         except (RedisError, TypeError, ValueError):
-            raise ConfigurationError("MEMORY_CACHE_URL: is not a URL of Redis") from None
+            raise ConfigurationError(f"{settings.called('url')}: is not a URL of Redis") from None
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._idle: list[AbstractConnection] = []
         self._servers: WeakKeyDictionary[AbstractConnection, bytes] = WeakKeyDictionary()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, func
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.core.memory.journal.opening import journal_errors, make_engine, set_up
+from app.core.memory.journal.opening import journal_errors, make_engine, refused, set_up
 from app.errors import JournalUnavailable
 from app.settings import JournalSettings
 
@@ -45,9 +45,16 @@ class Database:
         return func.extract("epoch", func.clock_timestamp()) if self.shared else time()
 
     async def open(self) -> None:
-        """Connect and make what is missing; twice is harmless."""
+        """Connect and make what is missing; twice is harmless.
+
+        Raises `ConfigurationError` where the settings are wrong, and else `JournalUnavailable`.
+        Later, a server that refuses what it accepted counts as away.
+        """
         self._closed = False
-        await self._opened()
+        try:
+            await self._opened()
+        except JournalUnavailable as error:
+            raise refused(error) or error from error.__cause__
 
     async def _opened(self) -> AsyncEngine:
         async with self._opening:

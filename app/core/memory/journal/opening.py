@@ -14,8 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.memory.journal.tables import metadata
-from app.errors import ConfigurationError, JournalUnavailable
-from app.settings import JournalSettings, servers
+from app.errors import ConfigurationError, InUse, JournalUnavailable
+from app.settings import JournalSettings, real, servers
 
 _SETUP_LOCK = 5_406_117_203
 """Key of the advisory lock: replicas that start together make the tables one after the other."""
@@ -27,6 +27,13 @@ _PRAGMAS = (
     "pragma foreign_keys = on",
     "pragma busy_timeout = 1000",
 )
+
+_WRONG = {
+    "28": "PostgreSQL does not let this user in with this password: correct them",
+    "3D": "PostgreSQL has no such database: create it, or name another",
+    "42501": "the user may not make tables in this database: grant that, or name another",
+}
+"""What a SQLSTATE, or its class, says of the URL."""
 
 
 @contextmanager
@@ -52,9 +59,14 @@ def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
             pool_pre_ping=True,
         )
     _need("aiosqlite", "journal")
-    folder = settings.path.expanduser().resolve()
+    folder = real(settings.path)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ConfigurationError(
+            f"MEMORY_JOURNAL_PATH: {folder} is a file: name a folder, which is made if it is not "
+            "there"
+        ) from error
     except OSError as error:
         raise ConfigurationError(
             f"MEMORY_JOURNAL_PATH: {folder} can't be made ({error.strerror})"
@@ -110,11 +122,23 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
                 await connection.run_sync(metadata.create_all)
     except JournalUnavailable as error:
         if settings.url is None:
-            raise ConfigurationError(
-                f"MEMORY_JOURNAL_PATH: {settings.path} can't be used ({_said(error)}): it is one "
+            said = _said(error)
+            kind = InUse if "locked" in said else ConfigurationError
+            raise kind(
+                f"MEMORY_JOURNAL_PATH: {settings.path} can't be used ({said}): it is one "
                 "process's own; several share a PostgreSQL, MEMORY_JOURNAL_URL"
             ) from error
         raise
+
+
+def refused(error: JournalUnavailable) -> ConfigurationError | None:
+    """What is wrong with the URL, where the server was there and waiting mends nothing."""
+    source = getattr(error.__cause__, "orig", None) or getattr(error.__cause__, "__cause__", None)
+    if isinstance(source, ValueError):  # the client, before it asks a server
+        return ConfigurationError(f"MEMORY_JOURNAL_URL: {str(source).splitlines()[0]}")
+    state = getattr(source, "sqlstate", None) or ""
+    wrong = _WRONG.get(state) or _WRONG.get(state[:2])
+    return ConfigurationError(f"MEMORY_JOURNAL_URL: {wrong} ({state})") if wrong else None
 
 
 def _said(error: JournalUnavailable) -> str:

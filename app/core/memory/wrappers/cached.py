@@ -163,7 +163,8 @@ def new_store(settings: CacheSettings) -> CacheStore:
         from app.core.memory.cache.redis import RedisStore
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"MEMORY_CACHE_URL needs {error.name}: pip install 'memory-driver-service[cache]'"
+            f"{settings.called('url')} needs {error.name}: "
+            "pip install 'memory-driver-service[cache]'"
         ) from error
     return RedisStore(settings)
 

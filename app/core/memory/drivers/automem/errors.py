@@ -54,21 +54,24 @@ class Answered(Exception):
 
 
 @contextmanager
-def backend_errors() -> Iterator[None]:
-    """Let no httpx error, no failed status and no failure of the socket leave as it is."""
+def backend_errors(setting: str = "AUTOMEM_API_TOKEN") -> Iterator[None]:
+    """Let no httpx error, no failed status and no failure of the socket leave as it is.
+
+    `setting`: what the operator sets the token by.
+    """
     try:
         yield
     except Answered as error:
-        raise _of_status(error.status) from error
+        raise _of_status(error.status, setting) from error
     except tuple(kind for kind, _ in TRANSLATIONS) as error:
         kind = next(ours for theirs, ours in TRANSLATIONS if isinstance(error, theirs))
         raise kind(reason=type(error).__name__) from error
 
 
-def _of_status(status: int) -> MemoryServiceError:
+def _of_status(status: int, setting: str) -> MemoryServiceError:
     kind = STATUSES.get(status, DriverError)
     if kind is ConfigurationError:
-        return kind(f"AUTOMEM_API_TOKEN: AutoMem refuses it (status {status})")
+        return kind(f"{setting}: AutoMem refuses it (status {status})")
     return kind(reason=f"AutoMem answered {status}")
 
 

@@ -63,7 +63,11 @@ class Connections:
         """The text search configuration that texts and queries are split into words by."""
         self._settings = settings
         self._embedder = embedder
-        self._server = EmbeddedPostgres(settings.data_dir) if settings.url is None else None
+        self._server = (
+            EmbeddedPostgres(settings.data_dir, settings.called("data_dir"))
+            if settings.url is None
+            else None
+        )
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening: asyncio.Task[asyncpg.Pool[asyncpg.Record]] | None = None
         self._failing = False
@@ -204,9 +208,11 @@ class Connections:
                 dsn, timeout=self._settings.connect_timeout, command_timeout=self._settings.timeout
             )
         except ClientConfigurationError as error:
-            raise ConfigurationError(f"DATABASE_URL: {error}") from error
+            said = str(error).splitlines()[0]
+            raise ConfigurationError(f"{self._settings.called('url')}: {said}") from error
         except (OverflowError, UnicodeError) as error:
-            raise ConfigurationError("DATABASE_URL: the host or port is not valid") from error
+            url = self._settings.called("url")
+            raise ConfigurationError(f"{url}: the host or port is not valid") from error
         except (OSError, asyncpg.PostgresError) as error:
             reason = f"PostgreSQL at {_place(dsn)} can't be reached ({describe(error)})"
             raise DriverUnavailable(reason=reason) from error
@@ -272,7 +278,8 @@ class Connections:
         if revision != head:
             raise ConfigurationError(
                 f"the database at {place} has schema {revision or 'none'}, and this version needs "
-                f"{head}: run `alembic upgrade head`, or set MEMORY_MIGRATE=true"
+                f"{head}: run `alembic upgrade head`, or set "
+                f"{self._settings.called('migrate')}=true"
             )
 
     async def _revision(self, connection: Connection) -> str | None:

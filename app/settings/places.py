@@ -1,0 +1,87 @@
+"""Refuses places that two would use: folders of embedded servers, the journal's, and databases."""
+
+from collections.abc import Iterable
+
+from app.errors import ConfigurationError
+from app.settings.backends import CLUSTER, DatabaseSettings
+from app.settings.group import database_name, real, servers
+from app.settings.service import Settings
+
+_JOURNALLED = frozenset({"failover", "replicated"})
+"""Types that keep a journal, and whose drivers stand in for one another."""
+
+
+def check_places(settings: Settings, selected: Iterable[str]) -> None:
+    """Raise `ConfigurationError` for drivers that can't work side by side. Makes nothing on disk.
+
+    `selected`: the names of drivers that are in use without being declared or held.
+    """
+    databases = _databases(settings, selected)
+    _check_folders(settings, databases)
+    journalled = any(driver.type in _JOURNALLED for driver in settings.named.values())
+    if journalled and settings.journal.url is None:
+        _check_journal(settings, databases)
+    _check_twice(settings, databases)
+
+
+def _databases(settings: Settings, selected: Iterable[str]) -> dict[str, DatabaseSettings]:
+    """The settings of every pgvector driver, by its name."""
+    used = {*selected}.union(*(driver.inner for driver in settings.named.values()))
+    names = [name for name, driver in settings.named.items() if driver.type == "pgvector"]
+    if "pgvector" in used - settings.named.keys():
+        names.append("pgvector")
+    return {name: settings.of(name).database for name in names}
+
+
+def _check_folders(settings: Settings, databases: dict[str, DatabaseSettings]) -> None:
+    """Refuse two embedded servers on one folder."""
+    first: dict[object, str] = {}
+    for name, database in databases.items():
+        if database.url is not None:
+            continue
+        setting = f"drivers.{name}.data_dir" if name in settings.named else "MEMORY_DATA_DIR"
+        other = first.setdefault(real(database.data_dir), setting)
+        if other != setting:
+            raise ConfigurationError(
+                f"{other} and {setting} are the same folder, {real(database.data_dir)}: give each "
+                "its own"
+            )
+
+
+def _check_journal(settings: Settings, databases: dict[str, DatabaseSettings]) -> None:
+    """Refuse a journal's file where an embedded server wants an empty folder, or its own files."""
+    journal = real(settings.journal.path)
+    for database in (settings.database, *databases.values()):
+        if database.url is not None:
+            continue
+        for part in (CLUSTER, f"{CLUSTER}.unfinished"):
+            cluster = real(database.data_dir / part)
+            if journal.is_relative_to(cluster):
+                raise ConfigurationError(
+                    f"MEMORY_JOURNAL_PATH: {journal} is in the embedded PostgreSQL's own folder, "
+                    f"{cluster}: choose one outside of it"
+                )
+
+
+def _check_twice(settings: Settings, databases: dict[str, DatabaseSettings]) -> None:
+    """Refuse a driver of several that holds one database under two names."""
+    for name, driver in settings.named.items():
+        first: dict[object, str] = {}
+        for held in sorted(_below(settings, name) if driver.type in _JOURNALLED else ()):
+            database = databases.get(held)
+            if database is None or database.url is None:
+                continue
+            other = first.setdefault((servers(database.url), database_name(database.url)), held)
+            if other != held:
+                raise ConfigurationError(
+                    f"drivers.{name}.inner: {other} and {held} are one database "
+                    f"({databases[other].called('url')}, {database.called('url')}), which can't "
+                    "stand in for itself: give each its own"
+                )
+
+
+def _below(settings: Settings, name: str) -> set[str]:
+    """The names of all drivers that the driver holds, and that those hold."""
+    driver = settings.named.get(name)
+    inner = driver.inner if driver is not None else ()
+    return {*inner}.union(*(_below(settings, each) for each in inner))

@@ -1,0 +1,86 @@
+"""URLs of PostgreSQL and Redis: what no client could use is refused at the start."""
+
+import pytest
+
+from app.errors import ConfigurationError
+from app.settings import load_settings
+
+SECRET = "hunter2"  # noqa: S105 - to be looked for in what is told
+
+
+def refusal(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The one line that names the variable, without the password."""
+    monkeypatch.setenv(name, url)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    said = str(caught.value)
+    assert said.startswith(f"{name}: must ")
+    assert "\n" not in said
+    assert SECRET not in said + str(caught.value.__cause__)
+    return said
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "MEMORY_JOURNAL_URL"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "h:many/d",
+        "h:65536/d",
+        "h:0/d",
+        "h:-1/d",
+        "[::1]:x/d",
+        "[::1]x/d",
+        "h:1,g:x/d",
+        "h,/d",
+        "h/d?port=many",
+        "h/d?port=65536",
+        "h/d?port=0",
+        "/d?host=/socket&port=x",
+        "/d?host=h:x",
+        "/d?host=h,g&port=1,2,3",
+    ],
+)
+def test_a_port_of_postgresql_is_a_number(
+    name: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = refusal(name, f"postgresql://ada:{SECRET}@{place}", monkeypatch)
+    assert "ports from 1 to 65535" in said
+
+
+@pytest.mark.parametrize("rest", ["h/d?nothing", "[h/d"])
+def test_a_url_of_postgresql_is_whole(rest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refusal("DATABASE_URL", f"postgresql://ada:{SECRET}@{rest}", monkeypatch)
+    assert "must look like postgresql://" in said
+
+
+@pytest.mark.parametrize(
+    "rest", ["/abc", "/-1", "/1/2", "/1.5", "/0?db=abc", "/0?db=-1", ":many/0", ":65536/0", ":0/0"]
+)
+def test_a_database_and_a_port_of_redis_are_numbers(
+    rest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = refusal("MEMORY_CACHE_URL", f"redis://:{SECRET}@h{rest}", monkeypatch)
+    assert "redis://user:password@host:6379/0" in said
+    refusal("MEMORY_CACHE_URL", f"unix://:{SECRET}@/socket?db=-1", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://h:1,g/d"),
+        ("DATABASE_URL", "postgresql://u:p%2F@[::1]:5433/d?sslmode=disable"),
+        ("DATABASE_URL", "postgresql://u@/d?host=/socket&port=5433"),
+        ("MEMORY_JOURNAL_URL", "postgresql:///d?host=h,g&port=1,2"),
+        ("MEMORY_CACHE_URL", "redis://h"),
+        ("MEMORY_CACHE_URL", "rediss://u:p@h:1/"),
+        ("MEMORY_CACHE_URL", "redis://h/15"),
+        ("MEMORY_CACHE_URL", "unix:///socket?db=3"),
+    ],
+)
+def test_a_url_may_have_every_part_that_its_client_reads(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    settings = load_settings()
+    urls = [settings.database.url, settings.journal.url, settings.cache.url]
+    assert value in [url.get_secret_value() for url in urls if url is not None]
