@@ -109,6 +109,7 @@ class FailoverDriver(JournalledDriver):
             await self._embedder.open()
         await self._open_journal()
         errors = await asyncio.gather(*(self._open(node) for node in self._nodes))
+        await self._refuse_own_server()
         self._start_delivering()
         if all(errors):
             raise next(error for error in errors if error is not None)

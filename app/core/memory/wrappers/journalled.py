@@ -12,7 +12,7 @@ from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 from app.core.memory.journal.delivery import Deliverer
 from app.core.memory.journal.journal import Journal
-from app.core.memory.journal.opening import refuse_same_server
+from app.core.memory.journal.opening import refuse_same_cluster, refuse_same_server
 from app.core.memory.wrappers.base import WrappingDriver
 from app.core.memory.wrappers.breaker import Node
 from app.errors import JournalUnavailable
@@ -70,6 +70,11 @@ class JournalledDriver(WrappingDriver):
             await self._journal.open(self._names)
         except JournalUnavailable as error:
             _log.error("journal_unavailable_at_start", wrapper=self.name, reason=error.reason)
+
+    async def _refuse_own_server(self) -> None:
+        """Raise `ConfigurationError` when the journal is where an open driver's records are."""
+        identities = {driver.name: driver.identity() for driver in self.inner}
+        await refuse_same_cluster(self._journal_settings, identities, self.name)
 
     def _start_delivering(self) -> None:
         for deliverer in self._deliverers.values():

@@ -87,6 +87,7 @@ class ReplicatedDriver(JournalledDriver):
                 )
         await self._open_journal()
         errors = await asyncio.gather(*(self._open(driver) for driver in self.inner))
+        await self._refuse_own_server()
         self._start_delivering()
         if errors[0] is not None:
             raise errors[0]
