@@ -50,6 +50,17 @@ async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Em
 
 
 @pytest.fixture(scope="session")
+async def other_postgres(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[EmbeddedPostgres]:
+    """Another one, with an empty database `memory`."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("other"))
+    await server.open()
+    yield server
+    await server.close()
+
+
+@pytest.fixture(scope="session")
 async def template(postgres: EmbeddedPostgres, embedder: Embedder) -> str:
     """The name of a database at head, without rows, that others are cloned from."""
     await migrations.upgrade(postgres.dsn, embedder.dimension)

@@ -9,22 +9,24 @@ from contextlib import suppress
 class Door:
     """A TCP port in front of a server's Unix socket: kept from others, closed until it is opened.
 
-    While it is closed, connections are refused.
+    While it is closed, connections are refused. `host` is the address it listens on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind((host, 0))
+        self._path = ""
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = int(self._socket.getsockname()[1])
 
     async def open(self, path: str) -> None:
-        """Lead to the Unix socket at `path` from now on; twice is harmless."""
+        """Lead whoever enters from now on to the Unix socket at `path`."""
+        self._path = path
 
         async def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                inner = await asyncio.open_unix_connection(path)
+                inner = await asyncio.open_unix_connection(self._path)
             except OSError:
                 writer.close()
             else:
@@ -44,14 +46,20 @@ class Door:
         if self._server is not None:
             self._server.close()
         self._socket.close()
+        await self.show_out()
+
+    async def show_out(self) -> None:
+        """End all connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    try:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+    finally:
+        writer.close()

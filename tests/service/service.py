@@ -40,11 +40,13 @@ class Service:
     """`python -m app serve` on a free port, with only the given settings.
 
     As a context manager it starts, waits until it says that it is ready, and is stopped at the end.
-    With a `key` it accepts only that one, which its clients send.
+    With a `key` it accepts only that one, which its clients send. `folder` is where it works.
     """
 
-    def __init__(self, settings: Mapping[str, str], key: str = "") -> None:
-        self._environment = environment({"MEMORY_API_KEYS": key, **settings})
+    def __init__(self, settings: Mapping[str, str], key: str = "", folder: Path = ROOT) -> None:
+        code = {} if folder == ROOT else {"PYTHONPATH": str(ROOT)}
+        self._environment = environment({"MEMORY_API_KEYS": key, **code, **settings})
+        self._folder = folder
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._lines: list[str] = []
         self.url = ""
@@ -54,7 +56,7 @@ class Service:
         self.process = subprocess.Popen(
             COMMAND,
             env=self._environment,
-            cwd=ROOT,
+            cwd=self._folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

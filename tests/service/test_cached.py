@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -80,6 +81,31 @@ def test_what_one_service_stores_the_other_finds_at_once_and_answers_again_cache
         deleted = client.delete(f"/v1/users/{user}/memories")
     assert deleted.json() == {"deleted": 4}
     assert recall(two, user)[0] == set()
+
+
+@pytest.mark.parametrize("inner", ["pgvector", "inmemory"])
+def test_services_configured_alike_with_records_of_their_own_share_no_answers(
+    redis: RedisServer, tmp_path: Path, inner: str
+) -> None:
+    settings = {
+        "MEMORY_DRIVER": "main",
+        "MEMORY_DRIVERS__MAIN__TYPE": "cached",
+        "MEMORY_DRIVERS__MAIN__INNER": inner,
+        "MEMORY_CACHE_URL": redis.url,
+        "MEMORY_DATA_DIR": "data",  # of an embedded PostgreSQL, each in its own folder
+    }
+    user = uuid4().hex
+    with ExitStack() as stack:
+        services = []
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            folder.mkdir()
+            services.append(stack.enter_context(Service(settings, folder=folder)))
+        services[0].store(user, "kettle")
+        assert recall(services[0], user)[0] == {"kettle"}
+        assert recall(services[0], user)[1]["cached"]
+        contents, answer = recall(services[1], user)
+        assert (contents, answer["cached"]) == (set(), False)
 
 
 def test_a_request_can_bypass_the_cache(services: list[Service]) -> None:

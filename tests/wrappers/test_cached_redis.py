@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from app.core.memory.base import DriverContext
-from app.core.memory.cache.identity import identity
+from app.core.memory.cache.identity import configured
 from app.core.memory.cache.redis import _ERRORS
 from app.core.memory.wrappers.cached import CachedDriver, new_store
 from app.embedding.base import Embedder, SharedVectors, Vector
@@ -285,7 +285,7 @@ async def test_differently_configured_services_share_writes_and_no_answers(
     await two.close()
 
 
-def test_another_database_is_another_identity() -> None:
+def test_another_database_is_another_configuration() -> None:
     def of(url: str, ranking: str = "fused") -> str:
         inner = NamedDriver(type="pgvector", options={"url": url})
         named = {"main": NamedDriver(type="cached", inner=("pg",)), "pg": inner}
@@ -293,13 +293,13 @@ def test_another_database_is_another_identity() -> None:
         settings = settings.model_copy(
             update={"recall": settings.recall.model_copy(update={"ranking": ranking})}
         )
-        return identity(DriverContext("main", settings, Backend()._embedder))
+        return configured(DriverContext("main", settings, Backend()._embedder))
 
     one = of("postgresql://db/one")
     assert one == of("postgresql://db/one")
     assert len({one, of("postgresql://db/two"), of("postgresql://db/one", "vector")}) == 3
     plain = Settings(database=DatabaseSettings(url=SecretStr("postgresql://db/one")))
-    assert identity(DriverContext("main", plain, Backend()._embedder)) != one
+    assert configured(DriverContext("main", plain, Backend()._embedder)) != one
 
 
 async def test_a_password_works_and_is_told_nowhere(backend: Backend, logs: list[Any]) -> None:

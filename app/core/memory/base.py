@@ -1,10 +1,12 @@
 """The contract: six verbs that every driver has, and the capabilities that it may have."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+from uuid import uuid4
 
 from app.core.memory.records import (
     Knowledge,
@@ -59,6 +61,8 @@ class BaseMemoryDriver(ABC):
     name: str = "custom"
     """The configured key that selects this driver; the manager sets it."""
 
+    __own: tuple[tuple[int, int], frozenset[str]] | None = None
+
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
         """Build the driver from the configuration; by default, without arguments."""
@@ -80,6 +84,17 @@ class BaseMemoryDriver(ABC):
     def servers(self) -> frozenset[tuple[str, int]]:
         """Host and port of every server without which it can't serve, as configured."""
         return frozenset()
+
+    def identity(self) -> frozenset[str] | None:
+        """What its records are in: the same wherever the same records are, and nowhere else.
+
+        None while it is not known. By default nobody else has it: no other instance, nor this one
+        in a process that was forked. It costs no I/O.
+        """
+        instance = os.getpid(), id(self)
+        if self.__own is None or self.__own[0] != instance:
+            self.__own = instance, frozenset({f"instance/{uuid4().hex}"})
+        return self.__own[1]
 
     async def __aenter__(self) -> Self:
         try:

@@ -1,4 +1,4 @@
-"""Which answers may be shared: those of drivers that are configured alike."""
+"""Which answers may be shared: those about the same records, of drivers configured alike."""
 
 import hashlib
 import json
@@ -8,18 +8,40 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from app import __version__
-from app.core.memory.base import DriverContext
+from app.core.memory.base import BaseMemoryDriver, DriverContext
 from app.settings import Settings
 
 
-def identity(context: DriverContext) -> str:
-    """A digest of all that an answer of the context's driver depends on.
+class Identity:
+    """All that an answer of a driver depends on, besides the question.
 
     Whoever has another one finds other answers in the same Redis, or none. It may differ more often
-    than the answers do. It is the same for two databases where the settings do not tell them apart:
-    two `inmemory`, and two embedded servers with the same relative folder.
+    than the answers do.
     """
-    described = [__version__, context.embedder.name, _describe(context.settings, context.name)]
+
+    def __init__(self, driver: BaseMemoryDriver, configured: str) -> None:
+        """`configured`: how the driver is configured, as `configured` tells it."""
+        self._driver = driver
+        self._configured = configured
+        self._records: frozenset[str] | None = None
+        self._digest = ""
+
+    def now(self) -> str | None:
+        """A digest; None while the driver does not know where its records are."""
+        records = self._driver.identity()
+        if records is None:
+            return None
+        if records != self._records:
+            self._records, self._digest = records, _digest([self._configured, sorted(records)])
+        return self._digest
+
+
+def configured(context: DriverContext) -> str:
+    """A digest of the version and of the configuration of all that the context's driver holds."""
+    return _digest([__version__, context.embedder.name, _describe(context.settings, context.name)])
+
+
+def _digest(described: list[Any]) -> str:
     text = json.dumps(described, default=_reveal, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -27,12 +49,15 @@ def identity(context: DriverContext) -> str:
 def _describe(settings: Settings, name: str) -> list[Any]:
     named = settings.named.get(name)
     own = settings.of(name)
+    kind = named.type if named else name
     groups: list[BaseSettings] = [own.database, own.automem, own.recall, own.embedding]
+    embedded = kind == "pgvector" and own.database.url is None
     return [
         name,
-        named.type if named else name,
+        kind,
         dict(named.options) if named else {},
         [group.model_dump() for group in groups],
+        own.database.data_dir.expanduser().resolve() if embedded else None,
         [_describe(settings, inner) for inner in (named.inner if named else ())],
     ]
 

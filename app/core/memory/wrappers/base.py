@@ -51,6 +51,16 @@ class WrappingDriver(BaseMemoryDriver):
     def servers(self) -> frozenset[tuple[str, int]]:
         return frozenset().union(*(driver.servers() for driver in self.inner))
 
+    def identity(self) -> frozenset[str] | None:
+        """Those of all that it holds; None while any of them is not known."""
+        found: frozenset[str] = frozenset()
+        for driver in self.inner:
+            identity = driver.identity()
+            if identity is None:
+                return None
+            found |= identity
+        return found
+
     async def mended(self, driver: str) -> None:
         """Take notice of a driver, held or not, whose records were changed by a repair."""
 

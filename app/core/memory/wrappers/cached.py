@@ -9,7 +9,7 @@ from typing import Any, Self
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.cache.answer import pack, unpack
 from app.core.memory.cache.freshness import freshness
-from app.core.memory.cache.identity import identity
+from app.core.memory.cache.identity import Identity, configured
 from app.core.memory.cache.in_process import InProcessStore
 from app.core.memory.cache.store import ALL, KNOWLEDGE, CacheStore, Write, user_scope
 from app.core.memory.records import Memory, Recalled
@@ -17,6 +17,9 @@ from app.core.memory.wrappers.base import Call, WrappingDriver
 from app.errors import ConfigurationError, MemoryServiceError
 from app.flights import Flights
 from app.settings import CacheSettings
+
+_KEPT = frozenset({"recall", "recall_global_knowledge"})
+"""The verbs whose answers are kept."""
 
 _MOST_SCOPES = 200
 """A write to more users than this counts as one to everybody."""
@@ -31,11 +34,13 @@ class CachedDriver(WrappingDriver):
 
     name = "cached"
 
-    def __init__(self, inner: BaseMemoryDriver, store: CacheStore, identity: str) -> None:
-        """`identity`: cached drivers that share a store share answers if they share this."""
+    def __init__(self, inner: BaseMemoryDriver, store: CacheStore, configured: str) -> None:
+        """Cached drivers that share a store share answers if they share `configured` and the
+        identity of what they hold.
+        """
         super().__init__((inner,))
         self._store = store
-        self._identity = identity
+        self._identity = Identity(inner, configured)
         self._flights: Flights[tuple[Recalled[Any], bytes | None]] = Flights()
         self._ending: set[asyncio.Task[None]] = set()
         self._hits = 0
@@ -46,7 +51,7 @@ class CachedDriver(WrappingDriver):
         store = new_store(context.settings.cache)
         if store.shared:
             context.embedder.share_queries(store)
-        return cls(context.inner[0], store, identity(context))
+        return cls(context.inner[0], store, configured(context))
 
     async def open(self) -> None:
         await super().open()
@@ -80,9 +85,11 @@ class CachedDriver(WrappingDriver):
         )
 
     async def _read(self, call: Call) -> Any:
+        if call.verb not in _KEPT:
+            return await call.on(self.inner[0])
         key = self._key(call)
         if key is None:
-            return await call.on(self.inner[0])
+            return await self._ask(call)
         wanted = freshness.get()
         if wanted == "unkept":
             return await self._ask(call)
@@ -112,8 +119,10 @@ class CachedDriver(WrappingDriver):
     async def _compute(
         self, call: Call, key: str, stamp: bytes | None
     ) -> tuple[Recalled[Any], bytes | None]:
+        """`key` is the call's from before: where it is another one after it, nothing is kept."""
         answer = await self._ask(call)
-        packed = None if answer.degraded or answer.cached else pack(answer)
+        moved = self._key(call) != key
+        packed = None if moved or answer.degraded or answer.cached else pack(answer)
         if packed is not None and stamp is not None:
             await self._store.keep(key, stamp, packed)
         return answer, packed
@@ -143,12 +152,13 @@ class CachedDriver(WrappingDriver):
         return answer
 
     def _key(self, call: Call) -> str | None:
-        """None for a call whose answer is not kept."""
-        if call.verb not in {"recall", "recall_global_knowledge"}:
+        """None while the answer can't be kept."""
+        identity = self._identity.now()
+        if identity is None:
             return None
         try:
             text = json.dumps(
-                [self._identity, call.verb, call.arguments], ensure_ascii=False, sort_keys=True
+                [identity, call.verb, call.arguments], ensure_ascii=False, sort_keys=True
             )
         except (TypeError, ValueError, RecursionError):  # the driver shall say what is wrong
             return None

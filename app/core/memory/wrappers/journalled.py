@@ -13,7 +13,7 @@ from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 from app.core.memory.journal.delivery import Deliverer
 from app.core.memory.journal.journal import Journal
-from app.core.memory.journal.opening import refuse_same_server
+from app.core.memory.journal.opening import refuse_same_cluster, refuse_same_server
 from app.core.memory.wrappers.base import WrappingDriver
 from app.core.memory.wrappers.breaker import Node
 from app.errors import DriverTimeout, DriverUnavailable, JournalUnavailable
@@ -86,6 +86,11 @@ class JournalledDriver(WrappingDriver):
                 raise error
             away.append(error)
         return away
+
+    async def _refuse_own_server(self) -> None:
+        """Raise `ConfigurationError` when the journal is where an open driver's records are."""
+        identities = {driver.name: driver.identity() for driver in self.inner}
+        await refuse_same_cluster(self._journal_settings, identities, self.name)
 
     def _start_delivering(self) -> None:
         for deliverer in self._deliverers.values():

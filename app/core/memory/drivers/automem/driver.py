@@ -39,6 +39,7 @@ from app.core.memory.records import (
     new_memories,
     new_memory,
 )
+from app.machine import is_loopback, machine
 from app.settings import AutomemSettings, Limits
 
 _SPARE = 5
@@ -160,6 +161,12 @@ class AutomemDriver(BaseMemoryDriver):
         parts = urlsplit(self._settings.url)
         default = 443 if parts.scheme == "https" else 80
         return frozenset({(parts.hostname or "", parts.port or default)})
+
+    def identity(self) -> frozenset[str]:
+        """Its endpoint, and the machine where that is this one."""
+        url = self._settings.url
+        here = f"@{machine()}" if is_loopback(urlsplit(url).hostname or "") else ""
+        return frozenset({f"automem/{url}{here}"})
 
     async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
         missing = await self._writer.missing(records)

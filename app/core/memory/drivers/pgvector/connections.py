@@ -10,14 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import structlog
-from asyncpg.exceptions import ClientConfigurationError
+from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 from sqlalchemy.exc import DBAPIError
 
 from app.core.memory.drivers.pgvector import sql
 from app.core.memory.drivers.pgvector.errors import backend_errors, describe
-from app.database import migrations
+from app.database import cluster, migrations
 from app.database.embedded import EmbeddedPostgres
 from app.database.vectors import vector_type
 from app.embedding import Embedder
@@ -61,6 +61,8 @@ class Connections:
     def __init__(self, settings: DatabaseSettings, embedder: Embedder, language: str) -> None:
         self.language = language
         """The text search configuration that texts and queries are split into words by."""
+        self.database: frozenset[str] | None = None
+        """Which one it is, by whatever way it is reached: None before it was, empty if untold."""
         self._settings = settings
         self._embedder = embedder
         self._server = (
@@ -92,6 +94,7 @@ class Connections:
             with suppress(asyncio.CancelledError, MemoryServiceError):
                 await self._opening
         pool, self._pool, self._opening = self._pool, None, None
+        self.database = None
         if pool is not None:
             try:
                 async with asyncio.timeout(self._settings.pool_timeout):
@@ -207,7 +210,7 @@ class Connections:
             connection = await asyncpg.connect(
                 dsn, timeout=self._settings.connect_timeout, command_timeout=self._settings.timeout
             )
-        except ClientConfigurationError as error:
+        except pg.ClientConfigurationError as error:
             said = str(error).splitlines()[0]
             raise ConfigurationError(f"{self._settings.called('url')}: {said}") from error
         except (OverflowError, UnicodeError) as error:
@@ -222,6 +225,7 @@ class Connections:
             await register_vector(connection, schema=schema)
             await self._check_model(connection)
             await self._check_language(connection)
+            await self._identify(connection)
             await connection.close(timeout=_RELEASE_SECONDS)
         finally:
             connection.terminate()
@@ -229,6 +233,7 @@ class Connections:
         async def prepare(connection: Connection) -> None:
             await register_vector(connection, schema=schema)
             await connection.execute(_SESSION)
+            await self._identify(connection)
 
         return await asyncpg.create_pool(
             dsn,
@@ -240,6 +245,27 @@ class Connections:
             reset=_keep_session,
             server_settings={"application_name": "memory-driver-service"},
         )
+
+    async def _identify(self, connection: Connection) -> None:
+        """See which database a new connection leads to; if to another, the old ones are given up.
+
+        A server may have been put in the place of another: restored, or failed over to.
+        """
+        found: frozenset[str] = frozenset()
+        refusal = None
+        try:
+            row = await connection.fetchrow(cluster.DATABASE)
+            assert row is not None  # noqa: S101 - there is one row
+            found = frozenset({cluster.database(*row)})
+        except (pg.SyntaxOrAccessError, pg.FeatureNotSupportedError) as error:
+            refusal = describe(error)
+        if found == self.database:
+            return
+        if refusal is not None:
+            _log.warning("postgresql_identity_unknown", reason=refusal)
+        if self._pool is not None:
+            await self._pool.expire_connections()
+        self.database = found
 
     async def _migrate(self, connection: Connection, dsn: str) -> None:
         place = _place(dsn)

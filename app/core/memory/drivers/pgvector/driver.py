@@ -80,6 +80,11 @@ class PgvectorDriver(BaseMemoryDriver):
     def servers(self) -> frozenset[tuple[str, int]]:
         return self._servers
 
+    def identity(self) -> frozenset[str] | None:
+        """The database; the instance's own where the role may not ask which one it is."""
+        database = self._connections.database
+        return database if database or database is None else super().identity()
+
     async def open(self) -> None:
         await self._connections.open()
         self._upkeep.start()

@@ -1,0 +1,55 @@
+"""This machine: what tells it from others, and what leads to it."""
+
+import os
+import socket
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from uuid import getnode
+
+_LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
+_DISCARD = 9
+"""A port: any would do."""
+
+
+@cache
+def machine() -> str:
+    """The same for all processes that have one loopback address, and for no others.
+
+    On Linux it is another one after a restart, and in each container.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        where = f"{boot}/{os.readlink('/proc/self/ns/net')}"
+    except OSError:
+        where = f"{getnode():x}"
+    return f"{socket.gethostname()}/{where}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address means the machine that says it, such as localhost or 0.0.0.0."""
+    name = host.lower().rstrip(".")
+    if name in _LOCAL_NAMES or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name.partition("%")[0])
+    except ValueError:
+        try:
+            address = ip_address(socket.inet_aton(name))  # such as 127.1
+        except OSError:
+            return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
+
+
+def is_own(address: str) -> bool:
+    """Whether a numeric address is this machine's: loopback, or one of its network interfaces."""
+    if is_loopback(address):
+        return True
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, _DISCARD))  # sends nothing
+            return str(probe.getsockname()[0]) == address
+    except OSError:
+        return False

@@ -1,0 +1,218 @@
+"""A journal on a server of the drivers that it serves is refused, whatever way leads there."""
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.core.memory.journal.opening import refuse_same_server
+from app.core.memory.wrappers.cached import CachedDriver, new_store
+from app.core.memory.wrappers.failover import FailoverDriver
+from app.core.memory.wrappers.journalled import JournalledDriver
+from app.core.memory.wrappers.replicated import ReplicatedDriver
+from app.database.embedded import EmbeddedPostgres
+from app.embedding import Embedder
+from app.errors import ConfigurationError
+from app.settings import (
+    CacheSettings,
+    DatabaseSettings,
+    FailoverSettings,
+    JournalSettings,
+    Limits,
+    ReplicatedSettings,
+)
+from tests.conftest import NewDatabase, database_url
+from tests.service.door import Door
+from tests.wrappers.flaky import FlakyDriver, OneVector
+
+REFUSED = r"MEMORY_JOURNAL_URL: .* wrapper holds, .* use another server, or unset it for a file"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - in a test
+
+
+async def check(url: str, *needed: tuple[str, int]) -> None:
+    await refuse_same_server(JournalSettings(url=SecretStr(url)), frozenset(needed), "wrapper")
+
+
+def own_address() -> str:
+    """One of this machine's, by which others reach it where it has a network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.7", 9))  # of nobody, and nothing is sent
+        except OSError:
+            return "127.0.0.2"
+        return str(probe.getsockname()[0])
+
+
+@pytest.mark.parametrize("needed", ["localhost", "127.0.0.1", "::1", EVERYWHERE])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "localhost",
+        "LOCALHOST:5432",
+        "127.0.0.1",
+        "127.1",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        EVERYWHERE,
+        own_address(),
+        "away.invalid,localhost",
+        "/journal?host=/var/run/postgresql",
+        "/journal?host=/run/sockets&port=5432",
+    ],
+)
+async def test_all_that_leads_to_this_machine_is_one(place: str, needed: str) -> None:
+    with pytest.raises(ConfigurationError, match=REFUSED):
+        await check(f"postgresql://{place}", (needed, 5432))
+
+
+async def test_this_machine_is_one_whoever_names_it() -> None:
+    with pytest.raises(ConfigurationError, match=REFUSED):
+        await check("postgresql://localhost", (own_address(), 5432))
+    with pytest.raises(ConfigurationError, match=REFUSED):
+        await check("postgresql://localhost", ("/var/run/postgresql", 5432))
+
+
+async def test_two_folders_of_sockets_are_two_servers_unless_they_are_one(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    one = str(tmp_path / "one")
+    await check(f"postgresql:///journal?host={tmp_path}/two", (one, 5432))
+    for same in ("one", "one/", "link"):
+        with pytest.raises(ConfigurationError, match=REFUSED):
+            await check(f"postgresql:///journal?host={tmp_path}/{same}", (one, 5432))
+
+
+@pytest.mark.parametrize(
+    "place", ["localhost:5433", "198.51.100.7", "away.invalid", "/j?host=/run/sockets&port=5433"]
+)
+async def test_another_machine_or_port_is_another_server(place: str) -> None:
+    await check(f"postgresql://{place}", ("localhost", 5432), ("db.invalid", 5432))
+
+
+@pytest.fixture
+async def driver(new_database: NewDatabase, embedder: Embedder) -> AsyncIterator[PgvectorDriver]:
+    """In a database of the tests' PostgreSQL, by its socket; not open."""
+    settings = DatabaseSettings(url=SecretStr(await new_database()))
+    driver = PgvectorDriver(settings, embedder, Limits())
+    yield driver
+    await driver.close()
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    """A port on all addresses of this machine, closed."""
+    door = Door(EVERYWHERE)
+    yield door
+    await door.close()
+
+
+def wrapped(
+    kind: Literal["failover", "replicated"], journal: str, *inner: BaseMemoryDriver
+) -> JournalledDriver:
+    settings = JournalSettings(url=SecretStr(journal), timeout=2)
+    drivers: Sequence[BaseMemoryDriver] = (*inner, FlakyDriver("other", Random(1)))
+    if kind == "failover":
+        return FailoverDriver(
+            drivers, FailoverSettings(), settings, OneVector(), Limits(), "wrapper"
+        )
+    return ReplicatedDriver(drivers, ReplicatedSettings(), settings, Limits(), "wrapper")
+
+
+async def refused(driver: JournalledDriver) -> str:
+    """What it says as it refuses to start."""
+    with pytest.raises(ConfigurationError, match=REFUSED) as said:
+        await driver.open()
+    await driver.close()
+    return str(said.value)
+
+
+async def accepted(driver: JournalledDriver) -> None:
+    async with driver:
+        stored = await driver.store("ada", "A jar.")
+        assert stored in await driver.recall("ada")
+
+
+@pytest.mark.parametrize("kind", ["failover", "replicated"])
+@pytest.mark.parametrize("host", [EVERYWHERE, "localhost", "own address", "own name"])
+async def test_another_way_to_the_driver_s_server_is_refused(
+    kind: Literal["failover", "replicated"],
+    host: str,
+    driver: PgvectorDriver,
+    postgres: EmbeddedPostgres,
+    door: Door,
+) -> None:
+    host = {"own address": own_address(), "own name": socket.gethostname()}.get(host, host)
+    try:
+        socket.getaddrinfo(host, door.port)
+    except OSError:
+        pytest.skip("nothing resolves this machine's name here")
+    await door.open(f"{postgres.socket_dir}/.s.PGSQL.5432")
+    said = await refused(
+        wrapped(kind, f"postgresql://memory:hunter2@{host}:{door.port}/postgres", driver)
+    )
+    assert "in the PostgreSQL of pgvector" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("kind", ["failover", "replicated"])
+async def test_the_driver_s_server_by_its_socket_is_refused(
+    kind: Literal["failover", "replicated"],
+    new_database: NewDatabase,
+    postgres: EmbeddedPostgres,
+    door: Door,
+    embedder: Embedder,
+) -> None:
+    await door.open(f"{postgres.socket_dir}/.s.PGSQL.5432")
+    name = (await new_database()).partition("@/")[2].partition("?")[0]
+    url = SecretStr(f"postgresql://memory@127.0.0.1:{door.port}/{name}")
+    driver = PgvectorDriver(DatabaseSettings(url=url), embedder, Limits())
+    await refused(wrapped(kind, database_url(postgres, "postgres"), driver))
+
+
+async def test_a_driver_further_in_is_seen(
+    driver: PgvectorDriver, postgres: EmbeddedPostgres, door: Door
+) -> None:
+    await door.open(f"{postgres.socket_dir}/.s.PGSQL.5432")
+    cached = CachedDriver(driver, new_store(CacheSettings()), "test")
+    url = f"postgresql://memory@localhost:{door.port}/postgres"
+    assert "PostgreSQL of cached" in await refused(wrapped("failover", url, cached))
+
+
+@pytest.mark.parametrize("kind", ["failover", "replicated"])
+async def test_another_server_on_this_machine_is_accepted(
+    kind: Literal["failover", "replicated"],
+    driver: PgvectorDriver,
+    other_postgres: EmbeddedPostgres,
+    door: Door,
+) -> None:
+    await door.open(f"{other_postgres.socket_dir}/.s.PGSQL.5432")
+    await accepted(wrapped(kind, f"postgresql://memory@localhost:{door.port}/memory", driver))
+    await accepted(wrapped(kind, other_postgres.dsn, driver))
+
+
+async def test_what_can_t_be_compared_is_accepted(
+    driver: PgvectorDriver, postgres: EmbeddedPostgres, new_database: NewDatabase, door: Door
+) -> None:
+    away = f"postgresql://memory@localhost:{door.port}/postgres"
+    async with wrapped("failover", away, driver) as failover:
+        assert await failover.recall("ada") == []
+    url = await new_database()
+    admin = await asyncpg.connect(url)
+    await admin.execute("create role untold login")
+    await admin.execute("grant all on schema public to untold")
+    await admin.execute("revoke execute on function pg_control_system() from public")
+    await door.open(f"{postgres.socket_dir}/.s.PGSQL.5432")
+    name = await admin.fetchval("select current_database()")
+    await accepted(wrapped("failover", f"postgresql://untold@localhost:{door.port}/{name}", driver))
+    await admin.execute("drop owned by untold")
+    await admin.execute("drop role untold")
+    await admin.close()
