@@ -33,6 +33,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
@@ -46,7 +47,7 @@ from app.core.memory.journal.order import (
     waiting_deletions,
 )
 from app.core.memory.journal.tables import deliveries, entries, targets, tombstones
-from app.core.memory.journal.waiting import lags, waiting
+from app.core.memory.journal.waiting import lags, refuse_stranded, waiting
 from app.errors import JournalUnavailable
 from app.settings import JournalSettings
 
@@ -75,16 +76,20 @@ class Journal:
     async def open(self, drivers: Sequence[str]) -> None:
         """Connect and make what is missing; twice is harmless.
 
-        Raises `ConfigurationError`, or `JournalUnavailable`: then it opens itself when it can.
+        Raises `ConfigurationError`, also where writes wait for others than `drivers`; or
+        `JournalUnavailable`: then it opens itself when it can.
         """
         self.drivers = drivers
+        self._changed()
+        self._seen = None
         await self._database.open()
 
     async def _prepare(self, connection: AsyncConnection) -> None:
+        await refuse_stranded(connection, self._wrapper, self.drivers)
         rows = [{"wrapper": self._wrapper, "target": driver} for driver in self.drivers]
-        if self.shared:
-            await connection.execute(pg_insert(targets).values(rows).on_conflict_do_nothing())
-        else:  # who held them is gone
+        new: Any = pg_insert(targets) if self.shared else sqlite_insert(targets)
+        await connection.execute(new.values(rows).on_conflict_do_nothing())
+        if not self.shared:  # who held them is gone
             await connection.execute(update(entries).where(self._mine).values(held_until=0.0))
         # What a driver refused may be mended by now: once more at each start.
         mine = select(entries.c.seq).where(self._mine)
