@@ -10,7 +10,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
-from app import database_commands, driver_commands
+from app import database_commands, driver_commands, journal_commands
 from app.api.protocol import HttpProtocol
 from app.commands import refuse
 from app.core.memory.manager import MemoryDriverManager
@@ -25,6 +25,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(database_commands.index, name="index")
+cli.add_typer(journal_commands.journal, name="journal")
 cli.command()(database_commands.language)
 cli.command()(driver_commands.repair)
 

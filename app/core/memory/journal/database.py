@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from time import time
+from time import monotonic, time
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import Select, func
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.core.memory.journal.opening import journal_errors, make_engine, refused, set_up
-from app.errors import JournalUnavailable
+from app.errors import ConfigurationError, JournalUnavailable
 from app.settings import JournalSettings
 
 T = TypeVar("T")
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class Database:
@@ -32,6 +35,10 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._opening = asyncio.Lock()
         self._closed = False
+        self._wrong: ConfigurationError | None = None
+        """Why it did not open itself."""
+        self._again = 0.0
+        """When to try that again, by the monotonic clock."""
         self._running: set[asyncio.Task[Any]] = set()
 
     @property
@@ -47,31 +54,53 @@ class Database:
     async def open(self) -> None:
         """Connect and make what is missing; twice is harmless.
 
-        Raises `ConfigurationError` where the settings are wrong, and else `JournalUnavailable`.
+        Raises `ConfigurationError`, or `JournalUnavailable`: then it opens itself when it can.
         Later, a server that refuses what it accepted counts as away.
         """
         self._closed = False
+        async with self._opening:
+            if self._engine is None:
+                try:
+                    self._engine = await self._connected()
+                except JournalUnavailable as error:
+                    raise refused(error) or error from error.__cause__
+
+    async def _connected(self) -> AsyncEngine:
+        engine = make_engine(self._settings, self._wrapper)
         try:
-            await self._opened()
-        except JournalUnavailable as error:
-            raise refused(error) or error from error.__cause__
+            await set_up(engine, self._settings)
+            with journal_errors():
+                async with engine.begin() as connection:
+                    await self._prepare(connection)
+        except BaseException:
+            await engine.dispose()
+            raise
+        return engine
 
     async def _opened(self) -> AsyncEngine:
+        """Open it where it was away when it was to be opened.
+
+        What is wrong with the configuration shows only now: it is logged once. Until it is mended
+        the journal is as good as away, so that what can do without goes on, and no write that
+        needs it is taken.
+        """
         async with self._opening:
+            if self._engine is not None:
+                return self._engine
             if self._closed:
                 raise JournalUnavailable(reason="journal: closed")
-            if self._engine is None:
-                engine = make_engine(self._settings, self._wrapper)
+            if self._wrong is None or monotonic() >= self._again:
                 try:
-                    await set_up(engine, self._settings)
-                    with journal_errors():
-                        async with engine.begin() as connection:
-                            await self._prepare(connection)
-                except BaseException:
-                    await engine.dispose()
-                    raise
-                self._engine = engine
-            return self._engine
+                    self._engine = await self._connected()
+                except ConfigurationError as error:
+                    self._again = monotonic() + self._settings.interval
+                    if self._wrong is None or self._wrong.reason != error.reason:
+                        _log.error("journal_refused", wrapper=self._wrapper, reason=error.reason)
+                    self._wrong = error
+                else:
+                    self._wrong = None
+                    return self._engine
+            raise JournalUnavailable(self._wrong.detail, reason=self._wrong.reason)
 
     async def close(self) -> None:
         """Disconnect, after what is under way."""

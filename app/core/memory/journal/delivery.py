@@ -134,14 +134,16 @@ class Deliverer:
                 return False
             due = await self._journal.due(name, self._after, _AT_ONCE)
             for group in _groups(due, self._most):
-                await self._deliver(group)
+                if not await self._deliver(group):
+                    return True  # what is due is another now
         if not due and monotonic() - self._kept_up > _UPKEEP_SECONDS:
             self._kept_up = monotonic()
             await self._journal.forget()
             await self.try_again()
         return len(due) == _AT_ONCE
 
-    async def _deliver(self, group: list[Entry]) -> None:
+    async def _deliver(self, group: list[Entry]) -> bool:
+        """Whether the rest is still due: what is stored after a refused deletion has to wait."""
         try:
             async with asyncio.timeout(self._timeout):
                 await self._make(group)
@@ -155,7 +157,7 @@ class Deliverer:
             if len(group) > 1:
                 for entry in group:
                     await self._deliver([entry])
-                return
+                return True
             health = await self._driver.health_check()
             reason = error.reason if isinstance(error, MemoryServiceError) else repr(type(error))
             if health.status == "unavailable" or isinstance(error, ConfigurationError):
@@ -170,9 +172,10 @@ class Deliverer:
                 exc_info=None if isinstance(error, MemoryServiceError) else error,
             )
             await self._journal.refuse(group[0], self._driver.name)
-        else:
-            self._most = min(_RECORDS, 2 * self._most)
-            await self._journal.settle(group, [self._driver.name])
+            return group[0].verb != "delete_user"
+        self._most = min(_RECORDS, 2 * self._most)
+        await self._journal.settle(group, [self._driver.name])
+        return True
 
     async def _make(self, group: list[Entry]) -> None:
         if group[0].stores:

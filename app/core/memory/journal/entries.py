@@ -64,6 +64,9 @@ class Lag:
     parked: int = 0
     """Of these, how many the driver refused: they are not tried again."""
 
+    def __str__(self) -> str:
+        return "1 write waits" if self.count == 1 else f"{self.count} writes wait"
+
 
 def stores_of(records: Iterable[Record]) -> list[Write]:
     """Writes that keep the records: one for each user, and one for knowledge."""

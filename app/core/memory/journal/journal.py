@@ -17,7 +17,6 @@ order of the entries, in whatever order it was.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from hashlib import blake2b
 from time import time
 from typing import Any
 
@@ -31,23 +30,30 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    text,
     tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
 from app.core.memory.journal.database import Database
 from app.core.memory.journal.entries import Entry, Lag, Verb, Write
+from app.core.memory.journal.order import (
+    IDS_AT_ONCE,
+    before_a_delete,
+    behind,
+    take_turns,
+    waiting_deletions,
+)
 from app.core.memory.journal.tables import deliveries, entries, targets, tombstones
+from app.core.memory.journal.waiting import lags, refuse_stranded, waiting
 from app.errors import JournalUnavailable
 from app.settings import JournalSettings
 
 _TOMBSTONE_SECONDS = 86_400.0
 """A tombstone is kept that long, and as long as an older entry is in the journal."""
-_IDS_AT_ONCE = 500
 
 
 class Journal:
@@ -71,16 +77,20 @@ class Journal:
     async def open(self, drivers: Sequence[str]) -> None:
         """Connect and make what is missing; twice is harmless.
 
-        Raises `ConfigurationError`, or `JournalUnavailable`: then it opens itself when it can.
+        Raises `ConfigurationError`, also where writes wait for others than `drivers`; or
+        `JournalUnavailable`: then it opens itself when it can.
         """
         self.drivers = drivers
+        self._changed()
+        self._seen = None
         await self._database.open()
 
     async def _prepare(self, connection: AsyncConnection) -> None:
+        await refuse_stranded(connection, self._wrapper, self.drivers)
         rows = [{"wrapper": self._wrapper, "target": driver} for driver in self.drivers]
-        if self.shared:
-            await connection.execute(pg_insert(targets).values(rows).on_conflict_do_nothing())
-        else:  # who held them is gone
+        new: Any = pg_insert(targets) if self.shared else sqlite_insert(targets)
+        await connection.execute(new.values(rows).on_conflict_do_nothing())
+        if not self.shared:  # who held them is gone
             await connection.execute(update(entries).where(self._mine).values(held_until=0.0))
         # What a driver refused may be mended by now: once more at each start.
         mine = select(entries.c.seq).where(self._mine)
@@ -109,7 +119,8 @@ class Journal:
         async def work(connection: AsyncConnection) -> list[Entry]:
             made = []
             for write in writes:
-                await self._take_turns(connection, write)
+                if self.shared:
+                    await take_turns(connection, self._wrapper, write)
                 values = {
                     "wrapper": self._wrapper,
                     "verb": write.verb,
@@ -130,9 +141,9 @@ class Journal:
                 rows = [{"seq": seq, "target": each, "parked": False} for each in drivers]
                 await connection.execute(insert(deliveries), rows)
                 if write.stores:
-                    behind = await self._behind(connection, seq, write)
+                    late = await behind(connection, self._wrapper, seq, write)
                 else:
-                    behind = frozenset()
+                    late = frozenset()
                     await connection.execute(insert(tombstones), {**values, "seq": seq})
                 made.append(
                     Entry(
@@ -142,26 +153,12 @@ class Journal:
                         records=write.records,
                         seq=seq,
                         created_at=created_at,
-                        behind=behind,
+                        behind=late,
                     )
                 )
             return made
 
         return await self._database.transaction(work, then=self._changed)
-
-    async def _take_turns(self, connection: AsyncConnection, write: Write) -> None:
-        """Let a user's deletion have its place before or after each store of that user.
-
-        Places are given before a transaction ends: without this, a store could have a later place
-        than a deletion that nobody sees yet.
-        """
-        if self.shared and write.verb in ("store", "delete_user"):
-            kind = "_shared" if write.stores else ""
-            name = f"{self._wrapper}\0{write.user_id}".encode()
-            key = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
-            await connection.execute(
-                text(f"select pg_advisory_xact_lock{kind}(:key)"), {"key": key}
-            )
 
     async def settle(self, made: Sequence[Entry], drivers: Sequence[str] = ()) -> None:
         """These drivers have the writes; for the others they are due now.
@@ -189,27 +186,6 @@ class Journal:
             )
 
         await self._database.transaction(work, then=self._changed)
-
-    async def _behind(self, connection: AsyncConnection, seq: int, write: Write) -> frozenset[str]:
-        """The drivers that still have to get an earlier delete of what the store keeps."""
-        found: set[str] = set()
-        ids = sorted(codec.record_id(record) for record in write.records)
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            some = ids[start : start + _IDS_AT_ONCE]
-            waiting = (
-                select(deliveries.c.target)
-                .join(entries, entries.c.seq == deliveries.c.seq)
-                .where(
-                    self._mine,
-                    or_(entries.c.user_id == write.user_id, entries.c.user_id.is_(None)),
-                    or_(entries.c.verb == "delete_user", entries.c.record_id.in_(some)),
-                    entries.c.seq < seq,
-                    ~deliveries.c.parked,
-                )
-                .distinct()
-            )
-            found |= set((await connection.execute(waiting)).scalars())
-        return frozenset(found)
 
     async def cancel(self, made: Sequence[Entry]) -> bool:
         """Forget stores that did not happen; whether all could be.
@@ -258,19 +234,8 @@ class Journal:
             if self._seen == 0:
                 return False
             raise
-        waiting = (
-            select(entries.c.seq)
-            .join(deliveries, deliveries.c.seq == entries.c.seq)
-            .where(
-                self._mine,
-                entries.c.user_id.in_(user_ids),
-                entries.c.verb == "delete_user",
-                deliveries.c.target == driver,
-                ~deliveries.c.parked,
-            )
-            .limit(1)
-        )
-        return bool(await self._database.rows(waiting))
+        wanted = waiting_deletions(self._wrapper, user_ids, driver)
+        return bool(await self._database.rows(wanted))
 
     async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
         """What the driver has to get next, oldest first; only what `after`, another, has."""
@@ -282,7 +247,7 @@ class Journal:
                 deliveries.c.target == driver,
                 ~deliveries.c.parked,
                 entries.c.held_until <= self._database.now,
-                ~self._before_a_delete(driver),
+                ~before_a_delete(self._wrapper, driver, self._database.now),
             )
         )
         if after is not None:
@@ -291,21 +256,6 @@ class Journal:
                 ~exists().where(first.c.seq == entries.c.seq, first.c.target == after)
             )
         return await self._entries(wanted.order_by(entries.c.seq).limit(limit))
-
-    def _before_a_delete(self, driver: str) -> ColumnElement[bool]:
-        """Whether somebody is still busy with an earlier deletion of the store's user."""
-        earlier, its = entries.alias("earlier"), deliveries.alias("its")
-        return exists().where(
-            entries.c.verb == "store",
-            earlier.c.wrapper == self._wrapper,
-            earlier.c.user_id == entries.c.user_id,
-            earlier.c.verb == "delete_user",
-            earlier.c.seq < entries.c.seq,
-            earlier.c.held_until > self._database.now,
-            its.c.seq == earlier.c.seq,
-            its.c.target == driver,
-            ~its.c.parked,
-        )
 
     async def of_user(self, user_id: str | None) -> list[Entry]:
         """What concerns the user's memories, or, without a user, knowledge; oldest first."""
@@ -333,8 +283,8 @@ class Journal:
         found = await self._entries(wanted)
         owed: dict[int, set[str]] = {}
         seqs = [entry.seq for entry in found]
-        for start in range(0, len(seqs), _IDS_AT_ONCE):
-            some = deliveries.c.seq.in_(seqs[start : start + _IDS_AT_ONCE])
+        for start in range(0, len(seqs), IDS_AT_ONCE):
+            some = deliveries.c.seq.in_(seqs[start : start + IDS_AT_ONCE])
             for row in await self._database.rows(select(deliveries).where(some)):
                 owed.setdefault(row.seq, set()).add(row.target)
         # A delete may be settled before an earlier store, which its driver could not take yet.
@@ -366,8 +316,8 @@ class Journal:
         users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
         of_user = and_(tombstones.c.verb == "delete_user", tombstones.c.user_id.in_(users))
         found: list[Any] = []
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            of_record = tombstones.c.record_id.in_(ids[start : start + _IDS_AT_ONCE])
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            of_record = tombstones.c.record_id.in_(ids[start : start + IDS_AT_ONCE])
             wanted = select(tombstones).where(
                 tombstones.c.wrapper == self._wrapper, or_(of_record, of_user)
             )
@@ -395,7 +345,7 @@ class Journal:
         """Whether a write that nobody is busy with any more waits for the driver."""
         if not await self.count():
             return False
-        waiting = (
+        wanted = (
             select(entries.c.seq)
             .join(deliveries, deliveries.c.seq == entries.c.seq)
             .where(
@@ -405,27 +355,12 @@ class Journal:
             )
             .limit(1)
         )
-        return bool(await self._database.rows(waiting))
+        return bool(await self._database.rows(wanted))
 
     async def lag(self) -> dict[str, Lag]:
         """What each driver still has to get."""
-        wanted = (
-            select(
-                deliveries.c.target,
-                func.count(),
-                func.min(entries.c.created_at),
-                func.count().filter(deliveries.c.parked),
-            )
-            .join(entries, entries.c.seq == deliveries.c.seq)
-            .where(self._mine)
-            .group_by(deliveries.c.target)
-        )
-        rows = await self._database.rows(wanted)
-        now = time()
-        return {
-            target: Lag(count, round(max(0.0, now - oldest), 3), parked)
-            for target, count, oldest, parked in rows
-        }
+        rows = await self._database.rows(waiting().where(self._mine))
+        return {driver: lag for (_, driver), lag in lags(rows).items()}
 
     async def forget(self) -> None:
         """Drop the tombstones that nothing can need any more."""

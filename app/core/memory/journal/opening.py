@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, event, text
@@ -20,6 +21,8 @@ from app.errors import ConfigurationError, InUse, JournalUnavailable
 from app.machine import is_loopback, is_own
 from app.settings import JournalSettings, real, servers
 
+FILES = ".sqlite"
+"""How the names of the files end."""
 _SETUP_LOCK = 5_406_117_203
 """Key of the advisory lock: replicas that start together make the tables one after the other."""
 
@@ -75,13 +78,18 @@ def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
             f"MEMORY_JOURNAL_PATH: {folder} can't be made ({error.strerror})"
         ) from error
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(folder / f"{wrapper}.sqlite")),
+        URL.create("sqlite+aiosqlite", database=str(file_of(settings, wrapper))),
         pool_size=1,  # transactions one after the other, as SQLite has them
         max_overflow=0,
         pool_timeout=settings.timeout,
     )
     event.listen(engine.sync_engine, "connect", _configure)
     return engine
+
+
+def file_of(settings: JournalSettings, wrapper: str) -> Path:
+    """Where a wrapping driver's journal is, unless it is in PostgreSQL."""
+    return settings.path.expanduser().resolve() / f"{wrapper}{FILES}"
 
 
 async def _connect(dsn: str, timeout: float) -> Any:  # noqa: ASYNC109 - the driver's own

@@ -2,7 +2,7 @@
 
 `journal_entries` has each write once; `journal_deliveries` a row for each driver that still has to
 get it, deleted when it has; `journal_tombstones` what was deleted, which outlives the delete's own
-entry; `journal_targets` a row that is locked by whoever delivers to that driver.
+entry; `journal_targets` a row for each driver that was ever held, locked by whoever delivers to it.
 """
 
 from sqlalchemy import (

@@ -46,6 +46,8 @@ class JournalledDriver(WrappingDriver):
         self._journal = Journal(journal, name)
         self._nodes: list[Node] = []
         self._deliverers: dict[str, Deliverer] = {}
+        self._shown = set(self._names)
+        """Those that the metrics show."""
 
     def _deliver_to(
         self, driver: BaseMemoryDriver, timeout: float, after: str | None = None
@@ -147,7 +149,8 @@ class JournalledDriver(WrappingDriver):
             lags = await self._journal.lag()
         except JournalUnavailable as error:
             return {}, error.detail
-        for driver in self._names:
+        self._shown |= lags.keys()  # also who is not held any more
+        for driver in self._shown:
             lag = lags.get(driver)
             metrics.JOURNAL_PENDING.labels(self.name, driver).set(lag.count if lag else 0)
             metrics.JOURNAL_AGE.labels(self.name, driver).set(lag.oldest if lag else 0)
@@ -155,7 +158,10 @@ class JournalledDriver(WrappingDriver):
             driver: {"count": lag.count, "age_seconds": lag.oldest, "refused": lag.parked}
             for driver, lag in lags.items()
         }
-        late = ", ".join(f"{driver} ({lag.count})" for driver, lag in sorted(lags.items()))
+        late = ", ".join(
+            f"{driver} ({lag.count}{'' if driver in self._names else ', not held any more'})"
+            for driver, lag in sorted(lags.items())
+        )
         detail = f"writes wait for {late}" if late else None
         refused = [driver for driver, lag in lags.items() if lag.parked]
         if refused:

@@ -1,0 +1,134 @@
+"""The commands on the journal: `memory-driver journal show|rename|drop`.
+
+Only a command that runs imports what the journal needs: other drivers do without.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from app.commands import read_settings, refuse
+from app.core.memory.journal.entries import Lag
+from app.errors import MemoryServiceError
+from app.settings import Settings
+
+T = TypeVar("T")
+
+_WITH_JOURNAL = ("failover", "replicated")
+
+journal = typer.Typer(
+    no_args_is_help=True,
+    help="The writes that drivers of failover and replicated still have to get.",
+)
+
+Wrapper = Annotated[str, typer.Argument(help="The name of the driver that has the journal.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@journal.command()
+def show() -> None:
+    """Tell how many writes wait for which driver.
+
+    Also for drivers that the configuration names no more. A file that a service has open can't be
+    read: ask that service's /health.
+    """
+    settings = read_settings()
+    found = _run(_all_waiting(settings))
+    have = {name for name, driver in settings.named.items() if driver.type in _WITH_JOURNAL}
+    for wrapper in sorted(have | {wrapper for wrapper, _ in found}):
+        mine = {driver: lag for (each, driver), lag in found.items() if each == wrapper}
+        for driver, lag in mine.items():
+            typer.echo(f"{wrapper}: {_told(settings, wrapper, driver, lag)}")
+        if not mine:
+            typer.echo(f"{wrapper}: nothing waits")
+    if not have and not found:
+        typer.echo("No driver of the configuration has a journal.")
+
+
+@journal.command()
+def rename(
+    wrapper: Wrapper,
+    old: Annotated[str, typer.Argument(help="Who is not held any more.")],
+    new: Annotated[str, typer.Argument(help="Who is held instead.")],
+    yes: Yes = False,
+) -> None:
+    """Let NEW get what waits for OLD: the same driver by another name, or one in its place."""
+    settings = read_settings()
+    held = settings.named[wrapper].inner if wrapper in settings.named else ()
+    if new not in held:
+        refuse(f"drivers.{wrapper}.inner: '{new}' is not held")
+    if old in held:
+        refuse(f"drivers.{wrapper}.inner: '{old}' is still held: take it out first")
+    late = _run(_deletions_too_late(settings, wrapper, old, new))
+    if late and not yes:
+        typer.confirm(
+            f"'{new}' was held before, and {late} of these writes delete all of a user's memories: "
+            f"also what '{new}' got of them since. Go on?",
+            abort=True,
+        )
+    count = _run(_rename(settings, wrapper, old, new))
+    typer.echo(f"{Lag(count)} for '{new}' now." if count else f"Nothing waits for '{old}'.")
+
+
+@journal.command()
+def drop(
+    wrapper: Wrapper,
+    driver: Annotated[str, typer.Argument(help="Who is not to get them.")],
+    yes: Yes = False,
+) -> None:
+    """Give up what waits for DRIVER."""
+    settings = read_settings()
+    lag = _run(_all_waiting(settings, wrapper)).get((wrapper, driver), Lag())
+    if lag.count and not yes:
+        typer.confirm(f"{lag} for '{driver}', which will never get them. Go on?", abort=True)
+    count = _run(_drop(settings, wrapper, driver))
+    typer.echo(f"Given up: {count}." if count else f"Nothing waits for '{driver}'.")
+
+
+def _told(settings: Settings, wrapper: str, driver: str, lag: Lag) -> str:
+    said = f"{lag} for '{driver}', the oldest for {timedelta(seconds=int(lag.oldest))}"
+    if lag.parked:
+        said += f", {lag.parked} refused"
+    if wrapper not in settings.named:
+        said += f"; drivers.{wrapper} is not configured any more"
+    elif driver not in settings.named[wrapper].inner:
+        said += f"; '{driver}' is not held any more"
+    return said
+
+
+async def _all_waiting(
+    settings: Settings, wrapper: str | None = None
+) -> dict[tuple[str, str], Lag]:
+    from app.core.memory.journal import upkeep
+
+    return await upkeep.all_waiting(settings.journal, wrapper)
+
+
+async def _deletions_too_late(settings: Settings, wrapper: str, old: str, new: str) -> int:
+    from app.core.memory.journal import upkeep
+
+    return await upkeep.deletions_too_late(settings.journal, wrapper, old, new)
+
+
+async def _rename(settings: Settings, wrapper: str, old: str, new: str) -> int:
+    from app.core.memory.journal import upkeep
+
+    return await upkeep.rename(settings.journal, wrapper, old, new)
+
+
+async def _drop(settings: Settings, wrapper: str, driver: str) -> int:
+    from app.core.memory.journal import upkeep
+
+    return await upkeep.drop(settings.journal, wrapper, driver)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except ModuleNotFoundError as error:
+        refuse(f"this needs {error.name}: pip install 'memory-driver-service[journal]'")
+    except MemoryServiceError as error:
+        refuse(error.reason)

@@ -1,0 +1,19 @@
+"""A driver that is healthy and refuses to forget a user, while a test says so."""
+
+from random import Random
+
+from app.errors import DriverError
+from tests.wrappers.flaky import FlakyDriver
+
+
+class RefusingDriver(FlakyDriver):
+    """Refuses every `delete_user` while it `refuses`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, Random(1), delay=0.001)
+        self.refuses = False
+
+    async def delete_user(self, user_id: str) -> int:
+        if self.refuses and not self.away:
+            raise DriverError(reason="not this user")
+        return await super().delete_user(user_id)

@@ -1,0 +1,142 @@
+"""A deletion of a user that a driver refuses, is tried again, and takes nothing stored after it."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from app.core.memory.wrappers.failover import FailoverDriver
+from app.core.memory.wrappers.journalled import JournalledDriver
+from app.core.memory.wrappers.replicated import ReplicatedDriver
+from app.errors import DriverError, DriverUnavailable
+from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
+from tests.conftest import NewDatabase
+from tests.wrappers.flaky import OneVector, settled
+from tests.wrappers.refusing import RefusingDriver
+from tests.wrappers.test_failover_races import Writes
+from tests.wrappers.test_replicated_races import Acknowledge
+
+Drivers = tuple[RefusingDriver, RefusingDriver]
+
+
+@pytest.fixture(params=["file", "shared"])
+async def journal(
+    request: pytest.FixtureRequest, tmp_path: Path, new_database: NewDatabase
+) -> JournalSettings:
+    url = SecretStr(await new_database()) if request.param == "shared" else None
+    return JournalSettings(url=url, path=tmp_path, interval=0.05)
+
+
+@pytest.fixture
+def drivers() -> Drivers:
+    return RefusingDriver("first"), RefusingDriver("second")
+
+
+def replicated(
+    drivers: Drivers, journal: JournalSettings, acknowledge: Acknowledge = "primary"
+) -> ReplicatedDriver:
+    settings = ReplicatedSettings(timeout=1, acknowledge=acknowledge)
+    return ReplicatedDriver(drivers, settings, journal, Limits())
+
+
+def failover(drivers: Drivers, journal: JournalSettings, writes: Writes) -> FailoverDriver:
+    settings = FailoverSettings(writes=writes, timeout=0.5, cooldown=0.05)
+    return FailoverDriver(drivers, settings, journal, OneVector(), Limits())
+
+
+async def refused(driver: JournalledDriver, name: str) -> None:
+    """Wait until the driver of that name has refused a write."""
+    async with asyncio.timeout(10):
+        while not (lag := (await driver._journal.lag()).get(name)) or not lag.parked:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("acknowledge", ["primary", "all"])
+@pytest.mark.parametrize("who", [0, 1])
+async def test_replicated_keeps_on_every_driver_what_is_stored_after_it(
+    journal: JournalSettings, drivers: Drivers, who: int, acknowledge: Acknowledge
+) -> None:
+    refusing = drivers[who]
+    async with replicated(drivers, journal, acknowledge) as driver:
+        earlier = await driver.store("ada", "A jar.")
+        await settled(driver)
+        refusing.refuses = True
+        with suppress(DriverError):  # the primary's own refusal
+            await driver.delete_user("ada")
+        await refused(driver, refusing.name)
+        later = await driver.store("ada", "A lid.")
+        other = await driver.store("bob", "A cup.")
+        await asyncio.sleep(0.3)  # the deliverers do what they can
+        assert (await driver._journal.lag())[refusing.name].count == 2
+        assert all(other.memory_id in each.kept for each in drivers)
+        assert earlier.memory_id in refusing.kept
+    refusing.refuses = False
+    async with replicated(drivers, journal) as driver:
+        await settled(driver)
+    for each in drivers:
+        assert set(each.kept) == {later.memory_id, other.memory_id}
+
+
+async def test_a_store_that_comes_with_the_deletion_waits_for_it_too(
+    journal: JournalSettings, drivers: Drivers
+) -> None:
+    first, second = drivers
+    async with replicated(drivers, journal) as driver:
+        await driver.store("ada", "A jar.")
+        await settled(driver)
+        second.away = True
+        await driver.delete_user("ada")
+        later = await driver.store("ada", "A lid.")
+        second.refuses, second.away = True, False
+        driver._deliverers["second"].wake(back=True)
+        await refused(driver, "second")
+        await asyncio.sleep(0.3)
+        assert (await driver._journal.lag())["second"].count == 2
+    second.refuses = False
+    async with replicated(drivers, journal) as driver:
+        await settled(driver)
+    assert set(first.kept) == set(second.kept) == {later.memory_id}
+
+
+@pytest.mark.parametrize("who", [0, 1])
+async def test_failover_journals_what_is_stored_after_it(
+    journal: JournalSettings, drivers: Drivers, who: int
+) -> None:
+    first, second = drivers
+    async with failover(drivers, journal, "journal") as driver:
+        await driver.store("ada", "A jar.")
+        drivers[who].refuses = True
+        with pytest.raises(DriverError, match="refused"):
+            await driver.delete_user("ada")
+        await refused(driver, drivers[who].name)
+        later = await driver.store("ada", "A lid.")
+        await asyncio.sleep(0.3)
+        assert [m.memory_id for m in await driver.recall("ada")] == [later.memory_id]
+    drivers[who].refuses = False
+    async with failover(drivers, journal, "journal") as driver:
+        await settled(driver)
+        assert [m.memory_id for m in await driver.recall("ada")] == [later.memory_id]
+    assert set(first.kept) == {later.memory_id}
+    assert not second.kept
+
+
+async def test_failover_without_journalled_stores_refuses_them_until_the_user_is_forgotten(
+    journal: JournalSettings, drivers: Drivers
+) -> None:
+    first, _ = drivers
+    async with failover(drivers, journal, "primary") as driver:
+        await driver.store("ada", "A jar.")
+        first.refuses = True
+        with pytest.raises(DriverError, match="refused"):
+            await driver.delete_user("ada")
+        await refused(driver, "first")
+        with pytest.raises(DriverUnavailable):
+            await driver.store("ada", "A lid.")
+        other = await driver.store("bob", "A cup.")
+    first.refuses = False
+    async with failover(drivers, journal, "primary") as driver:
+        later = await driver.store("ada", "A lid.")
+        await settled(driver)
+    assert set(first.kept) == {later.memory_id, other.memory_id}
