@@ -4,19 +4,24 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from time import time
+from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.core.memory.base import DriverHealth
+from app.core.memory.journal import database
 from app.core.memory.journal.delivery import Deliverer
+from app.core.memory.journal.entries import Write
 from app.core.memory.journal.journal import Journal
 from app.core.memory.records import Knowledge, Memory
 from app.core.memory.wrappers.breaker import Breaker
 from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.errors import ConfigurationError, DriverError, JournalUnavailable
 from app.settings import JournalSettings, Limits, ReplicatedSettings
+from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver
 
 
@@ -185,3 +190,19 @@ async def test_a_health_check_that_raises_does_not_end_the_probing(
         while breaker.state == "open":
             await asyncio.sleep(0.01)
     await breaker.stop()
+
+
+async def test_those_who_share_a_journal_go_by_its_clock(
+    tmp_path: Path, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "time", lambda: 0.0)  # as far off as can be
+    url = SecretStr(await new_database())
+    journal = Journal(JournalSettings(url=url, path=tmp_path), "main")
+    await journal.open(["first"])
+    try:
+        deleted = Write(verb="delete", user_id="ada", record_id=str(uuid4()))
+        [made] = await journal.append([deleted], ["first"], tried=60)
+        assert abs(time() - 60 - made.created_at) < 30
+        assert [entry.seq for entry in await journal.due("first", None, 10)] == [made.seq]
+    finally:
+        await journal.close()

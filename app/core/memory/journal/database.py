@@ -47,6 +47,11 @@ class Database:
         return self._settings.url is not None
 
     @property
+    def reached(self) -> bool:
+        """Whether it was opened."""
+        return self._engine is not None
+
+    @property
     def now(self) -> Any:
         """Seconds since the epoch, by the one clock that all who share it have."""
         return func.extract("epoch", func.clock_timestamp()) if self.shared else time()

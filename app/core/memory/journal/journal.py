@@ -48,6 +48,7 @@ from app.core.memory.journal.order import (
     waiting_deletions,
 )
 from app.core.memory.journal.tables import deliveries, entries, targets, tombstones
+from app.core.memory.journal.tombstones import killed_by, tombstones_of
 from app.core.memory.journal.waiting import lags, refuse_stranded, waiting
 from app.errors import JournalUnavailable
 from app.settings import JournalSettings
@@ -73,6 +74,11 @@ class Journal:
     def shared(self) -> bool:
         """Whether other processes write to it too."""
         return self._database.shared
+
+    @property
+    def reached(self) -> bool:
+        """Whether it was there by now."""
+        return self._database.reached
 
     async def open(self, drivers: Sequence[str]) -> None:
         """Connect and make what is missing; twice is harmless.
@@ -107,14 +113,13 @@ class Journal:
         writes: Sequence[Write],
         drivers: Sequence[str],
         hold: float = 0.0,
-        since: float | None = None,
+        tried: float = 0.0,
     ) -> list[Entry]:
         """Keep the writes for all of `drivers`, all or none; durable when it returns.
 
-        Nobody delivers them for `hold` seconds, unless they are settled before. `since` is when
-        they were first tried, in seconds since the epoch; by default, now.
+        Nobody delivers them for `hold` seconds, unless they are settled before. They were first
+        tried `tried` seconds ago.
         """
-        created_at = time() if since is None else since
 
         async def work(connection: AsyncConnection) -> list[Entry]:
             made = []
@@ -126,7 +131,7 @@ class Journal:
                     "verb": write.verb,
                     "user_id": write.user_id,
                     "record_id": write.record_id,
-                    "created_at": created_at,
+                    "created_at": self._database.now - tried,
                 }
                 result = await connection.execute(
                     insert(entries)
@@ -135,16 +140,18 @@ class Journal:
                         records=codec.encode(write.records),
                         held_until=self._database.now + hold,
                     )
-                    .returning(entries.c.seq)
+                    .returning(entries.c.seq, entries.c.created_at)
                 )
-                seq = result.scalar_one()
+                seq, created_at = result.one()
                 rows = [{"seq": seq, "target": each, "parked": False} for each in drivers]
                 await connection.execute(insert(deliveries), rows)
                 if write.stores:
                     late = await behind(connection, self._wrapper, seq, write)
                 else:
                     late = frozenset()
-                    await connection.execute(insert(tombstones), {**values, "seq": seq})
+                    await connection.execute(
+                        insert(tombstones), {**values, "seq": seq, "created_at": created_at}
+                    )
                 made.append(
                     Entry(
                         verb=write.verb,
@@ -288,19 +295,21 @@ class Journal:
             for row in await self._database.rows(select(deliveries).where(some)):
                 owed.setdefault(row.seq, set()).add(row.target)
         # A delete may be settled before an earlier store, which its driver could not take yet.
-        gone = await self._tombstones([entry for entry in found if entry.stores])
+        gone = await tombstones_of(
+            self._database, self._wrapper, [entry for entry in found if entry.stores]
+        )
         return [
-            replace(entry.without(_killed(entry, gone)), owed=frozenset(owed.get(entry.seq, ())))
+            replace(entry.without(killed_by(entry, gone)), owed=frozenset(owed.get(entry.seq, ())))
             for entry in found
         ]
 
     async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
         """Of these stores, the records that were deleted meanwhile, as the deletes to make."""
-        gone = await self._tombstones(stored)
+        gone = await tombstones_of(self._database, self._wrapper, stored)
         found: dict[str, Entry] = {}
         for entry in stored:
             verb: Verb = "delete" if entry.verb == "store" else "delete_knowledge"
-            for one in _killed(entry, gone):
+            for one in killed_by(entry, gone):
                 found[one] = Entry(
                     verb=verb,
                     user_id=entry.user_id,
@@ -309,20 +318,6 @@ class Journal:
                     created_at=entry.created_at,
                 )
         return list(found.values())
-
-    async def _tombstones(self, stored: Sequence[Entry]) -> list[Any]:
-        """Those of the stores' records and users, whoever deleted them and when."""
-        ids = sorted({codec.record_id(record) for entry in stored for record in entry.records})
-        users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
-        of_user = and_(tombstones.c.verb == "delete_user", tombstones.c.user_id.in_(users))
-        found: list[Any] = []
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            of_record = tombstones.c.record_id.in_(ids[start : start + IDS_AT_ONCE])
-            wanted = select(tombstones).where(
-                tombstones.c.wrapper == self._wrapper, or_(of_record, of_user)
-            )
-            found += await self._database.rows(wanted)
-        return found
 
     async def count(self) -> int:
         """How many writes are in it. A file's are known without looking."""
@@ -401,20 +396,3 @@ class Journal:
             )
             for row in rows
         ]
-
-
-def _killed(stored: Entry, gone: Sequence[Any]) -> set[str]:
-    """The ids of the store's records that one of the tombstones is for."""
-    ids = {codec.record_id(record) for record in stored.records}
-    killed: set[str] = set()
-    for row in gone:
-        if row.user_id not in (None, stored.user_id):
-            continue
-        later = row.seq > stored.seq
-        if row.verb == "delete_user":
-            if later:
-                return ids
-        # Nobody knew the ids before it was tried, which may be before it was journalled.
-        elif row.record_id in ids and (later or row.created_at >= stored.created_at):
-            killed.add(row.record_id)
-    return killed

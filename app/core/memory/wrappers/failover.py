@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from time import time
+from time import monotonic
 from typing import Any, Self
 
 import structlog
@@ -244,7 +244,7 @@ class FailoverDriver(JournalledDriver):
             await self._wait_forgotten(users)
             return await primary.ask(call.on(primary.driver), records=len(records))
         if records:
-            since = time()
+            started = monotonic()
             importing = require(primary.driver, SupportsImport)
             try:
                 if await self._journal.forgetting(users, primary.name):
@@ -253,7 +253,8 @@ class FailoverDriver(JournalledDriver):
             except (EmbeddingQueueFull, JournalUnavailable):
                 raise
             except (DriverUnavailable, DriverTimeout):
-                await self._journal.append(stores_of(records), [primary.name], since=since)
+                tried = monotonic() - started
+                await self._journal.append(stores_of(records), [primary.name], tried=tried)
                 self._deliverers[primary.name].wake()
         return answer(call, records)
 
@@ -310,7 +311,7 @@ class FailoverDriver(JournalledDriver):
         down = [health.driver for health in inner if health.status == "unavailable"]
         if not down:
             return ("degraded" if waiting else "ok"), waiting
-        away = f"{', '.join(down)} can't be reached"
+        away = "; ".join(filter(None, [f"{', '.join(down)} can't be reached", waiting]))
         serves = [health.driver for health in inner if health.status != "unavailable"]
         if not serves:
             return "unavailable", away

@@ -91,6 +91,8 @@ class JournalledDriver(WrappingDriver):
 
     async def _refuse_own_server(self) -> None:
         """Raise `ConfigurationError` when the journal is where an open driver's records are."""
+        if not self._journal.reached:
+            return
         identities = {driver.name: driver.identity() for driver in self.inner}
         await refuse_same_cluster(self._journal_settings, identities, self.name)
 
