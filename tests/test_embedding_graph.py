@@ -1,4 +1,7 @@
-"""The exported graph: the model's own vectors without torch, whatever happens to its folder."""
+"""The exported graph: the model's own vectors without torch, whatever happens to its folder.
+
+Who needs torch imports it: at the top, every process that collects the tests would wait for it.
+"""
 
 import re
 import subprocess
@@ -12,11 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from structlog.testing import capture_logs
-from transformers import BertTokenizer, DistilBertConfig, DistilBertModel
 
 from app.embedding import Embedder, build_embedder
 from app.embedding.engines.cores import cores
@@ -31,6 +30,10 @@ TEXTS = ["the kettle", "a b c " * 30, "", "Kettle QUERY: a", "d e f", "zzz"]
 
 def distilbert(folder: Path, pooling: str = "cls", *more: Any, **options: Any) -> Path:
     """A model of 16 dimensions with random weights, which differ on every call."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertTokenizer, DistilBertConfig, DistilBertModel
+
     raw = folder / "raw"
     BertTokenizer(vocab={word: n for n, word in enumerate(WORDS)}).save_pretrained(raw)
     config = DistilBertConfig(
@@ -50,6 +53,8 @@ def settings(model: Path, graphs: Path, **more: Any) -> EmbeddingSettings:
 
 async def agreement(wanted: EmbeddingSettings, model: Path) -> tuple[float, list[str]]:
     """The least cosine with sentence-transformers' own vectors, and the events logged meanwhile."""
+    from sentence_transformers import SentenceTransformer
+
     own = SentenceTransformer(str(model), device="cpu")
     embedder = build_embedder(wanted)
     with capture_logs() as logs:
@@ -69,6 +74,8 @@ async def agreement(wanted: EmbeddingSettings, model: Path) -> tuple[float, list
 async def test_real_texts_of_every_length_get_the_models_own_vectors(
     embedder: Embedder,
 ) -> None:
+    from sentence_transformers import SentenceTransformer
+
     words = re.split(r"\s+", " ".join(topics.values()))
     random = np.random.default_rng(4)
     texts = []
@@ -84,6 +91,8 @@ async def test_real_texts_of_every_length_get_the_models_own_vectors(
 async def test_another_architecture_with_prompts_runs_as_a_graph(
     tmp_path: Path, pooling: str
 ) -> None:
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
     prompts = {"query": "query: ", "document": "the "}
     model = distilbert(tmp_path, pooling, Normalize(), prompts=prompts)
     least, events = await agreement(settings(model, tmp_path / "graphs"), model)
@@ -96,13 +105,22 @@ async def test_another_architecture_with_prompts_runs_as_a_graph(
 
 
 UNFIT: dict[str, Callable[[Path], Path]] = {
-    "another module": lambda folder: distilbert(folder, "mean", Dense(16, 8)),
+    "another module": lambda folder: narrowed(folder),
     "prompts that are not pooled": lambda folder: instructor(folder),
 }
 
 
+def narrowed(folder: Path) -> Path:
+    """A model with a module that no graph has."""
+    from sentence_transformers.base.modules import Dense
+
+    return distilbert(folder, "mean", Dense(16, 8))
+
+
 def instructor(folder: Path) -> Path:
     """A model whose pooling leaves the prompt's tokens out."""
+    from sentence_transformers import SentenceTransformer
+
     model = SentenceTransformer(str(distilbert(folder)), device="cpu", prompts={"query": "a b"})
     model.set_pooling_include_prompt(False)
     model.save(str(folder / "instructor"))
