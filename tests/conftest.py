@@ -19,6 +19,11 @@ for _name in list(os.environ):
         del os.environ[_name]
 # Here and in the services that tests start: one export for all of them, and none of the user's.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
+# No test but one against a real AutoMem meets a certificate, and to read all that the machine
+# trusts takes each HTTP client longer than most tests: here and in the services there are none.
+if "TEST_AUTOMEM_URL" not in os.environ:
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 for _group in all_groups():
     _group.model_config["env_file"] = None
 
