@@ -50,6 +50,11 @@ async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Em
     """A PostgreSQL with pgvector that lives as long as the tests."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
     await server.open()
+    # What is written here outlives any process that is killed, and need not outlive a power cut.
+    admin = await asyncpg.connect(server.dsn)
+    await admin.execute("alter system set fsync = off")
+    await admin.execute("select pg_reload_conf()")
+    await admin.close()
     yield server
     await server.close()
 
