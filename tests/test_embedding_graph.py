@@ -43,7 +43,9 @@ def distilbert(folder: Path, pooling: str = "cls", *more: Any, **options: Any) -
     )  # fmt: skip
     DistilBertModel(config).save_pretrained(raw)
     modules = [Transformer(str(raw), max_seq_length=24), Pooling(16, pooling), *more]
-    SentenceTransformer(modules=modules, device="cpu", **options).save(str(folder / "made"))
+    SentenceTransformer(modules=modules, device="cpu", **options).save(
+        str(folder / "made"), create_model_card=False
+    )
     return folder / "made"
 
 
@@ -124,7 +126,7 @@ def instructor(folder: Path) -> Path:
 
     model = SentenceTransformer(str(distilbert(folder)), device="cpu", prompts={"query": "a b"})
     model.set_pooling_include_prompt(False)
-    model.save(str(folder / "instructor"))
+    model.save(str(folder / "instructor"), create_model_card=False)
     return folder / "instructor"
 
 
