@@ -17,7 +17,10 @@ from app.settings import EmbeddingSettings, all_groups
 for _name in list(os.environ):
     if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_")):
         del os.environ[_name]
-# Here and in the services that tests start: one export for all of them, and none of the user's.
+# Here and in the services that tests start: threads of torch that wait for each other only burn
+# what the other process of the tests needs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Likewise: one export for all of them, and none of the user's.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
 # No test but one against a real AutoMem meets a certificate, and to read all that the machine
 # trusts takes each HTTP client longer than most tests: here and in the services there are none.

@@ -28,7 +28,7 @@ async def test_a_memory_is_got_by_its_owner_alone(driver: BaseMemoryDriver) -> N
 
 
 async def test_a_batch_is_stored_in_order(driver: BaseMemoryDriver) -> None:
-    contents = [f"{'long ' * (n % 7 * 20)}kettle {n}" for n in range(50)]
+    contents = [f"{'long ' * (n % 7 * 5)}kettle {n}" for n in range(50)]
     batch = [NewMemory(user_id=f"user {n % 3}", content=c) for n, c in enumerate(contents)]
     stored = await require(driver, SupportsStoreMany).store_many(batch)
     assert [memory.content for memory in stored] == contents
