@@ -17,10 +17,50 @@ from app.settings import EmbeddingSettings, all_groups
 for _name in list(os.environ):
     if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_")):
         del os.environ[_name]
-# Here and in the services that tests start: one export for all of them, and none of the user's.
+# Here and in the services that tests start: threads of torch that wait for each other only burn
+# what the other process of the tests needs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Likewise: one export for all of them, and none of the user's.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
+# No test but one against a real AutoMem meets a certificate, and to read all that the machine
+# trusts takes each HTTP client longer than most tests: here and in the services there are none.
+if "TEST_AUTOMEM_URL" not in os.environ:
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 for _group in all_groups():
     _group.model_config["env_file"] = None
+
+
+_FIRST = (
+    # On a machine without the model's graph the first exports it. The next few, for the other
+    # process, need no model: it would export the same.
+    "test_embedding_graph.py",
+    "ranking",
+    "test_records.py",
+    "test_settings.py",
+    # What takes longest, so that no process ends long after the other.
+    "faults",
+    "conformance",
+    "wrappers/test_replicated_races.py",
+    "wrappers/test_failover_races.py",
+    "test_embedding_openvino.py",
+    "drivers",
+    "migrations",
+    "service",
+    "commands",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the files into an order that suits several processes; whatever is not named is last."""
+    folder = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(folder)
+        names = {path.as_posix(), *(parent.as_posix() for parent in path.parents)}
+        return next((n for n, first in enumerate(_FIRST) if first in names), len(_FIRST))
+
+    items.sort(key=rank)
 
 
 class NewDatabase(Protocol):
@@ -45,6 +85,11 @@ async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Em
     """A PostgreSQL with pgvector that lives as long as the tests."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
     await server.open()
+    # What is written here outlives any process that is killed, and need not outlive a power cut.
+    admin = await asyncpg.connect(server.dsn)
+    await admin.execute("alter system set fsync = off")
+    await admin.execute("select pg_reload_conf()")
+    await admin.close()
     yield server
     await server.close()
 

@@ -1,4 +1,7 @@
-"""Embedding: the model's own vectors, off the event loop, one query never behind a long batch."""
+"""Embedding: the model's own vectors, off the event loop, one query never behind a long batch.
+
+Who needs torch imports it: at the top, every process that collects the tests would wait for it.
+"""
 
 import asyncio
 import hashlib
@@ -9,9 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from transformers import BertConfig, BertModel, BertTokenizer
 
 from app.embedding import Embedder, Vector, build_embedder
 from app.embedding.locate import locate_model
@@ -40,6 +40,10 @@ def model_folder() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers model of 16 dimensions with random weights."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizer
+
     folder = tmp_path_factory.mktemp("tiny")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
     words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
@@ -59,6 +63,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "made"
 
 
+def encoded_by_torch(model: Path) -> Vector:
+    """What the model's own library makes of the texts."""
+    from sentence_transformers import SentenceTransformer
+
+    return np.asarray(SentenceTransformer(str(model), device="cpu").encode(TEXTS), np.float32)
+
+
 def cosines(ours: Vector, theirs: Vector) -> Vector:
     """Row by row."""
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
@@ -71,7 +82,7 @@ def test_the_weights_are_the_official_ones(model_folder: Path) -> None:
 
 
 async def test_vectors_are_the_models_own(embedder: Embedder, model_folder: Path) -> None:
-    own = SentenceTransformer(str(model_folder), device="cpu").encode(TEXTS)
+    own = encoded_by_torch(model_folder)
     assert embedder.dimension == 384
     assert embedder.max_tokens == 256
     vectors = await embedder.embed(TEXTS)
@@ -129,7 +140,7 @@ async def test_another_model_of_a_local_path_works(tiny_model: Path) -> None:
     try:
         assert (embedder.name, embedder.dimension) == (str(tiny_model), 16)
         assert embedder.max_tokens == 32
-        own = SentenceTransformer(str(tiny_model), device="cpu").encode(TEXTS)
+        own = encoded_by_torch(tiny_model)
         assert cosines(await embedder.embed(TEXTS), own).min() > 0.9999
     finally:
         await embedder.close()

@@ -1,6 +1,10 @@
-"""The exported graph: the model's own vectors without torch, whatever happens to its folder."""
+"""The exported graph: the model's own vectors without torch, whatever happens to its folder.
+
+Who needs torch imports it: at the top, every process that collects the tests would wait for it.
+"""
 
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,11 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from structlog.testing import capture_logs
-from transformers import BertTokenizer, DistilBertConfig, DistilBertModel
 
 from app.embedding import Embedder, build_embedder
 from app.embedding.engines.cores import cores
@@ -31,6 +31,10 @@ TEXTS = ["the kettle", "a b c " * 30, "", "Kettle QUERY: a", "d e f", "zzz"]
 
 def distilbert(folder: Path, pooling: str = "cls", *more: Any, **options: Any) -> Path:
     """A model of 16 dimensions with random weights, which differ on every call."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertTokenizer, DistilBertConfig, DistilBertModel
+
     raw = folder / "raw"
     BertTokenizer(vocab={word: n for n, word in enumerate(WORDS)}).save_pretrained(raw)
     config = DistilBertConfig(
@@ -39,7 +43,9 @@ def distilbert(folder: Path, pooling: str = "cls", *more: Any, **options: Any) -
     )  # fmt: skip
     DistilBertModel(config).save_pretrained(raw)
     modules = [Transformer(str(raw), max_seq_length=24), Pooling(16, pooling), *more]
-    SentenceTransformer(modules=modules, device="cpu", **options).save(str(folder / "made"))
+    SentenceTransformer(modules=modules, device="cpu", **options).save(
+        str(folder / "made"), create_model_card=False
+    )
     return folder / "made"
 
 
@@ -50,6 +56,8 @@ def settings(model: Path, graphs: Path, **more: Any) -> EmbeddingSettings:
 
 async def agreement(wanted: EmbeddingSettings, model: Path) -> tuple[float, list[str]]:
     """The least cosine with sentence-transformers' own vectors, and the events logged meanwhile."""
+    from sentence_transformers import SentenceTransformer
+
     own = SentenceTransformer(str(model), device="cpu")
     embedder = build_embedder(wanted)
     with capture_logs() as logs:
@@ -69,10 +77,12 @@ async def agreement(wanted: EmbeddingSettings, model: Path) -> tuple[float, list
 async def test_real_texts_of_every_length_get_the_models_own_vectors(
     embedder: Embedder,
 ) -> None:
+    from sentence_transformers import SentenceTransformer
+
     words = re.split(r"\s+", " ".join(topics.values()))
     random = np.random.default_rng(4)
     texts = []
-    for size in np.exp2(random.uniform(0, 5, 95)).astype(int).tolist() + [300] * 5:
+    for size in np.exp2(random.uniform(0, 5, 45)).astype(int).tolist() + [300] * 5:
         start = int(random.integers(len(words) - size))
         texts.append(" ".join(words[start : start + size]))
     place = locate_model(EmbeddingSettings())
@@ -84,6 +94,8 @@ async def test_real_texts_of_every_length_get_the_models_own_vectors(
 async def test_another_architecture_with_prompts_runs_as_a_graph(
     tmp_path: Path, pooling: str
 ) -> None:
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
     prompts = {"query": "query: ", "document": "the "}
     model = distilbert(tmp_path, pooling, Normalize(), prompts=prompts)
     least, events = await agreement(settings(model, tmp_path / "graphs"), model)
@@ -96,16 +108,25 @@ async def test_another_architecture_with_prompts_runs_as_a_graph(
 
 
 UNFIT: dict[str, Callable[[Path], Path]] = {
-    "another module": lambda folder: distilbert(folder, "mean", Dense(16, 8)),
+    "another module": lambda folder: narrowed(folder),
     "prompts that are not pooled": lambda folder: instructor(folder),
 }
 
 
+def narrowed(folder: Path) -> Path:
+    """A model with a module that no graph has."""
+    from sentence_transformers.base.modules import Dense
+
+    return distilbert(folder, "mean", Dense(16, 8))
+
+
 def instructor(folder: Path) -> Path:
     """A model whose pooling leaves the prompt's tokens out."""
+    from sentence_transformers import SentenceTransformer
+
     model = SentenceTransformer(str(distilbert(folder)), device="cpu", prompts={"query": "a b"})
     model.set_pooling_include_prompt(False)
-    model.save(str(folder / "instructor"))
+    model.save(str(folder / "instructor"), create_model_card=False)
     return folder / "instructor"
 
 
@@ -136,11 +157,13 @@ def operators(graphs: Path) -> set[str]:
     return {node.op_type for node in onnx.load(only(graphs) / "model.onnx").graph.node}
 
 
-async def test_attention_is_one_operator_in_a_graph(tmp_path: Path) -> None:
-    model = locate_model(EmbeddingSettings())
-    least, _ = await agreement(settings(Path(model), tmp_path), Path(model))
-    assert least >= 0.9999
-    assert {"Attention", "SkipLayerNormalization", "BiasGelu"} <= operators(tmp_path)
+@pytest.mark.usefixtures("embedder")
+async def test_attention_is_one_operator_in_a_graph() -> None:
+    model = Path(locate_model(EmbeddingSettings()))
+    graph = onnx.load(cache.default_folder() / cache.key_of(model) / "model.onnx").graph
+    assert {"Attention", "SkipLayerNormalization", "BiasGelu"} <= {
+        node.op_type for node in graph.node
+    }
 
 
 def fail(*_: object) -> None:
@@ -200,10 +223,21 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.fixture(scope="module")
+async def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model and a folder with its graph."""
+    folder = tmp_path_factory.mktemp("exported")
+    model = distilbert(folder)
+    await agreement(settings(model, folder / "graphs"), model)
+    return model, folder / "graphs"
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
-async def test_a_damaged_graph_is_exported_again(tmp_path: Path, damage: str) -> None:
-    model, graphs = distilbert(tmp_path), tmp_path / "graphs"
-    await agreement(settings(model, graphs), model)
+async def test_a_damaged_graph_is_exported_again(
+    exported: tuple[Path, Path], tmp_path: Path, damage: str
+) -> None:
+    model, graphs = exported[0], tmp_path / "graphs"
+    shutil.copytree(exported[1], graphs)
     DAMAGE[damage](only(graphs))
     least, events = await agreement(settings(model, graphs), model)
     assert least >= 0.9999

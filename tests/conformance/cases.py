@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+from hypothesis import HealthCheck, settings
+
 from tests.conformance.makers import Maker, automem, inmemory, pgvector
 from tests.conformance.wrapped import cached, failover, replicated, scoped
 
@@ -15,10 +18,12 @@ class Case:
     driver: Maker
 
 
-CASES = [
+DRIVERS = [
     Case("automem", automem),
     Case("inmemory", inmemory),
     Case("pgvector", pgvector),
+]
+WRAPPERS = [
     Case("failover", failover(inmemory, inmemory)),
     Case("failover-pgvector", failover(pgvector, automem, writes="primary")),
     Case("replicated", replicated(inmemory, inmemory, shared=True)),
@@ -32,6 +37,21 @@ CASES = [
     Case("scoped-pgvector", scoped(pgvector)),
     Case("nest", scoped(cached(failover(replicated(pgvector, inmemory), inmemory)))),
 ]
+CASES = [*DRIVERS, *WRAPPERS]
+
+# A property is tried with many examples on a driver, and with fewer on what stands before one.
+on_drivers = pytest.mark.parametrize("case", DRIVERS, ids=lambda case: case.name, indirect=True)
+on_wrappers = pytest.mark.parametrize("case", WRAPPERS, ids=lambda case: case.name, indirect=True)
+
+
+def examples(count: int) -> settings:
+    """So many for a property of a driver, which stays the same for all of them."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+
 
 WAYS: list[dict[str, Any]] = [{}, {"query": "kettle"}, {"query": "kettle", "use_vector": False}]
 """Arguments for the three ways to recall: newest first, by vector, by words."""

@@ -1,7 +1,7 @@
 """The suite runs once for every case."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import asyncpg
@@ -15,8 +15,12 @@ from app.settings import Limits
 from tests.conformance.cases import CASES, Case
 from tests.conformance.makers import Surroundings
 from tests.conftest import NewDatabase, database_url
+from tests.redis_server import RedisServer, running
 
 _TABLES = ("memories", "global_knowledge", *(table.name for table in metadata.sorted_tables[::-1]))
+_THERE = (
+    "select array(select name from unnest($1::text[]) name where to_regclass(name) is not null)"
+)
 
 
 class Databases:
@@ -46,9 +50,8 @@ class Databases:
         """Empty all that were lent."""
         while self._lent:
             lent = self._lent.pop()
-            for table in _TABLES:
-                if await lent[1].fetchval("select to_regclass($1) is not null", table):
-                    await lent[1].execute(f"delete from {table}")  # noqa: S608 - a constant
+            there = await lent[1].fetchval(_THERE, _TABLES)
+            await lent[1].execute("".join(f"delete from {table};" for table in there))  # noqa: S608
             self._free.append(lent)
 
     async def close(self) -> None:
@@ -72,6 +75,22 @@ async def lent_database(databases: Databases) -> AsyncIterator[NewDatabase]:
     await databases.take_back()
 
 
+@pytest.fixture(scope="session")
+def empty_redis() -> Iterator[Callable[[], str]]:
+    """Gives the URL of one Redis for all tests, which holds nothing; it starts when first asked."""
+    servers: list[RedisServer] = []
+    with ExitStack() as stack:
+
+        def emptied() -> str:
+            if not servers:
+                servers.append(stack.enter_context(running()))
+            with servers[0].client() as client:
+                client.flushall()
+            return servers[0].url
+
+        yield emptied
+
+
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
     case: Case = request.param
@@ -80,8 +99,13 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture
 async def driver(
-    case: Case, embedder: Embedder, lent_database: NewDatabase, tmp_path: Path
+    case: Case,
+    embedder: Embedder,
+    lent_database: NewDatabase,
+    empty_redis: Callable[[], str],
+    tmp_path: Path,
 ) -> AsyncIterator[BaseMemoryDriver]:
     """An open driver whose backend is empty."""
-    async with case.driver(Surroundings(embedder, lent_database, Limits(), tmp_path)) as driver:
+    around = Surroundings(embedder, lent_database, empty_redis, Limits(), tmp_path)
+    async with case.driver(around) as driver:
         yield driver

@@ -28,6 +28,7 @@ class Surroundings:
 
     embedder: Embedder
     new_database: NewDatabase
+    empty_redis: Callable[[], str]
     limits: Limits
     folder: Path
 

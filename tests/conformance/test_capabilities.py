@@ -28,7 +28,7 @@ async def test_a_memory_is_got_by_its_owner_alone(driver: BaseMemoryDriver) -> N
 
 
 async def test_a_batch_is_stored_in_order(driver: BaseMemoryDriver) -> None:
-    contents = [f"{'long ' * (n % 7 * 20)}kettle {n}" for n in range(50)]
+    contents = [f"{'long ' * (n % 7 * 5)}kettle {n}" for n in range(50)]
     batch = [NewMemory(user_id=f"user {n % 3}", content=c) for n, c in enumerate(contents)]
     stored = await require(driver, SupportsStoreMany).store_many(batch)
     assert [memory.content for memory in stored] == contents
@@ -40,12 +40,12 @@ async def test_a_batch_is_stored_in_order(driver: BaseMemoryDriver) -> None:
     assert best[0].content == contents[13]
 
 
-@pytest.mark.parametrize("size", [0, 1_001])
-async def test_a_batch_out_of_range_is_refused(driver: BaseMemoryDriver, size: int) -> None:
-    batch = [NewMemory(user_id="ada", content="kettle")] * size
-    with pytest.raises(InvalidInput, match="1000"):
-        await require(driver, SupportsStoreMany).store_many(batch)
-    assert await driver.recall("ada") == []
+async def test_a_batch_out_of_range_is_refused(driver: BaseMemoryDriver) -> None:
+    storing = require(driver, SupportsStoreMany)
+    for size in (0, 1_001):
+        with pytest.raises(InvalidInput, match="1000"):
+            await storing.store_many([NewMemory(user_id="ada", content="kettle")] * size)
+        assert await driver.recall("ada") == []
 
 
 async def test_pages_visit_every_memory_once_newest_first(driver: BaseMemoryDriver) -> None:
@@ -80,13 +80,14 @@ async def test_a_last_full_page_has_no_next(driver: BaseMemoryDriver) -> None:
     assert last.next_cursor is None
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "AAAA", "é", "A" * 32 + "=", "\x00", "/" * 32])
-async def test_a_cursor_that_no_page_gave_is_refused_or_empty(
-    driver: BaseMemoryDriver, cursor: str
+async def test_a_cursor_that_no_page_gave_is_refused(
+    driver: BaseMemoryDriver, subtests: pytest.Subtests
 ) -> None:
     await driver.store("ada", "kettle")
-    with pytest.raises(InvalidInput):
-        await require(driver, SupportsList).list_memories("ada", cursor=cursor)
+    listing = require(driver, SupportsList)
+    for cursor in ("", "x", "AAAA", "é", "A" * 32 + "=", "\x00", "/" * 32):
+        with subtests.test(cursor=cursor), pytest.raises(InvalidInput):
+            await listing.list_memories("ada", cursor=cursor)
 
 
 async def test_another_users_cursor_shows_nothing_of_theirs(driver: BaseMemoryDriver) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.memory.base import (
@@ -15,7 +15,7 @@ from app.core.memory.base import (
     require,
 )
 from app.core.memory.records import Memory
-from tests.conformance.cases import WAYS
+from tests.conformance.cases import WAYS, examples, on_drivers, on_wrappers
 
 LOOK_ALIKES = [
     ("ada", "Ada"),
@@ -64,14 +64,16 @@ def owners(found: Sequence[Memory]) -> set[str]:
     return {memory.user_id for memory in found}
 
 
-@pytest.mark.parametrize(("one", "other"), LOOK_ALIKES)
 async def test_users_that_look_alike_are_two(
-    driver: BaseMemoryDriver, one: str, other: str
+    driver: BaseMemoryDriver, subtests: pytest.Subtests
 ) -> None:
-    for user in (one, other):
-        await driver.store(user, f"a secret of {user!r}", conversation_id="shared", tags=[other])
-    assert owners(await everything_found(driver, one)) == {one}
-    assert owners(await everything_found(driver, other)) == {other}
+    for one, other in LOOK_ALIKES:
+        with subtests.test(one=one, other=other):
+            for user in (one, other):
+                secret = f"a secret of {user!r}"
+                await driver.store(user, secret, conversation_id="shared", tags=[other])
+            assert owners(await everything_found(driver, one)) == {one}
+            assert owners(await everything_found(driver, other)) == {other}
 
 
 user_ids = st.text(
@@ -84,13 +86,7 @@ user_ids = st.text(
 )
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(one=user_ids, other=user_ids, tags=st.lists(user_ids, max_size=4))
-async def test_no_user_id_reaches_another_users_memories(
-    driver: BaseMemoryDriver, one: str, other: str, tags: list[str]
-) -> None:
+async def check_apart(driver: BaseMemoryDriver, one: str, other: str, tags: list[str]) -> None:
     stored = await driver.store(one, "a secret", conversation_id=other, tags=[*tags, other])
     assert owners(await everything_found(driver, one)) == {one}
     assert owners(await everything_found(driver, other)) <= {other}
@@ -100,6 +96,27 @@ async def test_no_user_id_reaches_another_users_memories(
         await require(driver, SupportsDeleteUser).delete_user(other)
         found = await driver.recall(one, top_k=100)
         assert stored.memory_id in {memory.memory_id for memory in found}
+
+
+two_users = given(one=user_ids, other=user_ids, tags=st.lists(user_ids, max_size=4))
+
+
+@on_drivers
+@examples(30)
+@two_users
+async def test_no_user_id_reaches_another_users_memories(
+    driver: BaseMemoryDriver, one: str, other: str, tags: list[str]
+) -> None:
+    await check_apart(driver, one, other, tags)
+
+
+@on_wrappers
+@examples(8)
+@two_users
+async def test_no_user_id_reaches_another_users_memories_through_a_wrapper(
+    driver: BaseMemoryDriver, one: str, other: str, tags: list[str]
+) -> None:
+    await check_apart(driver, one, other, tags)
 
 
 async def test_an_unknown_user_has_no_memories(driver: BaseMemoryDriver) -> None:

@@ -25,30 +25,33 @@ async def test_other_conversations_do_not_use_up_the_limit(driver: BaseMemoryDri
         assert [memory.conversation_id for memory in found] == ["a"] * 10
 
 
-@pytest.mark.parametrize(
-    ("tag", "excluded", "found"),
-    [
-        ("x", ["x"], False),
-        ("x", ["y", "x"], False),
-        ("x", ["X"], True),
-        ("x", ["x "], True),
-        ("conversation:50", ["conversation:5"], True),
-        ("conversation:5", ["conversation:50"], True),
-        ("a,b", ["a", "b"], True),
-        ("a", ["a,b"], True),
-        ("%", ["x"], True),
-        ("x", ["%"], True),
-        ("é", ["e\u0301"], True),
-        ("{x}", ["x"], True),
-        ("NULL", ["null"], True),
-        ('"', ['"'], False),
-    ],
-)
+EXCLUDED: list[tuple[str, list[str], bool]] = [
+    ("x", ["x"], False),
+    ("x", ["y", "x"], False),
+    ("x", ["X"], True),
+    ("x", ["x "], True),
+    ("conversation:50", ["conversation:5"], True),
+    ("conversation:5", ["conversation:50"], True),
+    ("a,b", ["a", "b"], True),
+    ("a", ["a,b"], True),
+    ("%", ["x"], True),
+    ("x", ["%"], True),
+    ("é", ["e\u0301"], True),
+    ("{x}", ["x"], True),
+    ("NULL", ["null"], True),
+    ('"', ['"'], False),
+]
+"""A memory's tag, the tags that a recall leaves out, and whether it finds the memory."""
+
+
 async def test_a_tag_is_excluded_by_exact_equality(
-    driver: BaseMemoryDriver, tag: str, excluded: list[str], found: bool
+    driver: BaseMemoryDriver, subtests: pytest.Subtests
 ) -> None:
-    await driver.store("ada", "kettle", tags=["first", tag])
-    assert len(await driver.recall("ada", query="kettle", exclude_tags=excluded)) == found
+    for n, (tag, excluded, found) in enumerate(EXCLUDED):
+        with subtests.test(tag=tag, excluded=excluded):
+            await driver.store(f"user {n}", "kettle", tags=["first", tag])
+            left = await driver.recall(f"user {n}", query="kettle", exclude_tags=excluded)
+            assert len(left) == found
 
 
 async def test_a_memory_without_tags_is_never_excluded(driver: BaseMemoryDriver) -> None:
@@ -109,17 +112,20 @@ async def test_without_vectors_only_memories_that_share_a_word_are_found(
     assert all(memory.score is not None and 0 < memory.score <= 1 for memory in found)
 
 
-@pytest.mark.parametrize(
-    "query", ["'", '"', "\\", "a & b | !c", ":*", "<->", "( (", "%", "…", "the", "\n", "-- x", "🦊"]
-)
+QUERIES = ["'", '"', "\\", "a & b | !c", ":*", "<->", "( (", "%", "…", "the", "\n", "-- x", "🦊"]
+
+
 async def test_a_lexical_query_is_text_and_never_an_expression(
-    driver: BaseMemoryDriver, query: str
+    driver: BaseMemoryDriver, subtests: pytest.Subtests
 ) -> None:
-    await driver.store("ada", "unrelated kettle")
-    await driver.store("ada", f"quince {query} quince")
-    found = await driver.recall("ada", query=f"quince {query}", use_vector=False)
-    assert found[0].content == f"quince {query} quince"
-    assert await driver.recall("ada", query=query, use_vector=False) is not None
+    for n, query in enumerate(QUERIES):
+        with subtests.test(query=query):
+            user = f"user {n}"
+            await driver.store(user, "unrelated kettle")
+            await driver.store(user, f"quince {query} quince")
+            found = await driver.recall(user, query=f"quince {query}", use_vector=False)
+            assert found[0].content == f"quince {query} quince"
+            assert await driver.recall(user, query=query, use_vector=False) is not None
 
 
 async def test_words_of_other_scripts_are_found(driver: BaseMemoryDriver) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.core.memory.base import BaseMemoryDriver, SupportsDeleteUser, SupportsStoreMany, require
 from app.core.memory.records import NewMemory
 from app.errors import InvalidInput
 from app.settings import Limits
+from tests.conformance.cases import examples, on_drivers, on_wrappers
 
 LIMITS = Limits()
 
@@ -41,14 +42,18 @@ CONTENTS = [
 ]
 
 
-@pytest.mark.parametrize("content", CONTENTS, ids=range(len(CONTENTS)))
-async def test_content_comes_back_as_it_was(driver: BaseMemoryDriver, content: str) -> None:
-    stored = await driver.store("ada", content, conversation_id=content[:256], tags=[content[:128]])
-    found = await driver.recall("ada", query=content[:100])
-    assert found[0].content == content
-    assert found[0].conversation_id == content[:256]
-    assert found[0].tags == [content[:128]]
-    assert await driver.recall("ada", conversation_id=content[:256]) == [stored]
+async def test_content_comes_back_as_it_was(
+    driver: BaseMemoryDriver, subtests: pytest.Subtests
+) -> None:
+    for n, content in enumerate(CONTENTS):
+        with subtests.test(content=n):
+            user, start = f"user {n}", content[:256]
+            stored = await driver.store(user, content, conversation_id=start, tags=[content[:128]])
+            found = await driver.recall(user, query=content[:100])
+            assert found[0].content == content
+            assert found[0].conversation_id == start
+            assert found[0].tags == [content[:128]]
+            assert await driver.recall(user, conversation_id=start) == [stored]
 
 
 json_values = st.recursive(
@@ -74,16 +79,7 @@ texts = st.text(
 )
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    tags=st.lists(texts, max_size=6),
-    metadata=st.dictionaries(texts, json_values, max_size=5),
-)
-async def test_tags_and_metadata_come_back_byte_for_byte(
-    driver: BaseMemoryDriver, tags: list[str], metadata: dict[str, Any]
-) -> None:
+async def check_same(driver: BaseMemoryDriver, tags: list[str], metadata: dict[str, Any]) -> None:
     await driver.store("ada", "kettle", tags=tags, metadata=metadata)
     found = (await driver.recall("ada", top_k=1))[0]
     assert found.tags == tags
@@ -91,6 +87,36 @@ async def test_tags_and_metadata_come_back_byte_for_byte(
     knowledge = await driver.store_global_knowledge("kettle", "k", metadata=metadata)
     assert json.dumps(knowledge.metadata) == json.dumps(metadata)
     await require(driver, SupportsDeleteUser).delete_user("ada")
+
+
+any_data = given(
+    tags=st.lists(texts, max_size=6),
+    metadata=st.dictionaries(texts, json_values, max_size=5),
+)
+odd_data = example(
+    tags=["\u2028", "e\u0301", "é"],
+    metadata={"ß": [10**40, -0.0, 5e-324, 1e308, True, None], "x": {"🦊": "\u2029\x7f", "a": {}}},
+)
+
+
+@on_drivers
+@examples(40)
+@any_data
+@odd_data
+async def test_tags_and_metadata_come_back_byte_for_byte(
+    driver: BaseMemoryDriver, tags: list[str], metadata: dict[str, Any]
+) -> None:
+    await check_same(driver, tags, metadata)
+
+
+@on_wrappers
+@examples(10)
+@any_data
+@odd_data
+async def test_tags_and_metadata_come_back_byte_for_byte_through_a_wrapper(
+    driver: BaseMemoryDriver, tags: list[str], metadata: dict[str, Any]
+) -> None:
+    await check_same(driver, tags, metadata)
 
 
 async def test_what_is_left_out_is_empty(driver: BaseMemoryDriver) -> None:
@@ -138,16 +164,15 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("field", "arguments", "limit"), REFUSED, ids=[f"{f}-{limit}" for f, _, limit in REFUSED]
-)
 async def test_what_cannot_be_kept_is_refused_by_name(
-    driver: BaseMemoryDriver, field: str, arguments: dict[str, Any], limit: str
+    driver: BaseMemoryDriver, subtests: pytest.Subtests
 ) -> None:
-    with pytest.raises(InvalidInput, match=limit) as refusal:
-        await driver.store(**{"user_id": "ada", "content": "kettle", **arguments})
-    assert refusal.value.loc[0] == field
-    assert await driver.recall("ada") == []
+    for field, arguments, limit in REFUSED:
+        with subtests.test(field=field, limit=limit):
+            with pytest.raises(InvalidInput, match=limit) as refusal:
+                await driver.store(**{"user_id": "ada", "content": "kettle", **arguments})
+            assert refusal.value.loc[0] == field
+            assert await driver.recall("ada") == []
 
 
 async def test_a_batch_with_one_bad_memory_keeps_none_and_names_it(
@@ -161,26 +186,25 @@ async def test_a_batch_with_one_bad_memory_keeps_none_and_names_it(
     assert await driver.recall("ada") == []
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"top_k": 0},
-        {"top_k": -1},
-        {"top_k": 101},
-        {"top_k": True},
-        {"top_k": 1.5},
-        {"query": ""},
-        {"query": "\x00"},
-        {"query": "x" * 8_193},
-        {"user_id": ""},
-        {"conversation_id": ""},
-        {"exclude_tags": [""]},
-        {"exclude_tags": "noise"},
-    ],
-    ids=str,
-)
+OUT_OF_RANGE: list[dict[str, Any]] = [
+    {"top_k": 0},
+    {"top_k": -1},
+    {"top_k": 101},
+    {"top_k": True},
+    {"top_k": 1.5},
+    {"query": ""},
+    {"query": "\x00"},
+    {"query": "x" * 8_193},
+    {"user_id": ""},
+    {"conversation_id": ""},
+    {"exclude_tags": [""]},
+    {"exclude_tags": "noise"},
+]
+
+
 async def test_a_recall_out_of_range_is_refused(
-    driver: BaseMemoryDriver, arguments: dict[str, Any]
+    driver: BaseMemoryDriver, subtests: pytest.Subtests
 ) -> None:
-    with pytest.raises(InvalidInput):
-        await driver.recall(**{"user_id": "ada", "query": "kettle", **arguments})
+    for arguments in OUT_OF_RANGE:
+        with subtests.test(**arguments), pytest.raises(InvalidInput):
+            await driver.recall(**{"user_id": "ada", "query": "kettle", **arguments})

@@ -14,7 +14,6 @@ from app.core.memory.wrappers.failover import FailoverDriver
 from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.core.memory.wrappers.scoped import ScopedDriver
 from app.settings import CacheSettings, FailoverSettings, JournalSettings, ReplicatedSettings
-from tests import redis_server
 from tests.conformance.makers import Maker, Surroundings
 
 
@@ -69,14 +68,12 @@ async def held(
 
 
 def cached(maker: Maker, *, redis: bool = False) -> Maker:
-    """In this process, or in a Redis of its own."""
+    """In this process, or in a Redis."""
 
     @asynccontextmanager
     async def make(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
         async with AsyncExitStack() as stack:
-            url = None
-            if redis:
-                url = SecretStr(stack.enter_context(redis_server.running()).url)
+            url = SecretStr(around.empty_redis()) if redis else None
             inner = await stack.enter_async_context(maker(around))
             store = new_store(CacheSettings(url=url))
             yield await stack.enter_async_context(CachedDriver(inner, store, "case"))

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from app.embedding import Embedder
 
@@ -422,26 +423,25 @@ async def _nowhere(message: Message) -> None:
     """Where a lost answer goes."""
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # the signals are pytest's
-
-
 @asynccontextmanager
 async def running(embedder: Embedder) -> AsyncIterator[FakeAutomem]:
     """A fake that listens on a free port of this machine."""
     fake = FakeAutomem(embedder)
-    config = uvicorn.Config(fake, port=0, lifespan="off", log_config=None, access_log=False)
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    fake.url = f"http://127.0.0.1:{port}"
+    config = uvicorn.Config(fake, lifespan="off", log_config=None, access_log=False)
+    config.load()
+    state = ServerState()
+    # Without uvicorn's own server, which looks ten times a second whether it shall end.
+    protocol: Any = config.http_protocol_class
+    server = await asyncio.get_running_loop().create_server(
+        lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield fake
     finally:
-        server.should_exit = True
-        server.force_exit = True
-        await serving
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        for task in state.tasks:
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)

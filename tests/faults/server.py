@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from app.database import migrations
 from app.database.embedded import EmbeddedPostgres
 
 Rows = dict[str, tuple[str | None, str]]
@@ -20,6 +21,7 @@ class Server(EmbeddedPostgres):
         super().__init__(data_dir)
         self._may_start = asyncio.Event()
         self._may_start.set()
+        self._at_head = False
 
     async def _start(self, binaries: Path) -> None:
         await self._may_start.wait()
@@ -35,11 +37,17 @@ class Server(EmbeddedPostgres):
         """Start again."""
         self._may_start.set()
 
-    async def database(self) -> str:
-        """The URL of a new, empty database."""
+    async def database(self, dimension: int | None = None) -> str:
+        """The URL of a new database: empty, or at head for vectors of this dimension."""
         name = f"test_{uuid4().hex}"
-        admin = await asyncpg.connect(self.dsn)
-        await admin.execute(f"create database {name}")
+        template = "template1"
+        if dimension is not None:
+            template = "memory"
+            if not self._at_head:
+                await migrations.upgrade(self.dsn, dimension)
+                self._at_head = True
+        admin = await asyncpg.connect(self.dsn.replace("/memory?", "/postgres?"))
+        await admin.execute(f"create database {name} template {template}")
         await admin.close()
         return self.dsn.replace("/memory?", f"/{name}?")
 

@@ -48,7 +48,7 @@ class Setting:
 
 
 async def two(kind: str, first: Server, second: Server, **settings: str) -> Setting:
-    urls = await first.database(), await second.database()
+    urls = await first.database(384), await second.database(384)
     return Setting(
         {
             "MEMORY_DRIVER": "main",
@@ -120,7 +120,7 @@ async def test_the_service_killed_again_and_again(
 ) -> None:
     setting = await two("replicated", first, second, MEMORY_JOURNAL_PATH=str(tmp_path))
     load = Load()
-    for _ in range(3 if WRITES < 1_000 else 6):
+    for _ in range(2 if WRITES < 1_000 else 6):
         async with setting.services() as [service]:
             running = asyncio.create_task(load.run([service]))
             await load.progress(load.random.randrange(10, 60))

@@ -1,8 +1,10 @@
 """What the service refuses to start with: one line that says which variable and what is allowed."""
 
+import json
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Mapping
 
 import pytest
 
@@ -80,37 +82,75 @@ def start(settings: Mapping[str, str]) -> subprocess.Popen[str]:
     )
 
 
-def assert_refused(process: subprocess.Popen[str], telling: str) -> None:
-    output, errors = process.communicate(timeout=60)
+def assert_refused(output: str, errors: str, code: int, telling: str) -> None:
     refusals = [line for line in errors.splitlines() if '"level": "info"' not in line]
     assert len(refusals) == 1, errors
     assert refusals[0].startswith("memory-driver: ")
     assert telling in refusals[0]
     assert SECRET not in output + errors
     assert output == ""
-    assert process.returncode == 1
+    assert code == 1
+
+
+# A process for every case, which only needn't import again what the one before all has imported.
+FORKS = """
+import json, os, sys
+import app.cli
+children = {}
+for name, (environment, output, errors) in json.load(sys.stdin).items():
+    children[name] = os.fork()
+    if children[name] == 0:
+        break
+else:
+    codes = {n: os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for n, c in children.items()}
+    print(json.dumps(codes))
+    sys.exit()
+for path, descriptor in ((output, 1), (errors, 2)):
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+os.environ.clear()
+os.environ.update(environment)
+sys.argv = ["app", "serve"]
+app.cli.main()
+"""
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """All the processes at once, for the time that it saves."""
-    processes = {name: start(settings) for name, (settings, _) in REFUSED.items()}
-    yield processes
-    for process in processes.values():
-        process.kill()
-        process.communicate()
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str, int]]:
+    """What each case printed, on both ways, and its exit code."""
+    folder = tmp_path_factory.mktemp("refused")
+    said = {name: (folder / f"{n}.out", folder / f"{n}.err") for n, name in enumerate(REFUSED)}
+    wanted = {
+        name: (environment(settings), *map(str, said[name]))
+        for name, (settings, _) in REFUSED.items()
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        cwd=ROOT,
+        input=json.dumps(wanted),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    codes = json.loads(done.stdout)
+    return {
+        name: (output.read_text(), errors.read_text(), codes[name])
+        for name, (output, errors) in said.items()
+    }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_refuses_in_one_line(name: str, started: dict[str, subprocess.Popen[str]]) -> None:
-    assert_refused(started[name], telling=REFUSED[name][1])
+def test_it_refuses_in_one_line(name: str, refused: dict[str, tuple[str, str, int]]) -> None:
+    assert_refused(*refused[name], telling=REFUSED[name][1])
 
 
 def test_it_refuses_a_port_in_use_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with start({"MEMORY_DRIVER": "inmemory", "MEMORY_PORT": str(port)}) as process:
-            assert_refused(process, telling=f"can't listen on 127.0.0.1:{port}")
+            output, errors = process.communicate(timeout=60)
+        telling = f"can't listen on 127.0.0.1:{port}"
+        assert_refused(output, errors, process.returncode, telling)
 
 
 def test_it_tells_the_right_name_of_a_misspelt_variable() -> None:

@@ -11,7 +11,7 @@ SAMPLES = 30
 LIMIT_MS = 50
 SENTENCE = "On Sundays Ada polishes the copper kettle and waters the basil on the windowsill. "
 BATCH = {
-    "memories": [{"user_id": "busy", "content": f"{n}: {SENTENCE * 4}"} for n in range(500)],
+    "memories": [{"user_id": "busy", "content": f"{n}: {SENTENCE * 2}"} for n in range(500)],
 }
 
 
@@ -26,7 +26,7 @@ def test_live_answers_within_50_ms_while_a_batch_of_500_is_embedded(
             started = time.perf_counter()
             assert client.get("/health/live").status_code == 200
             waits.append((time.perf_counter() - started) * 1000)
-            time.sleep(0.02)
+            time.sleep(0.01)
         assert batch.result() == 201
     worst = {"median": statistics.median(waits), "p95": sorted(waits)[int(len(waits) * 0.95)]}
     for name, milliseconds in {**worst, "max": max(waits), "samples": len(waits)}.items():

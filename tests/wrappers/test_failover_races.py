@@ -15,7 +15,7 @@ from app.settings import FailoverSettings, JournalSettings, Limits
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, History, OneVector, settled, storm
 
-ROUNDS = 3
+ROUNDS = 2
 Writes = Literal["primary", "journal"]
 
 

@@ -15,7 +15,7 @@ from app.settings import JournalSettings, Limits, ReplicatedSettings
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, History, settled, storm
 
-ROUNDS = 3
+ROUNDS = 2
 Acknowledge = Literal["primary", "quorum", "all"]
 
 
