@@ -121,6 +121,33 @@ async def test_a_repair_ends_what_was_refused_and_what_was_cached(
             await asyncio.sleep(0.05)
 
 
+async def test_a_repair_that_fails_half_way_ends_what_was_cached(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def recall() -> Any:
+        question = {"user_id": "ada"}
+        return (await client.post("/v1/memories/recall", json=question, headers=ADMIN)).json()
+
+    await recall()
+    assert (await recall())["cached"] is True
+
+    async def fail(self: object) -> AsyncIterator[Record]:
+        raise DriverError
+        yield
+
+    monkeypatch.setattr(Second, "export_records", fail)
+    assert (await repair(client, source="first", target="second")).status_code == 502
+    assert (await recall())["cached"] is False
+
+
+async def test_a_repair_of_a_driver_from_what_it_holds_is_refused(
+    client: httpx.AsyncClient,
+) -> None:
+    held = await repair(client, source="second", target="both")
+    assert (held.status_code, held.json()["code"]) == (422, "invalid_input")
+    assert "both hold second" in held.json()["detail"]
+
+
 async def test_a_repair_of_no_two_drivers_is_refused(client: httpx.AsyncClient) -> None:
     unknown = await repair(client, source="first", target="third")
     assert unknown.status_code == 422

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.core.memory.codec import record_id
-from app.core.memory.records import MemoryPage, NewMemory, Recalled
+from app.core.memory.records import Memory, MemoryPage, NewMemory, Recalled
 from app.core.memory.wrappers.failover import FailoverDriver
 from app.embedding import Embedder, Vector
 from app.errors import (
@@ -211,6 +211,35 @@ async def test_a_recall_does_not_wait_for_all_that_is_pending_to_be_embedded(
         found = await driver.recall("ada", query="copper kettle", top_k=1)
         assert found[0].memory_id == stored[0].memory_id
     assert embedded == [100, 100, 51]
+
+
+async def test_what_was_accepted_during_an_outage_is_found_before_and_after_it_is_delivered(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(writes="journal", cooldown=60.0, failures=1)
+    before = await driver.store("ada", "kettle 1")
+    first.error = DriverUnavailable()
+    new = await driver.store("ada", "kettle 2")
+    assert await driver.recall("ada") == [new]
+    first.error = None
+    found: list[Memory] = []
+    async with asyncio.timeout(20):
+        while len(found) < 2:  # the delivery tells that it is back, not the probe
+            found = await driver.recall("ada")
+            assert new in found
+    assert found == [new, before]
+    assert (await driver.health_check()).facts["left_alone"] == []
+
+
+async def test_health_tells_while_a_driver_is_left_alone(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(cooldown=60.0, failures=1)
+    first.error = DriverUnavailable()
+    await driver.recall("ada")
+    first.error = None
+    health = await driver.health_check()
+    assert (health.status, health.detail) == ("degraded", "first is left alone")
 
 
 async def test_a_store_that_happened_unheard_is_there_once(

@@ -116,9 +116,13 @@ async def door() -> AsyncIterator[Door]:
 
 
 def wrapped(
-    kind: Literal["failover", "replicated"], journal: str, *inner: BaseMemoryDriver
+    kind: Literal["failover", "replicated"],
+    journal: str | JournalSettings,
+    *inner: BaseMemoryDriver,
 ) -> JournalledDriver:
-    settings = JournalSettings(url=SecretStr(journal), timeout=2)
+    settings = journal
+    if isinstance(settings, str):
+        settings = JournalSettings(url=SecretStr(settings), timeout=2)
     drivers: Sequence[BaseMemoryDriver] = (*inner, FlakyDriver("other", Random(1)))
     if kind == "failover":
         return FailoverDriver(
@@ -216,3 +220,32 @@ async def test_what_can_t_be_compared_is_accepted(
     await admin.execute("drop owned by untold")
     await admin.execute("drop role untold")
     await admin.close()
+
+
+@pytest.mark.parametrize("kind", ["failover", "replicated"])
+async def test_one_database_by_two_ways_can_t_stand_in_for_itself(
+    kind: Literal["failover", "replicated"],
+    new_database: NewDatabase,
+    postgres: EmbeddedPostgres,
+    door: Door,
+    embedder: Embedder,
+    tmp_path: Path,
+) -> None:
+    await door.open(f"{postgres.socket_dir}/.s.PGSQL.5432")
+    urls = [await new_database(), await new_database()]
+    name = urls[0].partition("@/")[2].partition("?")[0]
+    by_port = f"postgresql://memory@127.0.0.1:{door.port}/{name}"
+    drivers = {}
+    for called, url in (("here", urls[0]), ("there", by_port), ("elsewhere", urls[1])):
+        settings = DatabaseSettings(url=SecretStr(url), pool_min_size=1, pool_max_size=2)
+        drivers[called] = PgvectorDriver(settings, embedder, Limits())
+        drivers[called].name = called
+    journal = JournalSettings(path=tmp_path)
+    held = (drivers["here"], CachedDriver(drivers["there"], new_store(CacheSettings()), "test"))
+    same = wrapped(kind, journal, *held)
+    with pytest.raises(
+        ConfigurationError, match=r"inner: here and there are one database"
+    ):
+        await same.open()
+    await same.close()
+    await accepted(wrapped(kind, journal, drivers["here"], drivers["elsewhere"]))

@@ -4,8 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
+from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.codec import Record
 from app.core.memory.repair import Difference, repair
+from app.core.memory.wrappers.scoped import ScopedDriver
+from app.embedding import Embedder
+from app.errors import InvalidInput
+from app.settings import Limits
+from tests.wrappers.conftest import OpenFailover, OpenReplicated
 from tests.wrappers.held import Held
 
 
@@ -43,3 +51,32 @@ async def test_what_is_deleted_meanwhile_does_not_come_back(first: Held, second:
     late = Late("late", first._embedder)
     assert await repair(first, late) == Difference(missing=1)
     assert await late.ids() == set()
+
+
+async def test_a_driver_is_not_repaired_from_what_it_holds_or_is_held_by(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover()
+    stored = await second.store("ada", "kettle")
+    pairs: list[tuple[BaseMemoryDriver, BaseMemoryDriver]] = [
+        (second, driver),
+        (driver, second),
+        (ScopedDriver(second, "acme", Limits()), second),
+        (second, second),
+    ]
+    for source, target in pairs:
+        with pytest.raises(InvalidInput, match="both hold second"):
+            await repair(source, target)
+    assert await second.ids() == {stored.memory_id}
+    assert await repair(second, first) == Difference(missing=1)
+
+
+async def test_what_the_target_only_lacks_is_not_deleted_there_first(
+    replicated: OpenReplicated, first: Held, second: Held, embedder: Embedder
+) -> None:
+    driver = await replicated()
+    source = Held("source", embedder)
+    stored = await source.store("ada", "kettle")
+    assert await repair(source, driver) == Difference(missing=1)
+    assert "delete" not in first.calls
+    assert await first.ids() == {stored.memory_id}

@@ -24,11 +24,13 @@ async def repair(request: RepairRequest, manager: ManagerDep) -> Repaired:
             raise InvalidInput(f"{field} must be one of: {', '.join(drivers)}", ("body", field))
     if request.source == request.target:
         raise InvalidInput("target must be another driver than source", ("body", "target"))
-    found = await repair_drivers(
-        drivers[request.source], drivers[request.target], dry_run=request.dry_run
-    )
-    if not request.dry_run:
-        for driver in drivers.values():
-            if isinstance(driver, WrappingDriver):
-                await driver.mended(request.target)
+    try:
+        found = await repair_drivers(
+            drivers[request.source], drivers[request.target], dry_run=request.dry_run
+        )
+    finally:  # a repair that failed may have mended a part
+        if not request.dry_run:
+            for driver in drivers.values():
+                if isinstance(driver, WrappingDriver):
+                    await driver.mended(request.target)
     return Repaired.model_validate(found)

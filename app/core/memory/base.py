@@ -96,6 +96,10 @@ class BaseMemoryDriver(ABC):
             self.__own = instance, frozenset({f"instance/{uuid4().hex}"})
         return self.__own[1]
 
+    def leaves(self) -> frozenset["BaseMemoryDriver"]:
+        """The drivers that keep the records: itself, or what is lowest of all that it holds."""
+        return frozenset({self})
+
     async def __aenter__(self) -> Self:
         try:
             await self.open()

@@ -15,6 +15,7 @@ from app.core.memory.base import (
 )
 from app.core.memory.codec import Record, encode, record_id
 from app.core.memory.records import Memory
+from app.errors import InvalidInput
 
 _BATCH = 200
 
@@ -39,9 +40,10 @@ async def repair(
     """Compare every record, and, but for a dry run, make `target` hold what `source` does.
 
     Both may be written to meanwhile: what is about to change in `target` is looked up once more in
-    `source`. Holds about 100 bytes for each record in memory. Raises `CapabilityMissing` and what
-    the drivers raise; called again, it goes on.
+    `source`. Holds about 100 bytes for each record in memory. Raises `InvalidInput` where they have
+    records in common, `CapabilityMissing`, and what the drivers raise; called again, it goes on.
     """
+    _refuse_one_in_two_guises(source, target)
     wanted = {record_id(record): _digest(record) async for record in _all(source)}
     different: set[str] = set()
     extra: list[Record] = []
@@ -57,29 +59,49 @@ async def repair(
         for record in extra:
             if not await _has(source, record):
                 await _delete(target, record)
-        await _copy(source, target, missing | different)
+        await _copy(source, target, missing, different)
     return found
 
 
-async def _copy(source: BaseMemoryDriver, target: BaseMemoryDriver, ids: set[str]) -> None:
-    batch: list[Record] = []
-    if not ids:
+def _refuse_one_in_two_guises(source: BaseMemoryDriver, target: BaseMemoryDriver) -> None:
+    """What is deleted in the target must not be deleted in the source with it."""
+    same = source.leaves() & target.leaves()
+    known = (source.identity() or frozenset()) & (target.identity() or frozenset())
+    if same or known:
+        names = ", ".join(sorted(driver.name for driver in same)) or "the same records"
+        raise InvalidInput(
+            f"target must share nothing with source: {source.name} and {target.name} both hold "
+            f"{names}",
+            ("target",),
+        )
+
+
+async def _copy(
+    source: BaseMemoryDriver, target: BaseMemoryDriver, missing: set[str], different: set[str]
+) -> None:
+    if not (missing or different):
         return
+    batch: list[Record] = []
     async for record in _all(source):
-        if record_id(record) in ids:
+        if record_id(record) in missing or record_id(record) in different:
             batch.append(record)
         if len(batch) == _BATCH:
-            await _give(source, target, batch)
+            await _give(source, target, batch, different)
             batch = []
     if batch:
-        await _give(source, target, batch)
+        await _give(source, target, batch, different)
 
 
 async def _give(
-    source: BaseMemoryDriver, target: BaseMemoryDriver, records: Sequence[Record]
+    source: BaseMemoryDriver,
+    target: BaseMemoryDriver,
+    records: Sequence[Record],
+    different: set[str],
 ) -> None:
+    """An import leaves what is there, so what is `different` there has to go first."""
     for record in records:
-        await _delete(target, record)
+        if record_id(record) in different:
+            await _delete(target, record)
     await require(target, SupportsImport).import_records(records)
     for record in records:
         if not await _has(source, record):  # deleted meanwhile

@@ -53,7 +53,10 @@ class Deliverer:
         interval: float,
         timeout: float,
         after: str | None = None,
+        delivered: Callable[[], None] = lambda: None,
     ) -> None:
+        """`delivered` is called when the driver has a write, before the journal has it no more."""
+        self._delivered = delivered
         self._journal = journal
         self._driver = driver
         self._wrapper = wrapper
@@ -174,6 +177,7 @@ class Deliverer:
             await self._journal.refuse(group[0], self._driver.name)
             return group[0].verb != "delete_user"
         self._most = min(_RECORDS, 2 * self._most)
+        self._delivered()
         await self._journal.settle(group, [self._driver.name])
         return True
 

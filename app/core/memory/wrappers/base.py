@@ -61,6 +61,9 @@ class WrappingDriver(BaseMemoryDriver):
             found |= identity
         return found
 
+    def leaves(self) -> frozenset[BaseMemoryDriver]:
+        return frozenset().union(*(driver.leaves() for driver in self.inner))
+
     async def mended(self, driver: str) -> None:
         """Take notice of a driver, held or not, whose records were changed by a repair."""
 

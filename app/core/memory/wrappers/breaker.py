@@ -38,8 +38,9 @@ class Breaker:
           ▲                            ▲                    │
           └─ any answer: count = 0     └──────unhealthy─────┘
 
-    While it is open no call is made. Half-open is a health check of its own, in the background: no
-    caller waits for a probe. Every change is logged and counted once.
+    While it is open no call is made, but for what the journal brings: who takes that is healthy.
+    Half-open is a health check of its own, in the background: no caller waits for a probe. Every
+    change is logged and counted once.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class Breaker:
         wrapper: str,
         failures: int = 3,
         cooldown: float = 5.0,
-        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._driver = driver
         self._wrapper = wrapper
         self._failures = failures
         self._cooldown = cooldown
-        self._on_close = on_close
+        self.on_close: Callable[[], None] = lambda: None
+        """Called when the probe finds the driver healthy."""
         self._failed = 0
         self._probing: asyncio.Task[None] | None = None
         self._stopped = False
@@ -81,6 +82,14 @@ class Breaker:
             self._change("open", reason)
             self._probing = asyncio.create_task(self._probe())
 
+    def proved(self) -> None:
+        """The driver took what was brought to it: ask it again, without waiting for the probe."""
+        if self.state == "open":
+            if self._probing is not None:
+                self._probing.cancel()
+            self._failed = 0
+            self._change("closed", None)
+
     async def stop(self) -> None:
         """End the probing, for good: a call that fails later starts none."""
         self._stopped = True
@@ -105,7 +114,7 @@ class Breaker:
             if health.status != "unavailable":
                 self._failed = 0
                 self._change("closed", None)
-                self._on_close()
+                self.on_close()
 
     def _change(self, state: State, reason: str | None) -> None:
         self.state = state

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 from time import monotonic
 from typing import Any, Self
 
@@ -29,7 +28,6 @@ from app.core.memory.records import (
     check_scope,
 )
 from app.core.memory.wrappers.base import Call
-from app.core.memory.wrappers.breaker import Breaker, Node
 from app.core.memory.wrappers.journalled import JournalledDriver
 from app.core.memory.wrappers.overlay import Overlay, Overlays, Pending, paged
 from app.core.memory.wrappers.writes import answer, delete_of, records_of
@@ -76,15 +74,9 @@ class FailoverDriver(JournalledDriver):
         self._embedder = embedder
         self._pending = Pending(embedder)
         for driver in self.inner:
-            deliverer = self._deliver_to(driver, settings.timeout)
-            breaker = Breaker(
-                driver,
-                wrapper=name,
-                failures=settings.failures,
-                cooldown=settings.cooldown,
-                on_close=partial(deliverer.wake, back=True),
+            self._hold(
+                driver, settings.timeout, failures=settings.failures, cooldown=settings.cooldown
             )
-            self._nodes.append(Node(driver, breaker, settings.timeout))
         self._blind = False
         """Whether reads go on without a journal that can't be reached."""
 
@@ -310,7 +302,9 @@ class FailoverDriver(JournalledDriver):
     ) -> tuple[HealthStatus, str | None]:
         down = [health.driver for health in inner if health.status == "unavailable"]
         if not down:
-            return ("degraded" if waiting else "ok"), waiting
+            alone = ", ".join(n.name for n in self._nodes if n.breaker.state == "open")
+            detail = "; ".join(filter(None, [alone and f"{alone} is left alone", waiting])) or None
+            return ("degraded" if detail else "ok"), detail
         away = "; ".join(filter(None, [f"{', '.join(down)} can't be reached", waiting]))
         serves = [health.driver for health in inner if health.status != "unavailable"]
         if not serves:

@@ -4,6 +4,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -15,8 +16,8 @@ from app.core.memory.journal.delivery import Deliverer
 from app.core.memory.journal.journal import Journal
 from app.core.memory.journal.opening import refuse_same_cluster, refuse_same_server
 from app.core.memory.wrappers.base import WrappingDriver
-from app.core.memory.wrappers.breaker import Node
-from app.errors import DriverTimeout, DriverUnavailable, JournalUnavailable
+from app.core.memory.wrappers.breaker import Breaker, Node
+from app.errors import ConfigurationError, DriverTimeout, DriverUnavailable, JournalUnavailable
 from app.settings import JournalSettings, Limits
 
 _DELIVERY_SECONDS = 30.0
@@ -28,7 +29,7 @@ _log = structlog.stdlib.get_logger(__name__)
 class JournalledDriver(WrappingDriver):
     """A wrapping driver whose journal keeps writes until every driver that it holds has them.
 
-    A subclass fills `_nodes`, in the order of its drivers.
+    A subclass calls `_hold` for each of its drivers, in their order.
     """
 
     def __init__(
@@ -49,10 +50,18 @@ class JournalledDriver(WrappingDriver):
         self._shown = set(self._names)
         """Those that the metrics show."""
 
-    def _deliver_to(
-        self, driver: BaseMemoryDriver, timeout: float, after: str | None = None
-    ) -> Deliverer:
-        """Make who delivers to `driver`: what `after`, if given, has."""
+    def _hold(
+        self,
+        driver: BaseMemoryDriver,
+        timeout: float,
+        *,
+        failures: int = 3,
+        cooldown: float = 5.0,
+        after: str | None = None,
+    ) -> None:
+        """Make the node of `driver`, and who delivers to it: what `after`, if given, has."""
+        breaker = Breaker(driver, wrapper=self.name, failures=failures, cooldown=cooldown)
+        self._nodes.append(Node(driver, breaker, timeout))
         self._deliverers[driver.name] = deliverer = Deliverer(
             self._journal,
             driver,
@@ -60,8 +69,9 @@ class JournalledDriver(WrappingDriver):
             interval=self._journal_settings.interval,
             timeout=max(timeout, _DELIVERY_SECONDS),
             after=after,
+            delivered=breaker.proved,
         )
-        return deliverer
+        breaker.on_close = partial(deliverer.wake, back=True)
 
     async def _open_journal(self) -> None:
         """Open it, or go on without it: it opens itself when it can.
@@ -90,7 +100,19 @@ class JournalledDriver(WrappingDriver):
         return away
 
     async def _refuse_own_server(self) -> None:
-        """Raise `ConfigurationError` when the journal is where an open driver's records are."""
+        """Raise `ConfigurationError` when the journal is where an open driver's records are.
+
+        Or when two drivers are one database: it can't stand in for itself.
+        """
+        seen: dict[str, str] = {}
+        for driver in sorted(self.leaves(), key=lambda leaf: leaf.name):
+            for identity in driver.identity() or ():
+                other = seen.setdefault(identity, driver.name)
+                if other != driver.name:
+                    raise ConfigurationError(
+                        f"drivers.{self.name}.inner: {other} and {driver.name} are one database, "
+                        "which can't stand in for itself: give each its own"
+                    )
         if not self._journal.reached:
             return
         identities = {driver.name: driver.identity() for driver in self.inner}

@@ -22,7 +22,7 @@ from app.core.memory.journal.delivery import keep, make
 from app.core.memory.journal.entries import Entry, Write, stores_of
 from app.core.memory.records import Recalled
 from app.core.memory.wrappers.base import Call
-from app.core.memory.wrappers.breaker import Breaker, Node, time_for
+from app.core.memory.wrappers.breaker import Node, time_for
 from app.core.memory.wrappers.journalled import JournalledDriver
 from app.core.memory.wrappers.writes import answer, delete_of, records_of
 from app.errors import (
@@ -65,9 +65,8 @@ class ReplicatedDriver(JournalledDriver):
         self._settings = settings
         self._primary, *self._replicas = self.inner
         for driver in self.inner:
-            self._nodes.append(Node(driver, Breaker(driver, wrapper=name), settings.timeout))
             after = None if driver is self._primary else self._primary.name
-            self._deliver_to(driver, settings.timeout, after)
+            self._hold(driver, settings.timeout, after=after)
         self._turns = cycle(self._nodes)
         self._late = False
         self._looked = -inf
