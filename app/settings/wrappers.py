@@ -87,8 +87,8 @@ class ReplicatedSettings(DriverSettings):
         10.0,
         gt=0,
         le=600,
-        description="seconds to wait for those who must have a write, for each 25 records of a "
-        "batch, then 504",
+        description="seconds to wait for who is read, and for those who must have a write, for "
+        "each 25 records of a batch, then 504",
     )
 
 

@@ -23,6 +23,8 @@ class Held(InMemoryDriver):
         """Raised by an import that has happened."""
         self.import_error: MemoryServiceError | None = None
         """Raised by an import that has not happened."""
+        self.delete_error: MemoryServiceError | None = None
+        """Raised by a delete that has not happened."""
         self.slow = 0.0
         self.calls: list[str] = []
         self.opened = 0
@@ -75,6 +77,8 @@ class Held(InMemoryDriver):
 
     async def delete(self, *arguments: Any, **named: Any) -> bool:
         await self._reach("delete")
+        if self.delete_error is not None:
+            raise self.delete_error
         return await super().delete(*arguments, **named)
 
     async def delete_user(self, user_id: str) -> int:

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.core.memory.codec import record_id
+from app.core.memory.journal.entries import Write
 from app.core.memory.records import Memory, MemoryPage, NewMemory, Recalled
 from app.core.memory.wrappers.failover import FailoverDriver
 from app.embedding import Embedder, Vector
@@ -433,6 +434,59 @@ async def test_whose_a_memory_is_can_be_told_while_it_waits(
     driver._nodes[1].breaker.state = "closed"
     assert await driver.owner_of(there.memory_id) is None
     assert await driver.owner_of(waiting.memory_id) is None
+
+
+async def test_the_deletion_of_another_user_does_not_hide_whose_a_memory_is(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(writes="journal", cooldown=60.0)
+    bobs = await second.store("bob", "kettle")
+    carls = await second.store("carl", "kettle")
+    first.error = DriverUnavailable()
+    adas = await driver.store("ada", "kettle")
+    second.error = DriverUnavailable()
+    await driver.delete_user("carl")
+    await driver.delete(bobs.memory_id, "ada")  # not hers
+    second.error = None
+    driver._nodes[1].breaker.state = "closed"
+    assert await driver.owner_of(adas.memory_id) == "ada"
+    assert await driver.owner_of(bobs.memory_id) == "bob"
+    assert await driver.owner_of(carls.memory_id) is None
+
+
+@pytest.mark.parametrize("writes", ["primary", "journal"])
+async def test_what_is_brought_back_survives_a_delete_that_the_primary_still_has_to_make(
+    failover: OpenFailover, first: Held, writes: str
+) -> None:
+    driver = await failover(writes=writes, cooldown=0.3, timeout=5.0)
+    stored = await driver.store("ada", "kettle")
+    first.error = DriverUnavailable()
+    await driver.delete(stored.memory_id, "ada")
+    first.error = None
+    await driver.import_records([stored])
+
+    async def settled() -> bool:
+        return not (await driver.health_check()).facts["pending"]
+
+    await until(settled)
+    assert await driver.get(stored.memory_id, "ada") == stored
+    assert await first.ids() == {stored.memory_id}
+
+
+async def test_many_deleted_stores_that_wait_do_not_hold_the_loop(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(writes="journal", cooldown=60.0)
+    first.error = DriverUnavailable()
+    for _ in range(4):
+        batch = await driver.store_many([NewMemory(user_id="ada", content="kettle")] * 200)
+        for memory in batch[:100]:
+            await driver._journal.append(
+                [Write(verb="delete", user_id="ada", record_id=memory.memory_id)], ["second"]
+            )
+    assert len((await driver.list_memories("ada", limit=100)).memories) == 100
+    entries = await driver._journal.of_user("ada")
+    assert sum(len(entry.records) for entry in entries) == 400
 
 
 async def test_a_driver_that_is_misconfigured_leaves_nothing_open(

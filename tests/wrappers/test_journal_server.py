@@ -243,9 +243,7 @@ async def test_one_database_by_two_ways_can_t_stand_in_for_itself(
     journal = JournalSettings(path=tmp_path)
     held = (drivers["here"], CachedDriver(drivers["there"], new_store(CacheSettings()), "test"))
     same = wrapped(kind, journal, *held)
-    with pytest.raises(
-        ConfigurationError, match=r"inner: here and there are one database"
-    ):
+    with pytest.raises(ConfigurationError, match=r"inner: here and there are one database"):
         await same.open()
     await same.close()
     await accepted(wrapped(kind, journal, drivers["here"], drivers["elsewhere"]))

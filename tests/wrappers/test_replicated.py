@@ -119,10 +119,12 @@ async def test_a_cancelled_store_ends_the_same_everywhere(
 async def test_a_refused_store_that_the_journal_can_t_forget_is_told_as_uncertain(
     replicated: OpenReplicated, first: Held, second: Held
 ) -> None:
-    driver = await replicated()
+    driver = await replicated(timeout=5.0)
     first.slow, first.error = 0.2, DriverError()
     storing = asyncio.create_task(driver.store("ada", "kettle"))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while "import_records" not in first.calls:
+            await asyncio.sleep(0.01)
     await driver._journal.close()
     with pytest.raises(ConnectionLost):
         await storing
@@ -191,10 +193,43 @@ async def test_what_a_driver_refused_is_tried_again_when_it_is_asked_for(
 
     await until(parked)
     second.import_error = None
-    await driver.mended("nobody")
-    await driver.mended("second")
+    await driver.catch_up("nobody")
+    await driver.catch_up("second")
     await settle(driver)
     assert await second.ids() == {stored.memory_id}
+
+
+async def test_a_read_of_a_primary_that_hangs_ends_in_time(
+    replicated: OpenReplicated, first: Held
+) -> None:
+    driver = await replicated(timeout=0.1)
+    first.slow = 30.0
+    started = perf_counter()
+    with pytest.raises(DriverTimeout):
+        await driver.recall("ada")
+    assert perf_counter() - started < 10
+
+
+async def test_a_record_that_is_brought_back_survives_its_refused_delete(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    stored = await driver.store("ada", "kettle")
+    await settle(driver)
+    second.delete_error = DriverError(reason="not now")
+    await driver.delete(stored.memory_id, "ada")
+
+    async def parked() -> bool:
+        pending = (await driver.health_check()).facts["pending"]
+        return bool(pending.get("second", {}).get("refused"))
+
+    await until(parked)
+    await driver.import_records([stored])
+    await asyncio.sleep(0.2)
+    second.delete_error = None
+    await driver.catch_up("second")
+    await settle(driver)
+    assert await first.ids() == await second.ids() == {stored.memory_id}
 
 
 async def test_all_are_waited_for_where_all_must_have_it(

@@ -24,13 +24,16 @@ async def repair(request: RepairRequest, manager: ManagerDep) -> Repaired:
             raise InvalidInput(f"{field} must be one of: {', '.join(drivers)}", ("body", field))
     if request.source == request.target:
         raise InvalidInput("target must be another driver than source", ("body", "target"))
+    holding = [driver for driver in drivers.values() if isinstance(driver, WrappingDriver)]
+    if not request.dry_run:  # or what waits for it would undo the repair later
+        for driver in holding:
+            await driver.catch_up(request.target)
     try:
         found = await repair_drivers(
             drivers[request.source], drivers[request.target], dry_run=request.dry_run
         )
     finally:  # a repair that failed may have mended a part
         if not request.dry_run:
-            for driver in drivers.values():
-                if isinstance(driver, WrappingDriver):
-                    await driver.mended(request.target)
+            for driver in holding:
+                await driver.mended(request.target)
     return Repaired.model_validate(found)

@@ -32,6 +32,7 @@ _RECORDS = 500
 """Records given to a driver at once, unless one entry has more."""
 _WAIT_SECONDS = (0.2, 30.0)
 """The first and the longest wait for a driver that does not answer; each is twice the last."""
+_HEALTH_SECONDS = 10.0
 _UPKEEP_SECONDS = 3_600.0
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -161,7 +162,8 @@ class Deliverer:
                 for entry in group:
                     await self._deliver([entry])
                 return True
-            health = await self._driver.health_check()
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                health = await self._driver.health_check()
             reason = error.reason if isinstance(error, MemoryServiceError) else repr(type(error))
             if health.status == "unavailable" or isinstance(error, ConfigurationError):
                 raise DriverUnavailable(reason=reason) from error  # it is not about the write

@@ -17,6 +17,7 @@ order of the entries, in whatever order it was.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from time import time
 from typing import Any
 
@@ -41,14 +42,15 @@ from app.core.memory import codec
 from app.core.memory.journal.database import Database
 from app.core.memory.journal.entries import Entry, Lag, Verb, Write
 from app.core.memory.journal.order import (
-    IDS_AT_ONCE,
     before_a_delete,
     behind,
+    late_deletes,
+    parts,
     take_turns,
     waiting_deletions,
 )
 from app.core.memory.journal.tables import deliveries, entries, targets, tombstones
-from app.core.memory.journal.tombstones import killed_by, tombstones_of
+from app.core.memory.journal.tombstones import Tombstones
 from app.core.memory.journal.waiting import lags, refuse_stranded, waiting
 from app.errors import JournalUnavailable
 from app.settings import JournalSettings
@@ -99,10 +101,7 @@ class Journal:
         if not self.shared:  # who held them is gone
             await connection.execute(update(entries).where(self._mine).values(held_until=0.0))
         # What a driver refused may be mended by now: once more at each start.
-        mine = select(entries.c.seq).where(self._mine)
-        await connection.execute(
-            update(deliveries).where(deliveries.c.seq.in_(mine)).values(parked=False)
-        )
+        await self._unpark(connection)
 
     async def close(self) -> None:
         """Disconnect, after what is under way."""
@@ -222,30 +221,47 @@ class Journal:
 
     async def unpark(self, driver: str) -> None:
         """Let what the driver refused be tried once more."""
-        mine = select(entries.c.seq).where(self._mine)
-        await self._database.execute(
-            update(deliveries)
-            .where(deliveries.c.seq.in_(mine), deliveries.c.target == driver)
-            .values(parked=False)
-        )
+        await self._database.transaction(partial(self._unpark, driver=driver))
 
-    async def forgetting(self, user_ids: Sequence[str], driver: str) -> bool:
-        """Whether the driver still has to forget one of these users.
+    async def _unpark(self, connection: AsyncConnection, driver: str | None = None) -> None:
+        refused = (
+            select(entries.c.seq)
+            .join(deliveries, deliveries.c.seq == entries.c.seq)
+            .where(self._mine, deliveries.c.parked)
+            .order_by(entries.c.seq)
+            .with_for_update(of=entries)  # in the order in which others take them
+        )
+        if driver is not None:
+            refused = refused.where(deliveries.c.target == driver)
+        seqs = (await connection.execute(refused)).scalars().all()
+        for some in parts(seqs):
+            again = update(deliveries).where(deliveries.c.seq.in_(some), deliveries.c.parked)
+            if driver is not None:
+                again = again.where(deliveries.c.target == driver)
+            await connection.execute(again.values(parked=False))
+
+    async def forgetting(
+        self, user_ids: Sequence[str], driver: str, ids: Sequence[str] = ()
+    ) -> bool:
+        """Whether the driver still has to forget one of these users, or one of these records.
 
         Without the journal, no: if it was empty when it was last seen.
         """
         try:
-            if not user_ids or not await self.count():
+            if not await self.count():
                 return False
         except JournalUnavailable:
             if self._seen == 0:
                 return False
             raise
-        wanted = waiting_deletions(self._wrapper, user_ids, driver)
-        return bool(await self._database.rows(wanted))
+        for wanted in waiting_deletions(self._wrapper, user_ids, ids, driver):
+            if await self._database.rows(wanted):
+                return True
+        return False
 
     async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
         """What the driver has to get next, oldest first; only what `after`, another, has."""
+        now = self._database.now
         wanted = (
             select(entries)
             .join(deliveries, deliveries.c.seq == entries.c.seq)
@@ -253,10 +269,13 @@ class Journal:
                 self._mine,
                 deliveries.c.target == driver,
                 ~deliveries.c.parked,
-                entries.c.held_until <= self._database.now,
-                ~before_a_delete(self._wrapper, driver, self._database.now),
+                entries.c.held_until <= now,
+                ~before_a_delete(self._wrapper, driver, now),
             )
         )
+        for late in await self._database.rows(late_deletes(self._wrapper, driver, now)):
+            again = and_(entries.c.seq > late.seq, entries.c.records.contains(late.record_id))
+            wanted = wanted.where(~again)
         if after is not None:
             first = deliveries.alias("first")
             wanted = wanted.where(
@@ -290,26 +309,25 @@ class Journal:
         found = await self._entries(wanted)
         owed: dict[int, set[str]] = {}
         seqs = [entry.seq for entry in found]
-        for start in range(0, len(seqs), IDS_AT_ONCE):
-            some = deliveries.c.seq.in_(seqs[start : start + IDS_AT_ONCE])
-            for row in await self._database.rows(select(deliveries).where(some)):
+        for some in parts(seqs):
+            theirs = select(deliveries).where(deliveries.c.seq.in_(some))
+            for row in await self._database.rows(theirs):
                 owed.setdefault(row.seq, set()).add(row.target)
         # A delete may be settled before an earlier store, which its driver could not take yet.
-        gone = await tombstones_of(
-            self._database, self._wrapper, [entry for entry in found if entry.stores]
-        )
+        stores = [entry for entry in found if entry.stores]
+        gone = await Tombstones.of(self._database, self._wrapper, stores)
         return [
-            replace(entry.without(killed_by(entry, gone)), owed=frozenset(owed.get(entry.seq, ())))
+            replace(entry.without(gone.killed(entry)), owed=frozenset(owed.get(entry.seq, ())))
             for entry in found
         ]
 
     async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
         """Of these stores, the records that were deleted meanwhile, as the deletes to make."""
-        gone = await tombstones_of(self._database, self._wrapper, stored)
+        gone = await Tombstones.of(self._database, self._wrapper, stored)
         found: dict[str, Entry] = {}
         for entry in stored:
             verb: Verb = "delete" if entry.verb == "store" else "delete_knowledge"
-            for one in killed_by(entry, gone):
+            for one in gone.killed(entry):
                 found[one] = Entry(
                     verb=verb,
                     user_id=entry.user_id,

@@ -15,7 +15,7 @@ from sqlalchemy import URL, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.core.memory.journal.tables import metadata
+from app.core.memory.journal.tables import create
 from app.database import cluster
 from app.errors import ConfigurationError, InUse, JournalUnavailable
 from app.machine import is_loopback, is_own
@@ -130,7 +130,7 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
                     await connection.execute(
                         text("select pg_advisory_xact_lock(:key)"), {"key": _SETUP_LOCK}
                     )
-                await connection.run_sync(metadata.create_all)
+                await connection.run_sync(create)
     except JournalUnavailable as error:
         if settings.url is None:
             said = _said(error)

@@ -5,9 +5,9 @@ after one is brought to the driver after it, also where the driver refused the d
 that is tried again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, exists, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +18,14 @@ from app.core.memory.journal.tables import deliveries, entries
 
 IDS_AT_ONCE = 500
 """How many ids one statement names."""
+
+
+T = TypeVar("T")
+
+
+def parts(keys: Sequence[T]) -> list[Sequence[T]]:
+    """The keys, as many at a time as one statement names."""
+    return [keys[start : start + IDS_AT_ONCE] for start in range(0, len(keys), IDS_AT_ONCE)]
 
 
 async def take_turns(connection: AsyncConnection, wrapper: str, write: Write) -> None:
@@ -39,8 +47,7 @@ async def behind(
     """The drivers that still have to get an earlier delete of what the store keeps."""
     found: set[str] = set()
     ids = sorted(codec.record_id(record) for record in write.records)
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        some = ids[start : start + IDS_AT_ONCE]
+    for some in parts(ids):
         waiting = (
             select(deliveries.c.target)
             .join(entries, entries.c.seq == deliveries.c.seq)
@@ -56,18 +63,38 @@ async def behind(
     return frozenset(found)
 
 
-def waiting_deletions(wrapper: str, user_ids: Sequence[str], driver: str) -> Select[Any]:
-    """One deletion of one of these users that the driver still has to get, if there is any."""
-    return (
+def waiting_deletions(
+    wrapper: str, user_ids: Sequence[str], ids: Sequence[str], driver: str
+) -> Iterator[Select[Any]]:
+    """One deletion of these users or records that the driver still has to get, if there is any."""
+    waiting = (
         select(entries.c.seq)
+        .join(deliveries, deliveries.c.seq == entries.c.seq)
+        .where(entries.c.wrapper == wrapper, deliveries.c.target == driver)
+        .limit(1)
+    )
+    for some in parts(user_ids):
+        yield waiting.where(entries.c.verb == "delete_user", entries.c.user_id.in_(some))
+    for some in parts(ids):
+        yield waiting.where(entries.c.record_id.in_(some))
+
+
+def late_deletes(wrapper: str, driver: str, now: Any) -> Select[Any]:
+    """Deletes of one record that come to the driver after younger writes.
+
+    Somebody is still busy with them, or the driver refused them: as in `before_a_delete`.
+    """
+    return (
+        select(entries.c.seq, entries.c.record_id)
         .join(deliveries, deliveries.c.seq == entries.c.seq)
         .where(
             entries.c.wrapper == wrapper,
-            entries.c.user_id.in_(user_ids),
-            entries.c.verb == "delete_user",
+            entries.c.record_id.is_not(None),
             deliveries.c.target == driver,
+            or_(entries.c.held_until > now, deliveries.c.parked),
         )
-        .limit(1)
+        .order_by(entries.c.seq)
+        .limit(IDS_AT_ONCE)
     )
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     ForeignKey,
     Index,
@@ -33,7 +34,7 @@ entries = Table(
     Column("records", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("held_until", Float, nullable=False),
-    Index("journal_entries_of_user", "wrapper", "user_id"),
+    Index("journal_entries_by_user", "wrapper", "user_id", "verb", "seq"),
     sqlite_autoincrement=True,  # a place is never given twice
 )
 
@@ -43,6 +44,7 @@ deliveries = Table(
     Column("seq", _SEQ, ForeignKey("journal_entries.seq", ondelete="cascade"), primary_key=True),
     Column("target", Text, primary_key=True),
     Column("parked", Boolean, nullable=False, default=False),
+    Index("journal_deliveries_by_target", "target", "seq"),
 )
 
 tombstones = Table(
@@ -64,3 +66,11 @@ targets = Table(
     Column("wrapper", Text, primary_key=True),
     Column("target", Text, primary_key=True),
 )
+
+
+def create(connection: Connection) -> None:
+    """Make what is missing, indexes of tables that are there too."""
+    metadata.create_all(connection)
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)

@@ -1,42 +1,63 @@
 """What was deleted: a tombstone outlives its delete, and kills stores that come late."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, select
 
 from app.core.memory import codec
 from app.core.memory.journal.database import Database
 from app.core.memory.journal.entries import Entry
-from app.core.memory.journal.order import IDS_AT_ONCE
+from app.core.memory.journal.order import parts
 from app.core.memory.journal.tables import tombstones
 
 
-async def tombstones_of(database: Database, wrapper: str, stored: Sequence[Entry]) -> list[Any]:
-    """Those of the stores' records and users, whoever deleted them and when."""
-    ids = sorted({codec.record_id(record) for entry in stored for record in entry.records})
-    users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
-    of_user = and_(tombstones.c.verb == "delete_user", tombstones.c.user_id.in_(users))
-    found: list[Any] = []
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        of_record = tombstones.c.record_id.in_(ids[start : start + IDS_AT_ONCE])
-        wanted = select(tombstones).where(tombstones.c.wrapper == wrapper, or_(of_record, of_user))
-        found += await database.rows(wanted)
-    return found
+class Tombstones:
+    """Those of some stores' records and users, whoever deleted them and when."""
 
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._of_users: dict[str, int] = {}
+        self._of_records: dict[str, list[tuple[int, float, str | None]]] = {}
+        for seq, verb, user_id, record_id, created_at in rows:
+            if verb == "delete_user":
+                self._of_users[user_id] = max(seq, self._of_users.get(user_id, seq))
+            else:
+                self._of_records.setdefault(record_id, []).append((seq, created_at, user_id))
 
-def killed_by(stored: Entry, gone: Sequence[Any]) -> set[str]:
-    """The ids of the store's records that one of the tombstones is for."""
-    ids = {codec.record_id(record) for record in stored.records}
-    killed: set[str] = set()
-    for row in gone:
-        if row.user_id not in (None, stored.user_id):
-            continue
-        later = row.seq > stored.seq
-        if row.verb == "delete_user":
-            if later:
-                return ids
+    @classmethod
+    async def of(cls, database: Database, wrapper: str, stored: Sequence[Entry]) -> "Tombstones":
+        """Those that the stores may be killed by."""
+        of_verb = tombstones.c.verb == "delete_user"
+        users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
+        ids = sorted({codec.record_id(record) for entry in stored for record in entry.records})
+        asked: list[ColumnElement[bool]] = [
+            of_verb & tombstones.c.user_id.in_(some) for some in parts(users)
+        ]
+        asked += [tombstones.c.record_id.in_(some) for some in parts(ids)]
+        rows: list[Any] = []
+        for concerned in asked:
+            wanted = select(
+                tombstones.c.seq,
+                tombstones.c.verb,
+                tombstones.c.user_id,
+                tombstones.c.record_id,
+                tombstones.c.created_at,
+            ).where(tombstones.c.wrapper == wrapper, concerned)
+            rows += await database.rows(wanted)
+        return cls(rows)
+
+    def killed(self, stored: Entry) -> set[str]:
+        """The ids of the store's records that are deleted."""
+        ids = {codec.record_id(record) for record in stored.records}
+        if stored.user_id is not None and self._of_users.get(stored.user_id, 0) > stored.seq:
+            return ids
         # Nobody knew the ids before it was tried, which may be before it was journalled.
-        elif row.record_id in ids and (later or row.created_at >= stored.created_at):
-            killed.add(row.record_id)
-    return killed
+        return {
+            one
+            for one in ids & self._of_records.keys()
+            if any(
+                user_id in (None, stored.user_id)
+                and (seq > stored.seq or created_at >= stored.created_at)
+                for seq, created_at, user_id in self._of_records[one]
+            )
+        }

@@ -64,8 +64,11 @@ class WrappingDriver(BaseMemoryDriver):
     def leaves(self) -> frozenset[BaseMemoryDriver]:
         return frozenset().union(*(driver.leaves() for driver in self.inner))
 
+    async def catch_up(self, driver: str) -> None:
+        """Before a repair: let that driver, held or not, have what still waits for it."""
+
     async def mended(self, driver: str) -> None:
-        """Take notice of a driver, held or not, whose records were changed by a repair."""
+        """After a repair: take notice that the records of that driver, held or not, changed."""
 
     async def open(self) -> None:
         for driver in self.inner:

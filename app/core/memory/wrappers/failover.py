@@ -14,9 +14,11 @@ from app.core.memory.base import (
     DriverHealth,
     HealthStatus,
     SupportsExport,
+    SupportsGet,
     SupportsImport,
     require,
 )
+from app.core.memory.codec import record_id
 from app.core.memory.journal.delivery import make
 from app.core.memory.journal.entries import Entry, Write, stores_of
 from app.core.memory.records import (
@@ -28,8 +30,9 @@ from app.core.memory.records import (
     check_scope,
 )
 from app.core.memory.wrappers.base import Call
+from app.core.memory.wrappers.breaker import Node
 from app.core.memory.wrappers.journalled import JournalledDriver
-from app.core.memory.wrappers.overlay import Overlay, Overlays, Pending, paged
+from app.core.memory.wrappers.overlay import Overlay, Overlays, Pending, owner_of, paged
 from app.core.memory.wrappers.writes import answer, delete_of, records_of
 from app.embedding import Embedder
 from app.errors import (
@@ -133,6 +136,8 @@ class FailoverDriver(JournalledDriver):
             degraded = bool(failures)
             if degraded:
                 metrics.FALLBACKS.labels(self.name, node.name).inc()
+            if call.verb == "owner_of":
+                return await self._owner(_id_of(call), pending, found, node)
             return await self._laid_over(call, overlay, found, node.name, degraded=degraded)
         raise self._nobody(failures)
 
@@ -192,17 +197,27 @@ class FailoverDriver(JournalledDriver):
             case "get" | "get_knowledge" if not overlay.empty:
                 if found is None or overlay.hides(found):
                     return overlay.kept.get(_id_of(call))
-            case "owner_of" if not overlay.empty:
-                waiting = overlay.kept.get(_id_of(call))
-                if isinstance(waiting, Memory):
-                    return waiting.user_id
-                return None if _id_of(call) in overlay.deleted else found
+        return found
+
+    async def _owner(
+        self, memory_id: str, pending: Sequence[Entry], found: str | None, node: Node
+    ) -> str | None:
+        """Whose the memory is, if it is there: the driver `found` its owner, or nobody."""
+        waits = owner_of(pending, memory_id)
+        if waits is not None or found is None:
+            return waits
+        late = [e for e in pending if node.name in e.owed and e.user_id in (None, found)]
+        if any(entry.record_id == memory_id for entry in late):
+            return None
+        if late and self.supports(SupportsGet) and await self.get(memory_id, found) is None:
+            return None  # it is from before the user was deleted
         return found
 
     async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
         """All that the first driver which answers has, with what the journal holds laid over it.
 
-        Raises what that driver raises once the first record was given.
+        Raises what that driver raises once the first record was given, and `DriverTimeout` when the
+        next does not come in time.
         """
         pending = await self._journal.everything()
         failures: list[MemoryServiceError] = []
@@ -217,7 +232,11 @@ class FailoverDriver(JournalledDriver):
             while record is not None:
                 if not overlays[record].replaces(record):
                     yield record
-                record = await anext(records, None)
+                try:
+                    async with asyncio.timeout(self._settings.timeout):
+                        record = await anext(records, None)
+                except TimeoutError as error:
+                    raise DriverTimeout(reason=f"{node.name}: no answer in time") from error
             for kept in overlays.kept():
                 yield kept
             return
@@ -232,15 +251,17 @@ class FailoverDriver(JournalledDriver):
         primary = self._nodes[0]
         records = records_of(call, self._limits)
         users = sorted({record.user_id for record in records if isinstance(record, Memory)})
+        known = call.verb == "import_records"  # else the ids are new: nobody has deleted them
+        ids = [record_id(record) for record in records] if known else []
         if not self._journals:
-            await self._wait_forgotten(users)
+            await self._wait_forgotten(users, ids)
             return await primary.ask(call.on(primary.driver), records=len(records))
         if records:
             started = monotonic()
             importing = require(primary.driver, SupportsImport)
             try:
-                if await self._journal.forgetting(users, primary.name):
-                    raise DriverUnavailable(reason=f"{primary.name} has to forget the user first")
+                if await self._journal.forgetting(users, primary.name, ids):
+                    raise DriverUnavailable(reason=f"{primary.name} has to forget them first")
                 await primary.ask(importing.import_records(records), records=len(records))
             except (EmbeddingQueueFull, JournalUnavailable):
                 raise
@@ -250,19 +271,19 @@ class FailoverDriver(JournalledDriver):
                 self._deliverers[primary.name].wake()
         return answer(call, records)
 
-    async def _wait_forgotten(self, users: Sequence[str]) -> None:
-        """Wait until the primary has forgotten whom it still has to: it would forget new ones too.
+    async def _wait_forgotten(self, users: Sequence[str], ids: Sequence[str]) -> None:
+        """Wait until the primary has deleted what it still has to: it would delete new ones too.
 
         Raises `DriverUnavailable`.
         """
         primary = self._nodes[0].name
         try:
             async with asyncio.timeout(self._settings.timeout):
-                while await self._journal.forgetting(users, primary):
+                while await self._journal.forgetting(users, primary, ids):
                     self._deliverers[primary].wake()
                     await asyncio.sleep(_FORGOTTEN_SECONDS)
         except TimeoutError as error:
-            reason = f"{primary} has to forget the user first"
+            reason = f"{primary} has to forget them first"
             raise DriverUnavailable(reason=reason) from error
 
     async def _delete(self, delete: Write) -> bool | int:

@@ -23,6 +23,8 @@ from app.settings import JournalSettings, Limits
 _DELIVERY_SECONDS = 30.0
 """A delivery may take that long, or as long as a call where that is longer."""
 
+_CATCH_UP_SECONDS = 10.0
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -126,10 +128,17 @@ class JournalledDriver(WrappingDriver):
         for deliverer in self._deliverers.values():
             deliverer.wake()
 
-    async def mended(self, driver: str) -> None:
-        if driver in self._deliverers:
-            with suppress(JournalUnavailable):  # then within the hour
+    async def catch_up(self, driver: str) -> None:
+        """For ten seconds at most: what it refuses again stays refused."""
+        if driver not in self._deliverers:
+            return
+        with suppress(JournalUnavailable, TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
                 await self._deliverers[driver].try_again()
+                lag = (await self._journal.lag()).get(driver)
+                while lag is not None and lag.count > lag.parked:
+                    await asyncio.sleep(_CATCH_UP_SECONDS / 200)
+                    lag = (await self._journal.lag()).get(driver)
 
     async def close(self) -> None:
         async with AsyncExitStack() as stack:

@@ -96,6 +96,18 @@ class Overlays:
             yield from overlay.kept.values()
 
 
+def owner_of(entries: Iterable[Entry], memory_id: str) -> str | None:
+    """Whose the memory is by what the entries, oldest first, keep; None where they do not."""
+    owner: str | None = None
+    for entry in entries:
+        if entry.stores:
+            if any(record_id(record) == memory_id for record in entry.records):
+                owner = entry.user_id
+        elif entry.record_id in (None, memory_id) and entry.user_id in (None, owner):
+            owner = None
+    return owner
+
+
 class Pending:
     """Answers reads of records that are in the journal, and merges both answers.
 

@@ -110,7 +110,12 @@ class ReplicatedDriver(JournalledDriver):
                 except (DriverUnavailable, DriverTimeout):
                     pass  # the primary may answer
         late = await self._primary_is_late()
-        return _told(await call.on(self._primary), self._primary, degraded=late)
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                found = await call.on(self._primary)
+        except TimeoutError as error:
+            raise self._no_answer() from error
+        return _told(found, self._primary, degraded=late)
 
     async def _up_to_date(self) -> Node | None:
         """The next driver that answers and misses nothing: it has all that was answered for."""
