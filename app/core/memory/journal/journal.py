@@ -281,7 +281,7 @@ class Journal:
             wanted = wanted.where(
                 ~exists().where(first.c.seq == entries.c.seq, first.c.target == after)
             )
-        return await self._entries(wanted.order_by(entries.c.seq).limit(limit))
+        return await self._entries(wanted.order_by(deliveries.c.seq).limit(limit))
 
     async def of_user(self, user_id: str | None) -> list[Entry]:
         """What concerns the user's memories, or, without a user, knowledge; oldest first."""
