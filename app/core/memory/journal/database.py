@@ -1,8 +1,15 @@
-"""The journal's database: opened when it is needed, and with transactions that are whole."""
+"""The journal's database: opened when it is needed, and with transactions that are whole.
+
+A server that is away keeps its callers waiting once, not each time:
+
+    there ──no answer, or the connection is lost──▶ away ──asked in the background──▶ there
+
+While it is away every call fails at once.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic, time
 from typing import Any, TypeVar
 
@@ -10,11 +17,21 @@ import structlog
 from sqlalchemy import Select, func
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.core.memory.journal.opening import journal_errors, make_engine, refused, set_up
+from app.core.memory.journal.opening import (
+    ask,
+    is_away,
+    journal_errors,
+    make_engine,
+    refused,
+    set_up,
+)
 from app.errors import ConfigurationError, JournalUnavailable
 from app.settings import JournalSettings
 
 T = TypeVar("T")
+
+_CLOSING_SECONDS = 1.0
+"""What is under way when it is closed has that long, or longer where the server answers."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -33,13 +50,24 @@ class Database:
         self._wrapper = wrapper
         self._prepare = prepare
         self._engine: AsyncEngine | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[AsyncEngine] | None = None
+        """The attempt that all wait for who need it open."""
         self._closed = False
         self._wrong: ConfigurationError | None = None
         """Why it did not open itself."""
         self._again = 0.0
         """When to try that again, by the monotonic clock."""
         self._running: set[asyncio.Task[Any]] = set()
+        self._away: JournalUnavailable | None = None
+        """Why the server counts as away."""
+        self._looking: asyncio.Task[None] | None = None
+        """Asks a server that is away, until it answers."""
+        self._emptying: asyncio.Task[None] | None = None
+        """Drops the connections to a server that is away; cancelled it would be loud."""
+        self._found = 0.0
+        """When it last answered so, by the monotonic clock."""
+        self._waiting: set[asyncio.Timeout] = set()
+        """The limits of those that wait for a connection."""
 
     @property
     def shared(self) -> bool:
@@ -63,23 +91,37 @@ class Database:
         Later, a server that refuses what it accepted counts as away.
         """
         self._closed = False
-        async with self._opening:
-            if self._engine is None:
-                try:
-                    self._engine = await self._connected()
-                except JournalUnavailable as error:
-                    raise refused(error) or error from error.__cause__
+        if self._engine is None:
+            try:
+                await self._connected()
+            except JournalUnavailable as error:
+                raise refused(error) or error from error.__cause__
 
     async def _connected(self) -> AsyncEngine:
-        engine = make_engine(self._settings, self._wrapper)
+        """Connect, all who need it by one attempt, which a caller's end does not end."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._connect())
+        return await asyncio.shield(self._opening)
+
+    async def _connect(self) -> AsyncEngine:
+        started = monotonic()
         try:
-            await set_up(engine, self._settings)
-            with journal_errors():
-                async with engine.begin() as connection:
-                    await self._prepare(connection)
-        except BaseException:
-            await engine.dispose()
+            engine = make_engine(self._settings, self._wrapper)
+            try:
+                await set_up(engine, self._settings)
+                with journal_errors():
+                    async with engine.begin() as connection:
+                        await self._prepare(connection)
+            except BaseException:
+                await engine.dispose()
+                raise
+        except JournalUnavailable as error:
+            self._failed(error, started)
             raise
+        finally:
+            self._opening = None
+        self._engine = engine
+        self._wrong = None
         return engine
 
     async def _opened(self) -> AsyncEngine:
@@ -89,32 +131,90 @@ class Database:
         the journal is as good as away, so that what can do without goes on, and no write that
         needs it is taken.
         """
-        async with self._opening:
-            if self._engine is not None:
-                return self._engine
-            if self._closed:
-                raise JournalUnavailable(reason="journal: closed")
-            if self._wrong is None or monotonic() >= self._again:
-                try:
-                    self._engine = await self._connected()
-                except ConfigurationError as error:
-                    self._again = monotonic() + self._settings.interval
-                    if self._wrong is None or self._wrong.reason != error.reason:
-                        _log.error("journal_refused", wrapper=self._wrapper, reason=error.reason)
-                    self._wrong = error
-                else:
-                    self._wrong = None
-                    return self._engine
-            raise JournalUnavailable(self._wrong.detail, reason=self._wrong.reason)
+        if self._away is not None:
+            raise JournalUnavailable(self._away.detail, reason=self._away.reason)
+        if self._engine is not None:
+            return self._engine
+        if self._closed:
+            raise JournalUnavailable(reason="journal: closed")
+        wrong = self._wrong
+        if wrong is None or monotonic() >= self._again:
+            try:
+                return await self._connected()
+            except ConfigurationError as error:
+                self._again = monotonic() + self._settings.interval
+                if self._wrong is None or self._wrong.reason != error.reason:
+                    _log.error("journal_refused", wrapper=self._wrapper, reason=error.reason)
+                wrong = self._wrong = error
+        raise JournalUnavailable(wrong.detail, reason=wrong.reason)
+
+    def _failed(self, error: JournalUnavailable, started: float) -> None:
+        """Let the server count as away, if the error of a call that started then means that."""
+        if not self.shared or self._closed or self._away is not None:
+            return
+        if started < self._found or not is_away(error):
+            return
+        self._away = error
+        _log.warning("journal_lost", wrapper=self._wrapper, reason=error.reason)
+        now = asyncio.get_running_loop().time()
+        for limit in self._waiting:
+            if not limit.expired():
+                limit.reschedule(now)
+        if self._engine is not None:  # the connections it has may never answer
+            self._emptying = asyncio.create_task(self._engine.dispose())
+        self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        if self._emptying is not None:
+            await asyncio.shield(self._emptying)
+        while True:
+            if not await self._is_away():
+                break
+            await asyncio.sleep(self._settings.interval)
+        self._found = monotonic()
+        self._away = None
+        _log.warning("journal_found", wrapper=self._wrapper)
+
+    async def _is_away(self) -> bool:
+        try:
+            await ask(self._settings)
+        except JournalUnavailable as error:
+            return is_away(error)
+        return False
 
     async def close(self) -> None:
-        """Disconnect, after what is under way."""
+        """Disconnect, after what is under way: a server that does not answer ends that."""
         self._closed = True
-        if self._running:
-            await asyncio.wait(self._running)
+        for task in (self._looking, self._opening):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        if self._emptying is not None:
+            await self._emptying
+        self._looking = self._emptying = None
+        await self._end_running()
+        self._away = None
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
+
+    async def _end_running(self) -> None:
+        if not self._running:
+            return
+        if not self.shared:
+            await asyncio.wait(self._running)
+            return
+        _, late = await asyncio.wait(self._running, timeout=_CLOSING_SECONDS)
+        if late and self._away is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSING_SECONDS):
+                    away = await self._is_away()
+                if not away:
+                    _, late = await asyncio.wait(late, timeout=self._settings.timeout)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
 
     async def rows(self, wanted: Select[Any]) -> Sequence[Any]:
         """What a query answers."""
@@ -153,12 +253,39 @@ class Database:
         task = asyncio.create_task(whole())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise JournalUnavailable(reason="journal: closed") from None
+            raise
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for the time of a block, which ends with its caller."""
-        engine = self._engine or await self._opened()
-        with journal_errors():
-            async with engine.begin() as connection:
-                yield connection
+        engine = await self._opened()
+        started = monotonic()
+        try:
+            with journal_errors():
+                async with self._limit() as limit, engine.begin() as connection:
+                    limit.reschedule(None)
+                    self._waiting.discard(limit)
+                    try:
+                        yield connection
+                    except (OSError, asyncio.CancelledError):
+                        if self.shared:  # a rollback would wait for what may never answer
+                            await connection.invalidate()
+                        raise
+        except JournalUnavailable as error:
+            self._failed(error, started)
+            raise
+
+    @asynccontextmanager
+    async def _limit(self) -> AsyncIterator[asyncio.Timeout]:
+        """A time-out, which ends when the server is found to be away."""
+        async with asyncio.timeout(self._settings.timeout if self.shared else None) as limit:
+            self._waiting.add(limit)
+            try:
+                yield limit
+            finally:
+                self._waiting.discard(limit)

@@ -6,8 +6,8 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ FILES = ".sqlite"
 """How the names of the files end."""
 _SETUP_LOCK = 5_406_117_203
 """Key of the advisory lock: replicas that start together make the tables one after the other."""
+
+_GOODBYE_SECONDS = 0.1
+"""A server that does not answer a goodbye in that time is left without one."""
+_LOST = ("08", "57P")
+"""How a SQLSTATE begins that tells of a connection's end, or of a server's."""
 
 _PRAGMAS = (
     "pragma locking_mode = exclusive",
@@ -96,9 +101,55 @@ async def _connect(dsn: str, timeout: float) -> Any:  # noqa: ASYNC109 - the dri
     """A connection, by all that asyncpg reads of a URL; raises OSError for any failure."""
     asyncpg = importlib.import_module("asyncpg")
     try:
-        return await asyncpg.connect(dsn, timeout=timeout, command_timeout=timeout)
+        return await asyncpg.connect(
+            dsn, timeout=timeout, command_timeout=timeout, connection_class=_brief()
+        )
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise ConnectionError(type(error).__name__) from error
+
+
+@cache
+def _brief() -> Any:
+    """A class of connections that nobody waits long for when they are closed."""
+    asyncpg: Any = importlib.import_module("asyncpg")
+
+    class Brief(asyncpg.Connection):  # type: ignore[misc] # the module may be missing
+        __slots__ = ()
+
+        async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+            """Say goodbye; a connection that can't is ended all the same."""
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                async with asyncio.timeout(_GOODBYE_SECONDS):
+                    await super().close(timeout=timeout)
+
+    return Brief
+
+
+async def ask(settings: JournalSettings) -> None:
+    """Raise `JournalUnavailable` unless the server answers a new connection."""
+    if settings.url is None:
+        return
+    asyncpg = importlib.import_module("asyncpg")
+    with journal_errors():
+        connection = await _connect(settings.url.get_secret_value(), settings.timeout)
+        try:
+            await connection.execute("select 1")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise ConnectionError(type(error).__name__) from error
+        finally:
+            await connection.close()
+
+
+def is_away(error: JournalUnavailable) -> bool:
+    """Whether the server did not answer, or was lost: not that it refused something."""
+    cause = error.__cause__
+    source = getattr(cause, "orig", None) or getattr(cause, "__cause__", None)
+    state = getattr(source, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_LOST)
+    if isinstance(source, ValueError):  # the client, before it asks a server
+        return False
+    return isinstance(cause, OSError) or bool(getattr(cause, "connection_invalidated", False))
 
 
 def _configure(connection: Any, _record: object) -> None:
