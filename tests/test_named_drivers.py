@@ -199,7 +199,12 @@ POOL = "must not be less than"
         ("automem", "legacy_writable=true", "drivers.a.legacy_writable: needs AUTOMEM_LEGACY_TAG"),
         ("automem", "api_token='sécret'", "drivers.a.api_token: must be visible"),
         ("cached", "url='redis://:secret@h/abc'", "drivers.a.url: must look like redis://"),
-        ("cached", "url='redis://h/0?socket_timeout=secret'", "drivers.a.url: is not a URL of"),
+        ("cached", "url='redis://h/0?retry=secret'", "drivers.a.url: the option 'retry'"),
+        (
+            "cached",
+            "url='redis://h/0?health_check_interval=secret'",
+            "drivers.a.url: is not a URL of",
+        ),
         ("failover", "writes='never'", "drivers.a.writes: Input should be"),
         ("replicated", "acknowledge='one'", "drivers.a.acknowledge: Input should be"),
     ],

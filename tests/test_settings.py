@@ -292,6 +292,15 @@ def test_a_key_may_have_a_name_a_tenant_and_scopes_in_any_order(
         ),
         (f"{SECRET};name=a,x;name=a", "entries 1 and 2 have the same name"),
         (",", "has no key"),
+        (
+            f"{SECRET};tenant=acme;scopes=read,write",
+            "entry 2: 'write' is a scope, not a key: scopes are joined by +",
+        ),
+        (f"{SECRET};scopes=read, Write;tenant=acme", "entry 2: 'write' is a scope"),
+        (f"{SECRET};scopes=read,write+admin", "entry 2: 'write' is a scope"),
+        (f"{SECRET},name={SECRET}x", "entry 2: name= is no key: it comes after"),
+        (f"{SECRET},tenant ={SECRET}x;name=a", "entry 2: tenant= is no key: it comes after"),
+        (f"{SECRET},Scopes=read", "entry 2: scopes= is no key: it comes after"),
     ],
 )
 def test_a_wrong_key_is_told_by_its_place_alone(
@@ -304,6 +313,12 @@ def test_a_wrong_key_is_told_by_its_place_alone(
     assert message.startswith(f"MEMORY_API_KEYS: {told}")
     assert "\n" not in message
     assert SECRET not in message + str(caught.value.__cause__)
+
+
+def test_a_key_that_only_resembles_a_word_is_a_key() -> None:
+    keys = "reader,write-1,admin=,names=a,read+x,name,scopes"
+    digest = hashlib.sha256(b"write").hexdigest()
+    assert len(accepted(f"{keys},sha256:{digest}")) == 8
 
 
 def scoped(**inner: str) -> dict[str, NamedDriver]:

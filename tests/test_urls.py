@@ -65,6 +65,20 @@ def test_a_database_and_a_port_of_redis_are_numbers(
 
 
 @pytest.mark.parametrize(
+    "option", ["retry", "decode_responses", "redis_connect_func", "encoding", "host", "Db"]
+)
+def test_an_option_of_redis_is_one_that_a_url_can_say(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMORY_CACHE_URL", f"redis://:{SECRET}@h/0?{option}=1")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    said = f"MEMORY_CACHE_URL: the option '{option}' is not known; there are client_name, db, "
+    assert str(caught.value).startswith(said)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("DATABASE_URL", "postgresql://h:1,g/d"),
@@ -75,6 +89,7 @@ def test_a_database_and_a_port_of_redis_are_numbers(
         ("MEMORY_CACHE_URL", "rediss://u:p@h:1/"),
         ("MEMORY_CACHE_URL", "redis://h/15"),
         ("MEMORY_CACHE_URL", "unix:///socket?db=3"),
+        ("MEMORY_CACHE_URL", "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=no&username=a"),
     ],
 )
 def test_a_url_may_have_every_part_that_its_client_reads(

@@ -71,10 +71,22 @@ def _digest(key: str, where: str) -> bytes:
     if not key:
         raise ValueError(f"{where}: has no key")
     if key[:7].lower() != "sha256:":
+        _refuse_word(key, where)
         return hashlib.sha256(key.encode()).digest()
     if not _HASHED.fullmatch(key):
         raise ValueError(f"{where}: a hashed key is sha256: and 64 hex digits")
     return bytes.fromhex(key[7:])
+
+
+def _refuse_word(key: str, where: str) -> None:
+    """Refuse what a comma in the wrong place would make a key, which may do everything."""
+    words = key.lower().split("+")
+    if SCOPES.issuperset(words):
+        raise ValueError(f"{where}: {words[0]!r} is a scope, not a key: scopes are joined by +")
+    parameter, is_given, _ = key.lower().partition("=")
+    parameter = parameter.rstrip()
+    if is_given and parameter in _PARAMETERS:
+        raise ValueError(f"{where}: {parameter}= is no key: it comes after a key and a ;")
 
 
 def _read(

@@ -10,6 +10,25 @@ from pydantic_settings import BaseSettings
 
 from app.settings.group import DriverSettings, folder, group, postgresql_url
 
+_REDIS_OPTIONS = (
+    "client_name",
+    "db",
+    "health_check_interval",
+    "password",
+    "socket_keepalive",
+    "ssl_ca_certs",
+    "ssl_ca_path",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_ciphers",
+    "ssl_keyfile",
+    "ssl_password",
+    "username",
+)
+"""What a URL of Redis may have after its `?`. The client takes any argument of its constructors
+there, also those that are no text, and those that change what its answers are."""
+
 
 class JournalSettings(BaseSettings):
     """Where writes wait for a driver that could not take them."""
@@ -119,7 +138,8 @@ class CacheSettings(DriverSettings):
             host = parts.scheme in {"redis", "rediss"} and parts.port != 0 and parts.hostname
             whole = bool(parts.path if is_unix else host)
             named = [] if is_unix else [parts.path.strip("/")]
-            databases = [*named, *parse_qs(parts.query).get("db", [])]
+            options = parse_qs(parts.query)
+            databases = [*named, *options.get("db", [])]
         except ValueError:
             whole = False
         if not whole or not all(re.fullmatch("[0-9]*", each) for each in databases):
@@ -127,4 +147,9 @@ class CacheSettings(DriverSettings):
                 "must look like redis://user:password@host:6379/0, where the last is the number "
                 "of a database"
             )
+        for option in options:
+            if option not in _REDIS_OPTIONS:
+                raise ValueError(
+                    f"the option {option!r} is not known; there are {', '.join(_REDIS_OPTIONS)}"
+                )
         return url

@@ -59,7 +59,7 @@ class RedisStore(CacheStore):
                 socket_connect_timeout=None,
             )
             self._connection()
-        except (RedisError, TypeError, ValueError):
+        except (RedisError, AttributeError, TypeError, ValueError):
             raise ConfigurationError(f"{settings.called('url')}: is not a URL of Redis") from None
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._idle: list[AbstractConnection] = []
