@@ -133,6 +133,21 @@ async def test_a_frozen_redis_costs_one_timeout_and_not_one_for_each_call(
     assert len(await contents(driver)) == 21
 
 
+async def test_a_redis_that_was_away_for_a_moment_is_soon_told_of_writes(
+    cached_in_redis: NewCached, redis: RedisServer
+) -> None:
+    driver, other = cached_in_redis(timeout=0.2), cached_in_redis()
+    await other.recall("ada", top_k=100)
+    redis.freeze()
+    try:
+        await driver.recall("basil")  # waits for all of the timeout
+    finally:
+        redis.thaw()
+    await driver.store("ada", "kettle")
+    await until(lambda: healthy(driver), seconds=0.7)
+    assert await contents(other) == {"kettle"}
+
+
 async def test_what_a_restored_snapshot_brings_back_is_not_served(
     cached_in_redis: NewCached, redis: RedisServer, backend: Backend
 ) -> None:

@@ -22,7 +22,8 @@ Command: TypeAlias = tuple[str | bytes | int | float, ...]
 
 _PREFIX = "memory-cache:"
 _CONNECTIONS = 32
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS = (0.05, 1.0)
+"""Between two tries to reach it again: at first, and at most."""
 _WRITE_SECONDS = 600.0
 """How long a write may take: the mark of a writer that died is gone after that."""
 _GENERATION_MS = 86_400_000
@@ -200,8 +201,10 @@ class RedisStore(CacheStore):
             self._recovery = asyncio.create_task(self._find_again())
 
     async def _find_again(self) -> None:
+        pause, longest = _RETRY_SECONDS
         while self._away:
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
             try:
                 # A Redis that has no space left for a generation is of no use.
                 await self._exchange([("SET", f"{_PREFIX}probe", b"", "PX", 1)])
