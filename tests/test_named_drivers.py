@@ -262,6 +262,33 @@ def test_a_missing_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/drivers.toml", "a\0b"])
+def test_what_is_no_path_is_told(path: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"MEMORY_CONFIG: .* is no path") as said:
+        load_settings(config=Path(path))
+    assert "\0" not in str(said.value)
+
+
+@pytest.mark.parametrize("text", [f"a = {'1' * 5_000}", f"a = {'[' * 3_000}"])
+def test_a_file_that_no_parser_takes_is_told(configure: Configure, text: str) -> None:
+    configure(text)
+    with pytest.raises(ConfigurationError, match=r"^MEMORY_CONFIG: .*drivers\.toml"):
+        load_settings()
+
+
+def test_a_file_may_start_with_a_byte_order_mark(configure: Configure) -> None:
+    configure("\ufeff" + NESTED)
+    assert "both" in load_settings().named
+
+
+def test_a_driver_named_by_its_options_alone_is_told_to_lack_a_type(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MEMORY_DRIVERS__HERE__TTL", "5")
+    with pytest.raises(DriverNotFound, match=r"drivers\.here\.type: .* names this driver without"):
+        MemoryDriverManager(load_settings(driver="inmemory")).driver()
+
+
 def test_a_wrapping_driver_without_a_name_of_its_own_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="which MEMORY_CONFIG has to name"):
         MemoryDriverManager(load_settings(driver="failover")).driver()

@@ -80,6 +80,15 @@ def test_every_variable_says_what_it_is(name: str) -> None:
     assert VARIABLES[name].description
 
 
+def test_a_file_of_variables_that_is_not_utf_8_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_bytes(b"MEMORY_HOST=\xff\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    with pytest.raises(ConfigurationError, match=r"^\.env: it is not UTF-8$"):
+        load_settings()
+
+
 def test_without_any_variable_the_defaults_hold() -> None:
     settings = load_settings()
     assert settings.driver == "automem"

@@ -86,18 +86,27 @@ def read_drivers(config: Path | None) -> tuple[str | None, dict[str, NamedDriver
 
 def _read(config: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(config.expanduser().read_text("utf-8"))
+        text = config.expanduser().read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"MEMORY_CONFIG: can't read {config}: {reason}") from error
+    except (RuntimeError, ValueError) as error:  # an unknown user, or NUL
+        raise ConfigurationError(f"MEMORY_CONFIG: {str(config)!r} is no path of a file") from error
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"MEMORY_CONFIG: {config} is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # an endless number, or brackets without end
+        raise ConfigurationError(
+            f"MEMORY_CONFIG: {config} holds a value that can't be read"
+        ) from error
 
 
 def _named(name: str, table: dict[str, Any]) -> NamedDriver:
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", name):
+        shown = name if name.isprintable() else repr(name)
         raise ConfigurationError(
-            f"drivers.{name}: a name is a small letter, then small letters, digits, _ and -"
+            f"drivers.{shown}: a name is a small letter, then small letters, digits, _ and -"
         )
     kind = table.pop("type", name)
     inner = table.pop("inner", ())

@@ -150,6 +150,8 @@ def load_settings(**instead: Any) -> Settings:
         if name in kind.model_fields:
             name = variable_name(kind, name)
         raise ConfigurationError(f"{name}: {message}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(".env: it is not UTF-8") from error
     selected, named = read_drivers(settings.config)
     changes: dict[str, Any] = {"named": named}
     if selected is not None and "driver" not in settings.model_fields_set:

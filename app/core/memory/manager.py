@@ -126,6 +126,8 @@ class MemoryDriverManager:
             self.settings.of(name)
             if not self._is_known(declared.type):
                 said = _not_found(declared.type, self._types())
+                if declared.type == name:
+                    said = f"MEMORY_CONFIG or MEMORY_DRIVERS__* names this driver without; {said}"
                 raise DriverNotFound(f"drivers.{name}.type: {said}")
             for inner in declared.inner:
                 self._refuse_undeclared(inner, f"drivers.{name}.inner")
