@@ -5,32 +5,40 @@ Only a command that runs imports what PostgreSQL needs: other drivers do without
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from app.commands import read_settings, refuse
-from app.errors import MemoryServiceError
-from app.settings import Settings
+from app.core.memory.manager import MemoryDriverManager
+from app.errors import DriverError, MemoryServiceError
+from app.settings import DatabaseSettings, Settings, below, databases_among
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from app.database import indexes
 
 T = TypeVar("T")
 
-_CONNECT_SECONDS = 10.0
-
 index = typer.Typer(no_args_is_help=True, help="The vector index of the knowledge in PostgreSQL.")
+
+Driver = Annotated[
+    str | None,
+    typer.Option(help="Whose database, by name; needed where several are in use."),
+]
 
 
 @index.command()
 def status(
+    driver: Driver = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Tell whether the index fits the rows; exit code 3 when it is stale."""
-    settings = read_settings()
-    state = _run(_status(settings))
+    database = _chosen(read_settings(), driver)
+    state = _run(database, _status(database))
     if as_json:
         typer.echo(json.dumps(state.facts()))
     else:
@@ -46,13 +54,15 @@ def status(
         table.add_row("left behind", ", ".join(state.leftovers) or "none", "none")
         Console(soft_wrap=True).print(table)
         if state.stale:
-            typer.echo(f"stale: {state.stale}; run `memory-driver index rebuild`")
+            named = "" if driver is None else f" --driver {driver}"
+            typer.echo(f"stale: {state.stale}; run `memory-driver index rebuild{named}`")
     if state.stale:
         raise typer.Exit(3)
 
 
 @index.command()
 def rebuild(
+    driver: Driver = None,
     kind: Annotated[
         str | None, typer.Option(help="ivfflat or hnsw, in place of DATABASE_INDEX.")
     ] = None,
@@ -63,84 +73,112 @@ def rebuild(
     """Build the index for the rows of now; reads and writes go on meanwhile."""
     if kind not in (None, "ivfflat", "hnsw"):
         refuse("--kind: must be ivfflat or hnsw")
-    settings = read_settings()
+    database = _chosen(read_settings(), driver)
     wanted: indexes.Kind = (
-        settings.database.index if kind is None else "hnsw" if kind == "hnsw" else "ivfflat"
+        database.index if kind is None else "hnsw" if kind == "hnsw" else "ivfflat"
     )
-    if not _run(_rebuild(settings, wanted, workers)):
+    if not _run(database, _rebuild(database, wanted, workers)):
         refuse("another process rebuilds the index right now")
-    state = _run(_status(settings))
+    state = _run(database, _status(database))
     lists = f" with {state.lists} lists" if state.lists else ""
     typer.echo(f"The index is {state.kind}{lists}, for {state.rows} rows.")
-    if wanted != settings.database.index:
-        typer.echo(f"Set DATABASE_INDEX={wanted}, or /health calls the index stale.")
+    if wanted != database.index:
+        typer.echo(f"Set {database.called('index')}={wanted}, or /health calls the index stale.")
 
 
 def language(
     name: Annotated[
         str | None, typer.Argument(help="In place of MEMORY_RECALL_LANGUAGE.", show_default=False)
     ] = None,
+    driver: Driver = None,
 ) -> None:
     """Split the stored memories into words anew, by another language; stop the service before."""
     settings = read_settings()
     wanted = name or settings.recall.language
-    count = _run(_change_language(settings, wanted))
+    database = _chosen(settings, driver)
+    count = _run(database, _change_language(database, wanted))
     typer.echo(f"The words of {count} memories are {wanted}.")
     if wanted != settings.recall.language:
         typer.echo(f"Set MEMORY_RECALL_LANGUAGE={wanted}, or the service refuses to start.")
 
 
-async def _change_language(settings: Settings, name: str) -> int:
-    import asyncpg
+def _chosen(settings: Settings, driver: str | None) -> DatabaseSettings:
+    """The database of the driver of pgvector that is meant; ends the command unless it is one."""
+    try:
+        MemoryDriverManager(settings).check_names()
+        known = databases_among(settings, [*settings.named, "pgvector"])
+    except MemoryServiceError as error:
+        refuse(error.reason)
+    if driver is not None:
+        if driver not in known:
+            refuse(f"--driver: {driver!r} is no driver of pgvector; there are {', '.join(known)}")
+        return known[driver]
+    used = {settings.driver, *below(settings.named, settings.driver)}
+    found = [name for name in known if name in used]
+    if len(found) == 1:
+        return known[found[0]]
+    if found or known.keys() & settings.named.keys():
+        refuse(f"--driver: say which driver's database is meant: {', '.join(found or known)}")
+    return settings.database
 
-    from app.database.access import reached
+
+async def _change_language(database: DatabaseSettings, name: str) -> int:
     from app.database.language import change
 
-    async with reached(settings.database) as dsn:
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
-        try:
-            return await change(connection, name)
-        finally:
-            connection.terminate()
+    async with _connected(database) as (connection, _):
+        return await change(connection, name)
 
 
-async def _status(settings: Settings) -> "indexes.IndexState":
-    import asyncpg
-
+async def _status(database: DatabaseSettings) -> "indexes.IndexState":
     from app.database import indexes
-    from app.database.access import reached
 
-    async with reached(settings.database) as dsn:
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
-        try:
-            return await indexes.inspect(connection, settings.database.index, count=True)
-        finally:
-            connection.terminate()
+    async with _connected(database) as (connection, _):
+        return await indexes.inspect(connection, database.index, count=True)
 
 
-async def _rebuild(settings: Settings, kind: "indexes.Kind", workers: int) -> bool:
+async def _rebuild(database: DatabaseSettings, kind: "indexes.Kind", workers: int) -> bool:
     from app.database import indexes
-    from app.database.access import reached
 
-    async with reached(settings.database) as dsn:
+    async with _connected(database) as (_, dsn):
         return await indexes.rebuild(dsn, kind, workers=workers)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+@asynccontextmanager
+async def _connected(
+    database: DatabaseSettings,
+) -> AsyncIterator[tuple["asyncpg.Connection[asyncpg.Record]", str]]:
+    """A connection and its DSN. Failures are `MemoryServiceError`s that name the setting."""
+    from app.core.memory.drivers.pgvector.connecting import connect
+    from app.core.memory.drivers.pgvector.errors import backend_errors
+    from app.database.access import reached
+
+    async with reached(database) as dsn:
+        connection = await connect(database, dsn)
+        try:
+            with backend_errors():
+                yield connection, dsn
+        except DriverError as error:
+            raise type(error)(reason=f"{database.called('url')}: {error.reason}") from (
+                error.__cause__
+            )
+        finally:
+            connection.terminate()
+
+
+def _run(database: DatabaseSettings, work: Coroutine[Any, Any, T]) -> T:
     try:
         from asyncpg import UndefinedTableError
 
-        from app.core.memory.drivers.pgvector.errors import backend_errors
+        return asyncio.run(work)
     except ModuleNotFoundError as error:
         work.close()
         refuse(f"this needs {error.name}: pip install 'memory-driver-service[pgvector]'")
-    try:
-        with backend_errors():
-            return asyncio.run(work)
     except MemoryServiceError as error:
         if isinstance(error.__cause__, UndefinedTableError):
-            refuse("the schema is not there: run `alembic upgrade head`")
+            refuse(f"the schema is not there: run {database.upgrade}")
         refuse(error.reason)
+    except OSError as error:
+        refuse(f"{database.called('data_dir')}: can't be used ({error.strerror})")
 
 
 def _shown(lists: int | None) -> str:

@@ -11,7 +11,7 @@ from app.settings import CLUSTER, DatabaseSettings, real
 
 @asynccontextmanager
 async def reached(settings: DatabaseSettings) -> AsyncIterator[str]:
-    """The DSN of `DATABASE_URL`, or of the embedded server.
+    """The DSN of the database's URL, or of the embedded server.
 
     The server of a running service is used as it is; else one is started, and stopped afterwards.
     Raises `ConfigurationError` when there is no embedded database yet.
@@ -22,9 +22,10 @@ async def reached(settings: DatabaseSettings) -> AsyncIterator[str]:
     cluster = real(settings.data_dir) / CLUSTER
     if not (cluster / "PG_VERSION").exists():
         raise ConfigurationError(
-            f"DATABASE_URL is not set, and MEMORY_DATA_DIR: {cluster.parent} has no database"
+            f"{settings.called('url')} is not set, and {settings.called('data_dir')}: "
+            f"{cluster.parent} has no database"
         )
-    server = EmbeddedPostgres(settings.data_dir)
+    server = EmbeddedPostgres(settings.data_dir, settings.called("data_dir"))
     try:
         await server.open()
     except ConfigurationError:

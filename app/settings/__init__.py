@@ -6,11 +6,11 @@ alias. An empty variable counts as unset. A `.env` file in the working directory
 
 from app.settings.backends import CLUSTER, AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
-from app.settings.group import real, servers, variable_name
+from app.settings.group import place, real, servers, variable_name
 from app.settings.keys import SCOPES, ApiKey, Scope
 from app.settings.limits import Limits
-from app.settings.named import TENANT, NamedDriver, check_drivers
-from app.settings.places import check_places
+from app.settings.named import TENANT, NamedDriver, below, check_drivers
+from app.settings.places import check_places, databases_among
 from app.settings.recall import PARTS, RecallSettings
 from app.settings.service import (
     Settings,
@@ -45,9 +45,12 @@ __all__ = [
     "Scope",
     "Settings",
     "all_groups",
+    "below",
     "check_drivers",
     "check_places",
+    "databases_among",
     "load_settings",
+    "place",
     "real",
     "servers",
     "unknown_variables",

@@ -68,6 +68,13 @@ class DatabaseSettings(DriverSettings):
         return self.url is None if self.migrate is None else self.migrate
 
     @property
+    def upgrade(self) -> str:
+        """The command that brings the schema to head, in a sentence; it reads DATABASE_URL."""
+        url = self.called("url")
+        named = "" if url == "DATABASE_URL" else f" with {url} as DATABASE_URL"
+        return f"`alembic upgrade head`{named}"
+
+    @property
     def rebuilds_index(self) -> bool:
         """Whether this process rebuilds a stale index by itself."""
         return self.url is None if self.index_rebuild is None else self.index_rebuild

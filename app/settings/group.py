@@ -122,6 +122,13 @@ def database_name(url: SecretStr) -> str:
     return named or unquote(parts.username or query.get("user", ""))
 
 
+def place(dsn: str) -> str:
+    """Host and port of a PostgreSQL URL, without user and password, for a message."""
+    parts = urlsplit(dsn)
+    host = parts.netloc.rpartition("@")[2]
+    return host or dict(parse_qsl(parts.query)).get("host", "the local socket")
+
+
 def servers(url: SecretStr | None) -> frozenset[tuple[str, int]]:
     """Host and port of every server that a PostgreSQL URL names; a socket's folder as the host."""
     if url is None:

@@ -169,6 +169,13 @@ def scopes_above(named: Mapping[str, NamedDriver], name: str) -> int:
     )
 
 
+def below(named: Mapping[str, NamedDriver], name: str) -> set[str]:
+    """The names of all drivers that the driver holds, and that those hold; there is no cycle."""
+    driver = named.get(name)
+    inner = driver.inner if driver is not None else ()
+    return {*inner}.union(*(below(named, each) for each in inner))
+
+
 def _check_cycle(named: Mapping[str, NamedDriver], path: tuple[str, ...]) -> None:
     driver = named.get(path[-1])
     for inner in driver.inner if driver is not None else ():

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from app.errors import ConfigurationError
 from app.settings.backends import CLUSTER, DatabaseSettings
 from app.settings.group import database_name, real, servers
+from app.settings.named import below
 from app.settings.service import Settings
 
 _JOURNALLED = frozenset({"failover", "replicated"})
@@ -16,7 +17,8 @@ def check_places(settings: Settings, selected: Iterable[str]) -> None:
 
     `selected`: the names of drivers that are in use without being declared or held.
     """
-    databases = _databases(settings, selected)
+    used = {*selected}.union(*(driver.inner for driver in settings.named.values()))
+    databases = databases_among(settings, [*settings.named, *(used - settings.named.keys())])
     _check_folders(settings, databases)
     journalled = any(driver.type in _JOURNALLED for driver in settings.named.values())
     if journalled and settings.journal.url is None:
@@ -24,13 +26,14 @@ def check_places(settings: Settings, selected: Iterable[str]) -> None:
     _check_twice(settings, databases)
 
 
-def _databases(settings: Settings, selected: Iterable[str]) -> dict[str, DatabaseSettings]:
-    """The settings of every pgvector driver, by its name."""
-    used = {*selected}.union(*(driver.inner for driver in settings.named.values()))
-    names = [name for name, driver in settings.named.items() if driver.type == "pgvector"]
-    if "pgvector" in used - settings.named.keys():
-        names.append("pgvector")
-    return {name: settings.of(name).database for name in names}
+def databases_among(settings: Settings, names: Iterable[str]) -> dict[str, DatabaseSettings]:
+    """The settings of those of the named drivers that are of pgvector, by name."""
+    found = {}
+    for name in names:
+        driver = settings.named.get(name)
+        if (name if driver is None else driver.type) == "pgvector":
+            found[name] = settings.of(name).database
+    return found
 
 
 def _check_folders(settings: Settings, databases: dict[str, DatabaseSettings]) -> None:
@@ -67,7 +70,7 @@ def _check_twice(settings: Settings, databases: dict[str, DatabaseSettings]) -> 
     """Refuse a driver of several that holds one database under two names."""
     for name, driver in settings.named.items():
         first: dict[object, str] = {}
-        for held in sorted(_below(settings, name) if driver.type in _JOURNALLED else ()):
+        for held in sorted(below(settings.named, name) if driver.type in _JOURNALLED else ()):
             database = databases.get(held)
             if database is None or database.url is None:
                 continue
@@ -78,10 +81,3 @@ def _check_twice(settings: Settings, databases: dict[str, DatabaseSettings]) -> 
                     f"({databases[other].called('url')}, {database.called('url')}), which can't "
                     "stand in for itself: give each its own"
                 )
-
-
-def _below(settings: Settings, name: str) -> set[str]:
-    """The names of all drivers that the driver holds, and that those hold."""
-    driver = settings.named.get(name)
-    inner = driver.inner if driver is not None else ()
-    return {*inner}.union(*(_below(settings, each) for each in inner))

@@ -87,7 +87,7 @@ class MemoryDriverManager:
         with self._lock:
             name = name or self._selected
             if name not in self._drivers:
-                self._check_names()
+                self.check_names()
                 check_places(self.settings, {name, self._selected})
             return self._driver(name, "MEMORY_DRIVER")
 
@@ -119,7 +119,7 @@ class MemoryDriverManager:
             self._drivers[name] = self._build(name, setting)
         return self._drivers[name]
 
-    def _check_names(self) -> None:
+    def check_names(self) -> None:
         """Refuse what the configuration declares wrongly, selected or not."""
         check_drivers(self.settings.named)
         for name, declared in self.settings.named.items():

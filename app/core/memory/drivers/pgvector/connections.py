@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from math import inf
 from time import monotonic
 from typing import Any, TypeAlias
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import structlog
@@ -16,6 +15,7 @@ from pgvector.asyncpg import register_vector
 from sqlalchemy.exc import DBAPIError
 
 from app.core.memory.drivers.pgvector import sql
+from app.core.memory.drivers.pgvector.connecting import connect
 from app.core.memory.drivers.pgvector.errors import backend_errors, describe
 from app.database import cluster, migrations
 from app.database.embedded import EmbeddedPostgres
@@ -28,7 +28,7 @@ from app.errors import (
     MemoryServiceError,
     PoolExhausted,
 )
-from app.settings import DatabaseSettings
+from app.settings import DatabaseSettings, place
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -206,19 +206,7 @@ class Connections:
         await self._embedder.open()
         vector_type(self._embedder.dimension)
         dsn = self.dsn
-        try:
-            connection = await asyncpg.connect(
-                dsn, timeout=self._settings.connect_timeout, command_timeout=self._settings.timeout
-            )
-        except pg.ClientConfigurationError as error:
-            said = str(error).splitlines()[0]
-            raise ConfigurationError(f"{self._settings.called('url')}: {said}") from error
-        except (OverflowError, UnicodeError) as error:
-            url = self._settings.called("url")
-            raise ConfigurationError(f"{url}: the host or port is not valid") from error
-        except (OSError, asyncpg.PostgresError) as error:
-            reason = f"PostgreSQL at {_place(dsn)} can't be reached ({describe(error)})"
-            raise DriverUnavailable(reason=reason) from error
+        connection = await connect(self._settings, dsn, command_timeout=self._settings.timeout)
         try:
             await self._migrate(connection, dsn)
             schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
@@ -268,22 +256,22 @@ class Connections:
         self.database = found
 
     async def _migrate(self, connection: Connection, dsn: str) -> None:
-        place = _place(dsn)
+        where = place(dsn)
         encoding = await connection.fetchval(sql.ENCODING)
         if encoding != "UTF8":
             raise ConfigurationError(
-                f"the database at {place} is encoded as {encoding}, which can't keep every text: "
+                f"the database at {where} is encoded as {encoding}, which can't keep every text: "
                 "create it with encoding UTF8"
             )
         version = await connection.fetchval(sql.EXTENSION_VERSION)
         if version is None:
             raise ConfigurationError(
-                f"PostgreSQL at {place} lacks the extension pgvector: install it there (Debian: "
+                f"PostgreSQL at {where} lacks the extension pgvector: install it there (Debian: "
                 "postgresql-NN-pgvector; container: the image pgvector/pgvector)"
             )
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_PGVECTOR:
             raise ConfigurationError(
-                f"PostgreSQL at {place} has pgvector {version}, and 0.8 or newer is needed: "
+                f"PostgreSQL at {where} has pgvector {version}, and 0.8 or newer is needed: "
                 "install it there, then run: alter extension vector update"
             )
         head = migrations.head()
@@ -293,18 +281,18 @@ class Connections:
                 await migrations.upgrade(dsn, self._embedder.dimension)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
-                    reason = f"another process migrates the database at {place}"
+                    reason = f"another process migrates the database at {where}"
                     raise DriverUnavailable(reason=reason) from error
                 raise ConfigurationError(
-                    f"the database at {place} can't be migrated ({describe(error)}); "
+                    f"the database at {where} can't be migrated ({describe(error)}); "
                     "if the role may not create extensions, let an administrator run: "
                     "create extension vector"
                 ) from error
             revision = await self._revision(connection)
         if revision != head:
             raise ConfigurationError(
-                f"the database at {place} has schema {revision or 'none'}, and this version needs "
-                f"{head}: run `alembic upgrade head`, or set "
+                f"the database at {where} has schema {revision or 'none'}, and this version needs "
+                f"{head}: run {self._settings.upgrade}, or set "
                 f"{self._settings.called('migrate')}=true"
             )
 
@@ -374,10 +362,3 @@ async def _keep_session(_: Connection) -> None:
 def _retrieve(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled():
         task.exception()
-
-
-def _place(dsn: str) -> str:
-    """Host and port of a DSN, without user and password."""
-    parts = urlsplit(dsn)
-    host = parts.netloc.rpartition("@")[2]
-    return host or parse_qs(parts.query).get("host", ["the local socket"])[0]
