@@ -4,7 +4,8 @@ A server that is away keeps its callers waiting once, not each time:
 
     there ──no answer, or the connection is lost──▶ away ──asked in the background──▶ there
 
-While it is away every call fails at once.
+While it is away every call fails at once. Where nobody listens each call tries: it is told so
+at once.
 """
 
 import asyncio
@@ -154,6 +155,8 @@ class Database:
             return
         if started < self._found or not is_away(error):
             return
+        if isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError):
+            return  # nobody listens: that is told at once, so each call may try
         self._away = error
         _log.warning("journal_lost", wrapper=self._wrapper, reason=error.reason)
         now = asyncio.get_running_loop().time()
