@@ -2,7 +2,7 @@
 
 from random import Random
 
-from app.errors import DriverError
+from app.errors import DriverError, DriverUnavailable
 from tests.wrappers.flaky import FlakyDriver
 
 
@@ -14,6 +14,8 @@ class RefusingDriver(FlakyDriver):
         self.refuses = False
 
     async def delete_user(self, user_id: str) -> int:
-        if self.refuses and not self.away:
+        if self.refuses:
+            if self.away:
+                raise DriverUnavailable(reason=f"{self.name} is away")
             raise DriverError(reason="not this user")
         return await super().delete_user(user_id)

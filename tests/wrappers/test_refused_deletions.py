@@ -88,10 +88,10 @@ async def test_a_store_that_comes_with_the_deletion_waits_for_it_too(
     async with replicated(drivers, journal) as driver:
         await driver.store("ada", "A jar.")
         await settled(driver)
-        second.away = True
+        second.refuses = second.away = True
         await driver.delete_user("ada")
         later = await driver.store("ada", "A lid.")
-        second.refuses, second.away = True, False
+        second.away = False
         driver._deliverers["second"].wake(back=True)
         await refused(driver, "second")
         await asyncio.sleep(0.3)
