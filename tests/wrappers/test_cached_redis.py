@@ -279,12 +279,12 @@ async def test_bytes_of_others_under_our_keys_are_no_answer(
 
 async def test_every_key_has_an_end(cached_in_redis: NewCached, redis: RedisServer) -> None:
     driver = cached_in_redis()
-    await driver.store("Zoë Quint", "kettle")
-    await driver.recall("Zoë Quint")
+    await driver.store("Quint", "kettle")
+    await driver.recall("Quint")
     with redis.client() as client:
         assert client.keys("*")
         assert all(client.pttl(key) > 0 for key in client.keys("*"))
-        assert not [key for key in client.keys("*") if b"Zoë Quint" in key]
+        assert not [key for key in client.keys("*") if b"Quint" in key]
 
 
 async def test_differently_configured_services_share_writes_and_no_answers(
