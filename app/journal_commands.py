@@ -4,8 +4,9 @@ Only a command that runs imports what the journal needs: other drivers do withou
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from types import ModuleType
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -13,11 +14,9 @@ import typer
 from app.commands import read_settings, refuse
 from app.core.memory.journal.entries import Lag
 from app.errors import MemoryServiceError
-from app.settings import Settings
+from app.settings import JOURNALLED, Settings
 
 T = TypeVar("T")
-
-_WITH_JOURNAL = ("failover", "replicated")
 
 journal = typer.Typer(
     no_args_is_help=True,
@@ -36,8 +35,8 @@ def show() -> None:
     read: ask that service's /health.
     """
     settings = read_settings()
-    found = _run(_all_waiting(settings))
-    have = {name for name, driver in settings.named.items() if driver.type in _WITH_JOURNAL}
+    found = _run(lambda upkeep: upkeep.all_waiting(settings.journal))
+    have = {name for name, driver in settings.named.items() if driver.type in JOURNALLED}
     for wrapper in sorted(have | {wrapper for wrapper, _ in found}):
         mine = {driver: lag for (each, driver), lag in found.items() if each == wrapper}
         for driver, lag in mine.items():
@@ -62,14 +61,14 @@ def rename(
         refuse(f"drivers.{wrapper}.inner: '{new}' is not held")
     if old in held:
         refuse(f"drivers.{wrapper}.inner: '{old}' is still held: take it out first")
-    late = _run(_deletions_too_late(settings, wrapper, old, new))
+    late = _run(lambda upkeep: upkeep.deletions_too_late(settings.journal, wrapper, old, new))
     if late and not yes:
         typer.confirm(
             f"'{new}' was held before, and {late} of these writes delete all of a user's memories: "
             f"also what '{new}' got of them since. Go on?",
             abort=True,
         )
-    count = _run(_rename(settings, wrapper, old, new))
+    count = _run(lambda upkeep: upkeep.rename(settings.journal, wrapper, old, new))
     typer.echo(f"{Lag(count)} for '{new}' now." if count else f"Nothing waits for '{old}'.")
 
 
@@ -81,10 +80,12 @@ def drop(
 ) -> None:
     """Give up what waits for DRIVER."""
     settings = read_settings()
-    lag = _run(_all_waiting(settings, wrapper)).get((wrapper, driver), Lag())
+    lag = _run(lambda upkeep: upkeep.all_waiting(settings.journal, wrapper)).get(
+        (wrapper, driver), Lag()
+    )
     if lag.count and not yes:
         typer.confirm(f"{lag} for '{driver}', which will never get them. Go on?", abort=True)
-    count = _run(_drop(settings, wrapper, driver))
+    count = _run(lambda upkeep: upkeep.drop(settings.journal, wrapper, driver))
     typer.echo(f"Given up: {count}." if count else f"Nothing waits for '{driver}'.")
 
 
@@ -99,35 +100,12 @@ def _told(settings: Settings, wrapper: str, driver: str, lag: Lag) -> str:
     return said
 
 
-async def _all_waiting(
-    settings: Settings, wrapper: str | None = None
-) -> dict[tuple[str, str], Lag]:
-    from app.core.memory.journal import upkeep
-
-    return await upkeep.all_waiting(settings.journal, wrapper)
-
-
-async def _deletions_too_late(settings: Settings, wrapper: str, old: str, new: str) -> int:
-    from app.core.memory.journal import upkeep
-
-    return await upkeep.deletions_too_late(settings.journal, wrapper, old, new)
-
-
-async def _rename(settings: Settings, wrapper: str, old: str, new: str) -> int:
-    from app.core.memory.journal import upkeep
-
-    return await upkeep.rename(settings.journal, wrapper, old, new)
-
-
-async def _drop(settings: Settings, wrapper: str, driver: str) -> int:
-    from app.core.memory.journal import upkeep
-
-    return await upkeep.drop(settings.journal, wrapper, driver)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def _run(work: Callable[[ModuleType], Coroutine[Any, Any, T]]) -> T:
+    """What the work does with `upkeep`; ends the command where it fails."""
     try:
-        return asyncio.run(work)
+        from app.core.memory.journal import upkeep
+
+        return asyncio.run(work(upkeep))
     except ModuleNotFoundError as error:
         refuse(f"this needs {error.name}: pip install 'memory-driver-service[journal]'")
     except MemoryServiceError as error:

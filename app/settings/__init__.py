@@ -10,7 +10,7 @@ from app.settings.group import place, real, servers, variable_name
 from app.settings.keys import SCOPES, ApiKey, Scope
 from app.settings.limits import Limits
 from app.settings.named import TENANT, NamedDriver, below, check_drivers
-from app.settings.places import check_places, databases_among
+from app.settings.places import JOURNALLED, check_places, databases_among
 from app.settings.recall import PARTS, RecallSettings
 from app.settings.service import (
     Settings,
@@ -28,6 +28,7 @@ from app.settings.wrappers import (
 
 __all__ = [
     "CLUSTER",
+    "JOURNALLED",
     "PARTS",
     "SCOPES",
     "TENANT",

@@ -8,7 +8,7 @@ from app.settings.group import database_name, real, servers
 from app.settings.named import below
 from app.settings.service import Settings
 
-_JOURNALLED = frozenset({"failover", "replicated"})
+JOURNALLED = frozenset({"failover", "replicated"})
 """Types that keep a journal, and whose drivers stand in for one another."""
 
 
@@ -20,7 +20,7 @@ def check_places(settings: Settings, selected: Iterable[str]) -> None:
     used = {*selected}.union(*(driver.inner for driver in settings.named.values()))
     databases = databases_among(settings, [*settings.named, *(used - settings.named.keys())])
     _check_folders(settings, databases)
-    journalled = any(driver.type in _JOURNALLED for driver in settings.named.values())
+    journalled = any(driver.type in JOURNALLED for driver in settings.named.values())
     if journalled and settings.journal.url is None:
         _check_journal(settings, databases)
     _check_twice(settings, databases)
@@ -70,7 +70,7 @@ def _check_twice(settings: Settings, databases: dict[str, DatabaseSettings]) -> 
     """Refuse a driver of several that holds one database under two names."""
     for name, driver in settings.named.items():
         first: dict[object, str] = {}
-        for held in sorted(below(settings.named, name) if driver.type in _JOURNALLED else ()):
+        for held in sorted(below(settings.named, name) if driver.type in JOURNALLED else ()):
             database = databases.get(held)
             if database is None or database.url is None:
                 continue

@@ -1,9 +1,7 @@
 """`memory-driver index`, as an operator runs it."""
 
-import asyncio
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from app.database import migrations
 from app.database.access import reached
 from app.database.embedded import EmbeddedPostgres
 from app.settings import DatabaseSettings
+from tests.commands.running import run_command
 from tests.conftest import NewDatabase
 
 
@@ -19,22 +18,7 @@ async def run(
     root: Path, settings: dict[str, str], *words: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `memory-driver index` with these words."""
-    return await run_any(root, settings, "index", *words)
-
-
-async def run_any(
-    root: Path, settings: dict[str, str], *words: str
-) -> subprocess.CompletedProcess[str]:
-    """Run `memory-driver` with these words."""
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "app", *words],
-        cwd=root,
-        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return await run_command(root, settings, "index", *words)
 
 
 async def test_an_index_of_another_kind_is_stale_until_it_is_rebuilt(
@@ -132,7 +116,7 @@ async def test_a_database_that_is_not_to_be_had_is_told_with_the_setting_to_chan
 async def test_every_command_tells_which_server_can_t_be_reached(root: Path) -> None:
     settings = {**NAMED, "MEMORY_DRIVERS__HERE__URL": NOWHERE}
     for command in (("index", "status"), ("index", "rebuild"), ("language",)):
-        refused = await run_any(root, settings, *command, "--driver", "here")
+        refused = await run_command(root, settings, *command, "--driver", "here")
         assert (refused.returncode, refused.stderr) == (
             1,
             "memory-driver: drivers.here.url: PostgreSQL at 127.0.0.1:1 can't be reached "

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
@@ -13,6 +12,7 @@ from pydantic import SecretStr
 
 from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.settings import JournalSettings, Limits, ReplicatedSettings
+from tests.commands.running import run_command
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, settled
 
@@ -29,16 +29,7 @@ async def run(
     root: Path, settings: dict[str, str], *words: str, said: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run `memory-driver` with these words, and say that to what it asks."""
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "app", *words],
-        cwd=root,
-        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", **HOLDS, **settings},
-        input=said,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return await run_command(root, {**HOLDS, **settings}, *words, said=said)
 
 
 @pytest.fixture(params=["file", "shared"])

@@ -1,8 +1,6 @@
 """`memory-driver language`, as an operator runs it."""
 
-import asyncio
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
 from app.errors import ConfigurationError
 from app.settings import DatabaseSettings, Limits, RecallSettings
+from tests.commands.running import run_command
 from tests.conftest import NewDatabase
 
 
@@ -22,15 +21,7 @@ def driver(url: str, embedder: Embedder, language: str) -> PgvectorDriver:
 
 async def run(root: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `memory-driver language` with these words."""
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "app", "language", *words],
-        cwd=root,
-        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return await run_command(root, {"DATABASE_URL": url}, "language", *words)
 
 
 async def test_stored_memories_are_found_by_the_words_of_the_new_language(

@@ -1,9 +1,7 @@
 """`memory-driver repair`, as an operator runs it."""
 
-import asyncio
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from app.core.memory.journal.journal import Journal
 from app.database.embedded import EmbeddedPostgres
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, JournalSettings, Limits
+from tests.commands.running import run_command
 from tests.conftest import NewDatabase
 
 
@@ -27,22 +26,12 @@ async def run(
         "MEMORY_DRIVERS__HERE__TYPE": "pgvector",
         "MEMORY_DRIVERS__THERE__TYPE": "pgvector",
     }
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "app", "repair", *words],
-        cwd=root,
-        env={
-            "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
-            "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
-            "MEMORY_EMBEDDING_ENGINE": "onnxruntime",
-            "MEMORY_LOG_LEVEL": "error",
-            **declared,
-            **settings,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    around = {
+        "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
+        "MEMORY_EMBEDDING_ENGINE": "onnxruntime",
+        "MEMORY_LOG_LEVEL": "error",
+    }
+    return await run_command(root, {**around, **declared, **settings}, "repair", *words)
 
 
 async def test_the_target_gets_what_the_source_holds(

@@ -19,6 +19,7 @@ from app.settings import (
     Limits,
     ReplicatedSettings,
 )
+from tests.conftest import NewDatabase
 from tests.redis_server import RedisServer, running
 from tests.wrappers.backend import Backend
 from tests.wrappers.held import Held
@@ -42,6 +43,15 @@ def second(embedder: Embedder) -> Held:
 @pytest.fixture
 def journal(tmp_path: Path) -> JournalSettings:
     return JournalSettings(path=tmp_path / "journal", interval=0.05)
+
+
+@pytest.fixture(params=["file", "shared"])
+async def file_or_shared(
+    request: pytest.FixtureRequest, tmp_path: Path, new_database: NewDatabase
+) -> JournalSettings:
+    """A journal in a file of this process, and one in a PostgreSQL that several share."""
+    url = SecretStr(await new_database()) if request.param == "shared" else None
+    return JournalSettings(url=url, path=tmp_path, interval=0.05)
 
 
 @pytest.fixture

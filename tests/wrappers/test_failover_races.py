@@ -3,16 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from random import Random
 from typing import Literal
 
 import pytest
-from pydantic import SecretStr
 
 from app.core.memory.wrappers.failover import FailoverDriver
 from app.settings import FailoverSettings, JournalSettings, Limits
-from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, History, OneVector, settled, storm
 
 ROUNDS = 2
@@ -29,12 +26,9 @@ async def failover(
         yield driver, drivers
 
 
-@pytest.fixture(params=["file", "shared"])
-async def journal(
-    request: pytest.FixtureRequest, tmp_path: Path, new_database: NewDatabase
-) -> JournalSettings:
-    url = SecretStr(await new_database()) if request.param == "shared" else None
-    return JournalSettings(url=url, path=tmp_path, interval=0.05)
+@pytest.fixture
+def journal(file_or_shared: JournalSettings) -> JournalSettings:
+    return file_or_shared
 
 
 async def come_and_go(driver: FlakyDriver, random: Random) -> None:

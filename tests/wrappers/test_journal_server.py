@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.core.memory.journal.opening import refuse_same_server
+from app.core.memory.journal.placing import refuse_same_server
 from app.core.memory.wrappers.cached import CachedDriver, new_store
 from app.core.memory.wrappers.failover import FailoverDriver
 from app.core.memory.wrappers.journalled import JournalledDriver

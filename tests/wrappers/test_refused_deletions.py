@@ -2,17 +2,14 @@
 
 import asyncio
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from app.core.memory.wrappers.failover import FailoverDriver
 from app.core.memory.wrappers.journalled import JournalledDriver
 from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.errors import DriverError, DriverUnavailable
 from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
-from tests.conftest import NewDatabase
 from tests.wrappers.flaky import OneVector, settled
 from tests.wrappers.refusing import RefusingDriver
 from tests.wrappers.test_failover_races import Writes
@@ -21,12 +18,9 @@ from tests.wrappers.test_replicated_races import Acknowledge
 Drivers = tuple[RefusingDriver, RefusingDriver]
 
 
-@pytest.fixture(params=["file", "shared"])
-async def journal(
-    request: pytest.FixtureRequest, tmp_path: Path, new_database: NewDatabase
-) -> JournalSettings:
-    url = SecretStr(await new_database()) if request.param == "shared" else None
-    return JournalSettings(url=url, path=tmp_path, interval=0.05)
+@pytest.fixture
+def journal(file_or_shared: JournalSettings) -> JournalSettings:
+    return file_or_shared
 
 
 @pytest.fixture

@@ -34,12 +34,9 @@ async def replicated(
         yield driver, drivers
 
 
-@pytest.fixture(params=["file", "shared"])
-async def journal(
-    request: pytest.FixtureRequest, tmp_path: Path, new_database: NewDatabase
-) -> JournalSettings:
-    url = SecretStr(await new_database()) if request.param == "shared" else None
-    return JournalSettings(url=url, path=tmp_path, interval=0.05)
+@pytest.fixture
+def journal(file_or_shared: JournalSettings) -> JournalSettings:
+    return file_or_shared
 
 
 @pytest.mark.parametrize("acknowledge", ["primary", "all"])

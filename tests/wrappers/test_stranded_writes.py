@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from random import Random
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,12 +20,9 @@ from tests.service.door import Door
 from tests.wrappers.flaky import FlakyDriver, OneVector, settled
 
 
-@pytest.fixture(params=["file", "shared"])
-async def journal(
-    request: pytest.FixtureRequest, tmp_path: Path, new_database: NewDatabase
-) -> JournalSettings:
-    url = SecretStr(await new_database()) if request.param == "shared" else None
-    return JournalSettings(url=url, path=tmp_path, interval=0.05)
+@pytest.fixture
+def journal(file_or_shared: JournalSettings) -> JournalSettings:
+    return file_or_shared
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings
 
 from app import __version__
 from app.core.memory.base import BaseMemoryDriver, DriverContext
-from app.settings import Settings
+from app.settings import Settings, real
 
 
 class Identity:
@@ -57,7 +57,7 @@ def _describe(settings: Settings, name: str) -> list[Any]:
         kind,
         dict(named.options) if named else {},
         [group.model_dump() for group in groups],
-        own.database.data_dir.expanduser().resolve() if embedded else None,
+        real(own.database.data_dir) if embedded else None,
         [_describe(settings, inner) for inner in (named.inner if named else ())],
     ]
 

@@ -2,10 +2,8 @@
 
 import asyncio
 import importlib
-import os
-import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -16,10 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.memory.journal.tables import create
-from app.database import cluster
 from app.errors import ConfigurationError, InUse, JournalUnavailable
-from app.machine import is_loopback, is_own
-from app.settings import JournalSettings, real, servers
+from app.settings import JournalSettings, real
 
 FILES = ".sqlite"
 """How the names of the files end."""
@@ -63,7 +59,7 @@ def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
         _need("asyncpg", "pgvector")
         return create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=partial(_connect, settings.url.get_secret_value(), settings.timeout),
+            async_creator=partial(connect, settings.url.get_secret_value(), settings.timeout),
             pool_size=10,
             max_overflow=10,
             pool_timeout=settings.timeout,
@@ -94,10 +90,10 @@ def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
 
 def file_of(settings: JournalSettings, wrapper: str) -> Path:
     """Where a wrapping driver's journal is, unless it is in PostgreSQL."""
-    return settings.path.expanduser().resolve() / f"{wrapper}{FILES}"
+    return real(settings.path) / f"{wrapper}{FILES}"
 
 
-async def _connect(dsn: str, timeout: float) -> Any:  # noqa: ASYNC109 - the driver's own
+async def connect(dsn: str, timeout: float) -> Any:  # noqa: ASYNC109 - the driver's own
     """A connection, by all that asyncpg reads of a URL; raises OSError for any failure."""
     asyncpg = importlib.import_module("asyncpg")
     try:
@@ -131,7 +127,7 @@ async def ask(settings: JournalSettings) -> None:
         return
     asyncpg = importlib.import_module("asyncpg")
     with journal_errors():
-        connection = await _connect(settings.url.get_secret_value(), settings.timeout)
+        connection = await connect(settings.url.get_secret_value(), settings.timeout)
         try:
             await connection.execute("select 1")
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -142,8 +138,7 @@ async def ask(settings: JournalSettings) -> None:
 
 def is_away(error: JournalUnavailable) -> bool:
     """Whether the server did not answer, or was lost: not that it refused something."""
-    cause = error.__cause__
-    source = getattr(cause, "orig", None) or getattr(cause, "__cause__", None)
+    cause, source = error.__cause__, _source(error)
     state = getattr(source, "sqlstate", None)
     if state is not None:
         return str(state).startswith(_LOST)
@@ -195,7 +190,7 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
 
 def refused(error: JournalUnavailable) -> ConfigurationError | None:
     """What is wrong with the URL, where the server was there and waiting mends nothing."""
-    source = getattr(error.__cause__, "orig", None) or getattr(error.__cause__, "__cause__", None)
+    source = _source(error)
     if isinstance(source, ValueError):  # the client, before it asks a server
         return ConfigurationError(f"MEMORY_JOURNAL_URL: {str(source).splitlines()[0]}")
     state = getattr(source, "sqlstate", None) or ""
@@ -203,81 +198,11 @@ def refused(error: JournalUnavailable) -> ConfigurationError | None:
     return ConfigurationError(f"MEMORY_JOURNAL_URL: {wrong} ({state})") if wrong else None
 
 
+def _source(error: JournalUnavailable) -> object:
+    """What the database's client raised."""
+    cause = error.__cause__
+    return getattr(cause, "orig", None) or getattr(cause, "__cause__", None)
+
+
 def _said(error: JournalUnavailable) -> str:
     return str(getattr(error.__cause__, "orig", error.__cause__))
-
-
-async def refuse_same_server(
-    settings: JournalSettings, needed: frozenset[tuple[str, int]], wrapper: str
-) -> None:
-    """Raise `ConfigurationError` when the journal's address is one of the drivers' `servers`."""
-    ours = servers(settings.url)
-    if not ours:
-        return
-    names = {address: await _resolved(*address) for address in (*ours, *needed)}
-    for journal in ours:
-        for driver in needed:
-            shared = names[journal] & names[driver]
-            if _is_socket(journal) and _is_socket(driver):  # two folders are two servers
-                shared = frozenset(filter(_is_socket, shared))
-            if shared:
-                host, port = driver
-                raise _refusal(f"{host}:{port} is also the server of a driver", wrapper)
-
-
-async def refuse_same_cluster(
-    settings: JournalSettings, identities: Mapping[str, frozenset[str] | None], wrapper: str
-) -> None:
-    """Raise `ConfigurationError` when the journal is in the PostgreSQL of a driver.
-
-    `identities` are the drivers', by name. The servers themselves tell which they are, so the way
-    to them does not matter. What is away, or may not be asked, is let pass.
-    """
-    known = {name: identity for name, identity in identities.items() if identity}
-    if settings.url is None or not known:
-        return
-    journal = await _cluster(settings.url.get_secret_value(), settings.timeout)
-    for name, identity in known.items():
-        if journal and any(cluster.is_in(each, journal) for each in identity):
-            raise _refusal(f"it is in the PostgreSQL of {name}, a driver", wrapper)
-
-
-def _refusal(found: str, wrapper: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"MEMORY_JOURNAL_URL: {found} that {wrapper} holds, whose outage the journal has to "
-        "survive: use another server, or unset it for a file"
-    )
-
-
-async def _cluster(dsn: str, timeout: float) -> str | None:  # noqa: ASYNC109 - the driver's own
-    """None where it is away, or may not be asked."""
-    asyncpg = importlib.import_module("asyncpg")
-    try:
-        connection = await _connect(dsn, timeout)
-        try:
-            return cluster.cluster(await connection.fetchval(cluster.CLUSTER))
-        finally:
-            connection.terminate()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        return None
-
-
-def _is_socket(address: tuple[str, int]) -> bool:
-    return address[0].startswith("/")
-
-
-async def _resolved(host: str, port: int) -> frozenset[tuple[str, int]]:
-    """All that it is called; what is of this machine, also localhost."""
-    if host.startswith("/"):  # the folder of a Unix socket
-        folder = await asyncio.to_thread(os.path.realpath, host)
-        return frozenset({(folder, port), ("localhost", port)})
-    loop = asyncio.get_running_loop()
-    try:
-        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        infos = []
-    addresses = {str(info[4][0]) for info in infos}
-    names = {host.lower(), *addresses}
-    if is_loopback(host) or any(map(is_own, addresses)):
-        names.add("localhost")
-    return frozenset((name, port) for name in names)

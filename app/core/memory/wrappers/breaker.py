@@ -87,8 +87,7 @@ class Breaker:
         if self.state == "open":
             if self._probing is not None:
                 self._probing.cancel()
-            self._failed = 0
-            self._change("closed", None)
+            self._close()
 
     async def stop(self) -> None:
         """End the probing, for good: a call that fails later starts none."""
@@ -112,9 +111,12 @@ class Breaker:
                 _log.exception("probe_failed", wrapper=self._wrapper, driver=self._driver.name)
                 continue
             if health.status != "unavailable":
-                self._failed = 0
-                self._change("closed", None)
+                self._close()
                 self.on_close()
+
+    def _close(self) -> None:
+        self._failed = 0
+        self._change("closed", None)
 
     def _change(self, state: State, reason: str | None) -> None:
         self.state = state

@@ -14,7 +14,7 @@ from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 from app.core.memory.journal.delivery import Deliverer
 from app.core.memory.journal.journal import Journal
-from app.core.memory.journal.opening import refuse_same_cluster, refuse_same_server
+from app.core.memory.journal.placing import refuse_same_cluster, refuse_same_server
 from app.core.memory.wrappers.base import WrappingDriver
 from app.core.memory.wrappers.breaker import Breaker, Node
 from app.errors import ConfigurationError, DriverTimeout, DriverUnavailable, JournalUnavailable

@@ -6,7 +6,7 @@ from contextlib import suppress
 from itertools import cycle
 from math import inf
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import structlog
 
@@ -34,6 +34,8 @@ from app.errors import (
     MemoryServiceError,
 )
 from app.settings import JournalSettings, Limits, ReplicatedSettings
+
+T = TypeVar("T")
 
 _HOLD = 3
 """An entry is its maker's for that many times what one driver is waited for: no write takes longer.
@@ -110,11 +112,8 @@ class ReplicatedDriver(JournalledDriver):
                 except (DriverUnavailable, DriverTimeout):
                     pass  # the primary may answer
         late = await self._primary_is_late()
-        try:
-            async with asyncio.timeout(self._settings.timeout):
-                found = await call.on(self._primary)
-        except TimeoutError as error:
-            raise self._no_answer() from error
+        asked = call.on(self._primary)
+        found = await _in_time(self._primary, asked, self._settings.timeout)
         return _told(found, self._primary, degraded=late)
 
     async def _up_to_date(self) -> Node | None:
@@ -158,11 +157,8 @@ class ReplicatedDriver(JournalledDriver):
         seconds = time_for(self._settings.timeout, len(records))
         made = await self._append(stores_of(records), seconds)
         try:
-            async with asyncio.timeout(2 * seconds):
-                await keep(self._primary, self._journal, made, fresh=True)
-        except TimeoutError as error:
-            await self._hand_over(made)
-            raise self._no_answer() from error
+            kept = keep(self._primary, self._journal, made, fresh=True)
+            await _in_time(self._primary, kept, 2 * seconds)
         except MemoryServiceError as error:
             if error.uncertain or not whole:
                 await self._hand_over(made)
@@ -178,18 +174,11 @@ class ReplicatedDriver(JournalledDriver):
         except JournalUnavailable:
             return False
 
-    def _no_answer(self) -> DriverTimeout:
-        return DriverTimeout(reason=f"{self._primary.name}: no answer in time")
-
     async def _delete(self, delete: Write) -> bool | int:
         seconds = self._settings.timeout
         made = await self._append([delete], seconds)
         try:
-            async with asyncio.timeout(2 * seconds):
-                answered = await make(self._primary, delete)
-        except TimeoutError as error:
-            await self._hand_over(made)
-            raise self._no_answer() from error
+            answered = await _in_time(self._primary, make(self._primary, delete), 2 * seconds)
         except MemoryServiceError as error:
             await self._hand_over(made)
             if error.uncertain:
@@ -223,7 +212,7 @@ class ReplicatedDriver(JournalledDriver):
         late: MemoryServiceError | None = None
         if wanted:
             tasks = {
-                asyncio.create_task(self._in_time(on(driver), seconds)): driver.name
+                asyncio.create_task(_in_time(driver, on(driver), seconds)): driver.name
                 for driver in self._replicas
             }
             try:
@@ -250,13 +239,6 @@ class ReplicatedDriver(JournalledDriver):
                 reason=f"{self.name}: {len(have)} of {len(self.inner)} have the write",
             ) from late
 
-    async def _in_time(self, made: Awaitable[object], seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await made
-        except TimeoutError as error:
-            raise DriverTimeout(reason="no answer in time") from error
-
     def _state(
         self, inner: Sequence[DriverHealth], waiting: str | None
     ) -> tuple[HealthStatus, str | None]:
@@ -273,3 +255,12 @@ def _told(found: Any, driver: BaseMemoryDriver, *, degraded: bool = False) -> An
     if not isinstance(found, list):
         return found
     return Recalled.like(found, found, driver=driver.name, degraded=degraded)
+
+
+async def _in_time(driver: BaseMemoryDriver, asked: Awaitable[T], seconds: float) -> T:
+    """What the driver answers; raises `DriverTimeout` when it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError as error:
+        raise DriverTimeout(reason=f"{driver.name}: no answer in time") from error
