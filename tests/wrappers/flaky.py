@@ -52,12 +52,14 @@ class FlakyDriver(InMemoryDriver):
         self.delay = delay
         self.lost = 0.0
         """The share of writes whose answer is lost."""
+        self.unreached = 0.0
+        """The share of writes that are known not to have come to it."""
         self.away = False
         """Whether it can't be reached."""
 
     async def _write(self, made: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(self.random.uniform(0, self.delay))
-        if self.away:
+        if self.away or self.random.random() < self.unreached:
             raise DriverUnavailable(reason=f"{self.name} is away")
         fate = self.random.random()
         if fate < self.lost / 2:

@@ -100,6 +100,27 @@ async def test_a_store_of_unknown_fate_is_made_everywhere(
     assert await first.ids() == await second.ids()
 
 
+async def test_a_primary_lost_as_it_deletes_again_what_it_got_late_ends_like_its_replica(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    first.slow = 0.3
+    new = [NewMemory(user_id="ada", content="kettle")] * 2
+    storing = asyncio.create_task(driver.store_many(new))
+    async with asyncio.timeout(10):
+        while "import_records" not in first.calls:
+            await asyncio.sleep(0.01)
+    first.slow = 0.0
+    await driver.delete_user("ada")
+    first.delete_error = DriverUnavailable()  # it is known that this was not done
+    with pytest.raises(ConnectionLost):
+        await storing
+    assert len(await first.ids()) == 2
+    first.delete_error = None
+    await settle(driver)
+    assert await first.ids() == await second.ids() == set()
+
+
 async def test_a_cancelled_store_ends_the_same_everywhere(
     replicated: OpenReplicated, first: Held, second: Held
 ) -> None:

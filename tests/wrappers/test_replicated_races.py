@@ -48,10 +48,10 @@ async def test_replicas_are_equal_after_writes_that_overtake_each_other(
         for n in range(ROUNDS):
             history = History(driver)
             for each in drivers:
-                each.lost = 0.3 * (n % 2)
+                each.lost = each.unreached = 0.3 * (n % 2)
             await storm(history, random, [f"user {n}.{m}" for m in range(2)], 60)
             for each in drivers:
-                each.lost = 0.0
+                each.lost = each.unreached = 0.0
             await settled(driver)
             kept = [each.kept for each in drivers]
             assert kept[0] == kept[1] == kept[2], f"round {n}"

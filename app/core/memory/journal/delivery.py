@@ -190,14 +190,9 @@ class Deliverer:
             await make(self._driver, group[0])
 
 
-async def keep(
-    driver: BaseMemoryDriver, journal: Journal, stored: Sequence[Entry], *, fresh: bool = False
-) -> None:
-    """Let the driver have the records, but for those that are deleted by now.
-
-    None is deleted before the first try of who made them, which is `fresh`.
-    """
-    dead = [] if fresh else await journal.dead(stored)
+async def keep(driver: BaseMemoryDriver, journal: Journal, stored: Sequence[Entry]) -> None:
+    """Let the driver have the records, but for those that are deleted by now."""
+    dead = await journal.dead(stored)
     gone = {each.record_id for each in dead}
     alive = [
         record for entry in stored for record in entry.records if record_id(record) not in gone

@@ -16,6 +16,7 @@ from app.core.memory.base import (
     DriverHealth,
     HealthStatus,
     SupportsImport,
+    require,
 )
 from app.core.memory.codec import Record
 from app.core.memory.journal.delivery import keep, make
@@ -157,8 +158,7 @@ class ReplicatedDriver(JournalledDriver):
         seconds = time_for(self._settings.timeout, len(records))
         made = await self._append(stores_of(records), seconds)
         try:
-            kept = keep(self._primary, self._journal, made, fresh=True)
-            await _in_time(self._primary, kept, 2 * seconds)
+            await _in_time(self._primary, self._first(made, records), 2 * seconds)
         except MemoryServiceError as error:
             if error.uncertain or not whole:
                 await self._hand_over(made)
@@ -166,6 +166,18 @@ class ReplicatedDriver(JournalledDriver):
                 raise ConnectionLost(reason=error.reason) from error  # it is going to happen
             raise
         await self._spread(made, lambda driver: keep(driver, self._journal, made), seconds)
+
+    async def _first(self, made: Sequence[Entry], records: Sequence[Record]) -> None:
+        """Let the primary have the new records; delete again what was deleted meanwhile.
+
+        Raises `ConnectionLost` for whatever fails after it has them: they are not refused any more.
+        """
+        await require(self._primary, SupportsImport).import_records(records)
+        try:
+            for dead in await self._journal.dead(made):
+                await make(self._primary, dead)
+        except MemoryServiceError as error:
+            raise ConnectionLost(reason=error.reason) from error
 
     async def _cancelled(self, made: Sequence[Entry]) -> bool:
         """Whether nobody will ever make these stores."""
