@@ -50,7 +50,7 @@ from app.core.memory.journal.order import (
     waiting_deletions,
 )
 from app.core.memory.journal.tables import deliveries, entries, targets, tombstones
-from app.core.memory.journal.tombstones import Tombstones
+from app.core.memory.journal.tombstones import Tombstones, bury
 from app.core.memory.journal.waiting import lags, refuse_stranded, waiting
 from app.errors import JournalUnavailable
 from app.settings import JournalSettings
@@ -120,49 +120,50 @@ class Journal:
         tried `tried` seconds ago.
         """
 
+        now = self._database.now
+
         async def work(connection: AsyncConnection) -> list[Entry]:
-            made = []
-            for write in writes:
-                if self.shared:
-                    await take_turns(connection, self._wrapper, write)
-                values = {
+            if self.shared:
+                await take_turns(connection, self._wrapper, writes)
+            given = (
+                insert(entries)
+                .values(created_at=now - tried, held_until=now + hold)
+                .returning(entries.c.seq, entries.c.created_at, sort_by_parameter_order=True)
+            )
+            rows = [
+                {
                     "wrapper": self._wrapper,
                     "verb": write.verb,
                     "user_id": write.user_id,
                     "record_id": write.record_id,
-                    "created_at": self._database.now - tried,
+                    "records": codec.encode(write.records),
                 }
-                result = await connection.execute(
-                    insert(entries)
-                    .values(
-                        **values,
-                        records=codec.encode(write.records),
-                        held_until=self._database.now + hold,
-                    )
-                    .returning(entries.c.seq, entries.c.created_at)
+                for write in writes
+            ]
+            made = [
+                Entry(
+                    verb=write.verb,
+                    user_id=write.user_id,
+                    record_id=write.record_id,
+                    records=write.records,
+                    seq=seq,
+                    created_at=created_at,
                 )
-                seq, created_at = result.one()
-                rows = [{"seq": seq, "target": each, "parked": False} for each in drivers]
-                await connection.execute(insert(deliveries), rows)
-                if write.stores:
-                    late = await behind(connection, self._wrapper, seq, write)
-                else:
-                    late = frozenset()
-                    await connection.execute(
-                        insert(tombstones), {**values, "seq": seq, "created_at": created_at}
-                    )
-                made.append(
-                    Entry(
-                        verb=write.verb,
-                        user_id=write.user_id,
-                        record_id=write.record_id,
-                        records=write.records,
-                        seq=seq,
-                        created_at=created_at,
-                        behind=late,
-                    )
+                for write, (seq, created_at) in zip(
+                    writes, await connection.execute(given, rows), strict=True
                 )
-            return made
+            ]
+            due = [
+                {"seq": entry.seq, "target": driver, "parked": False}
+                for entry in made
+                for driver in drivers
+            ]
+            await connection.execute(insert(deliveries), due)
+            await bury(connection, self._wrapper, [entry for entry in made if not entry.stores])
+            late = await behind(
+                connection, self._wrapper, [entry for entry in made if entry.stores]
+            )
+            return [replace(entry, behind=late.get(entry.seq, frozenset())) for entry in made]
 
         return await self._database.transaction(work, then=self._changed)
 

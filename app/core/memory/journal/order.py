@@ -9,16 +9,20 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, exists, or_, select, text
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
-from app.core.memory.journal.entries import Write
+from app.core.memory.journal.entries import Entry, Write
 from app.core.memory.journal.tables import deliveries, entries
 
 IDS_AT_ONCE = 500
 """How many ids one statement names."""
 
+_LOCKS = {
+    "store": text("select pg_advisory_xact_lock_shared(unnest(cast(:keys as bigint[])))"),
+    "delete_user": text("select pg_advisory_xact_lock(unnest(cast(:keys as bigint[])))"),
+}
 
 T = TypeVar("T")
 
@@ -28,39 +32,61 @@ def parts(keys: Sequence[T]) -> list[Sequence[T]]:
     return [keys[start : start + IDS_AT_ONCE] for start in range(0, len(keys), IDS_AT_ONCE)]
 
 
-async def take_turns(connection: AsyncConnection, wrapper: str, write: Write) -> None:
+async def take_turns(connection: AsyncConnection, wrapper: str, writes: Sequence[Write]) -> None:
     """Let a user's deletion have its place before or after each store of that user.
 
     For a shared journal. Places are given before a transaction ends: without this, a store could
     have a later place than a deletion that nobody sees yet.
     """
-    if write.verb in ("store", "delete_user"):
-        kind = "_shared" if write.stores else ""
-        name = f"{wrapper}\0{write.user_id}".encode()
-        key = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
-        await connection.execute(text(f"select pg_advisory_xact_lock{kind}(:key)"), {"key": key})
+    for verb, lock in _LOCKS.items():
+        users = {write.user_id for write in writes if write.verb == verb}
+        keys = sorted(_key(f"{wrapper}\0{user_id}") for user_id in users)
+        for some in parts(keys):  # in one order: none waits for one that waits for it
+            await connection.execute(lock, {"keys": list(some)})
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 async def behind(
-    connection: AsyncConnection, wrapper: str, seq: int, write: Write
-) -> frozenset[str]:
-    """The drivers that still have to get an earlier delete of what the store keeps."""
-    found: set[str] = set()
-    ids = sorted(codec.record_id(record) for record in write.records)
+    connection: AsyncConnection, wrapper: str, stored: Sequence[Entry]
+) -> dict[int, frozenset[str]]:
+    """By seq, the drivers that still have to get an earlier delete of what the store keeps."""
+    earliest = select(
+        entries.c.user_id, entries.c.record_id, deliveries.c.target, func.min(entries.c.seq)
+    )
+    earliest = earliest.join(deliveries, deliveries.c.seq == entries.c.seq)
+    earliest = earliest.where(entries.c.wrapper == wrapper)
+    earliest = earliest.group_by(entries.c.user_id, entries.c.record_id, deliveries.c.target)
+    users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
+    ids = sorted({codec.record_id(record) for entry in stored for record in entry.records})
+    rows: list[Any] = []
+    for some in parts(users):
+        of_users = earliest.where(entries.c.verb == "delete_user", entries.c.user_id.in_(some))
+        rows += (await connection.execute(of_users)).all()
     for some in parts(ids):
-        waiting = (
-            select(deliveries.c.target)
-            .join(entries, entries.c.seq == deliveries.c.seq)
-            .where(
-                entries.c.wrapper == wrapper,
-                or_(entries.c.user_id == write.user_id, entries.c.user_id.is_(None)),
-                or_(entries.c.verb == "delete_user", entries.c.record_id.in_(some)),
-                entries.c.seq < seq,
-            )
-            .distinct()
+        rows += (await connection.execute(earliest.where(entries.c.record_id.in_(some)))).all()
+    waiting: dict[tuple[str | None, str | None], list[tuple[str, int]]] = {}
+    for user_id, one, target, seq in rows:
+        waiting.setdefault((user_id, one), []).append((target, seq))
+    return {
+        entry.seq: frozenset(
+            target
+            for deleted in _deletes_of(entry)
+            for target, seq in waiting.get(deleted, ())
+            if seq < entry.seq
         )
-        found |= set((await connection.execute(waiting)).scalars())
-    return frozenset(found)
+        for entry in stored
+    }
+
+
+def _deletes_of(stored: Entry) -> Iterator[tuple[str | None, str | None]]:
+    """User and record of each delete that concerns the store."""
+    yield stored.user_id, None
+    for record in stored.records:
+        yield stored.user_id, codec.record_id(record)
+        yield None, codec.record_id(record)
 
 
 def waiting_deletions(

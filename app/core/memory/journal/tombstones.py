@@ -3,13 +3,31 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
 from app.core.memory.journal.database import Database
 from app.core.memory.journal.entries import Entry
 from app.core.memory.journal.order import parts
 from app.core.memory.journal.tables import tombstones
+
+
+async def bury(connection: AsyncConnection, wrapper: str, deleted: Sequence[Entry]) -> None:
+    """Leave a tombstone of each delete."""
+    rows = [
+        {
+            "seq": entry.seq,
+            "wrapper": wrapper,
+            "verb": entry.verb,
+            "user_id": entry.user_id,
+            "record_id": entry.record_id,
+            "created_at": entry.created_at,
+        }
+        for entry in deleted
+    ]
+    if rows:
+        await connection.execute(insert(tombstones), rows)
 
 
 class Tombstones:
