@@ -13,6 +13,9 @@ from app.database import migrations
 from app.database.embedded import EmbeddedPostgres
 from app.embedding import Embedder, build_embedder
 from app.settings import EmbeddingSettings, all_groups
+from tests.hangs import loop_of_the_tests, pytest_runtest_makereport
+
+__all__ = ["loop_of_the_tests", "pytest_runtest_makereport"]
 
 for _name in list(os.environ):
     if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_")):
