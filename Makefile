@@ -17,7 +17,8 @@ run: .venv/.embedded
 	@exec $(BIN)/python -m app serve
 
 test: .venv/.dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--max-worker-restart 0 $(ARGS)
 
 faults: .venv/.dev
 	time TEST_FAULT_WRITES=2000 $(BIN)/python -m pytest tests/faults --durations=0 $(ARGS)

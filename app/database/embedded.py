@@ -15,6 +15,7 @@ import structlog
 
 from app.errors import ConfigurationError, InUse
 from app.settings import CLUSTER, real
+from app.tasks import end
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -104,9 +105,7 @@ class EmbeddedPostgres:
     async def close(self) -> None:
         """Shut the server down cleanly and wait until it is gone."""
         if self._supervisor is not None:
-            self._supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._supervisor
+            await end(self._supervisor)
             self._supervisor = None
             await self._stop()
             self._unlock()

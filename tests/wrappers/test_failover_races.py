@@ -8,7 +8,9 @@ from typing import Literal
 
 import pytest
 
+from app import tasks
 from app.core.memory.wrappers.failover import FailoverDriver
+from app.errors import DriverUnavailable
 from app.settings import FailoverSettings, JournalSettings, Limits
 from tests.wrappers.flaky import FlakyDriver, History, OneVector, settled, storm
 
@@ -95,3 +97,25 @@ async def test_a_record_deleted_before_it_was_journalled_is_not_back(
         assert stored.memory_id == key
         await settled(driver)
         assert not first.kept
+
+
+async def test_close_ends_though_a_driver_loses_the_cancellation(
+    journal: JournalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_AGAIN_SECONDS", 0.05)
+    asked = asyncio.Event()
+
+    async def lose(_: object) -> None:
+        asked.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise DriverUnavailable from None
+
+    async with failover(journal, Random(23)) as (driver, drivers):
+        drivers[0].away = True
+        await driver.store("ada", "A jar.")
+        monkeypatch.setattr(drivers[0], "import_records", lose)
+        await asked.wait()
+        async with asyncio.timeout(20):
+            await driver.close()

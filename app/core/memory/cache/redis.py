@@ -17,6 +17,7 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from app.core.memory.cache.store import ALL, UNCERTAIN_SECONDS, CacheStore, Found, Write
 from app.errors import ConfigurationError
 from app.settings import CacheSettings
+from app.tasks import end
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 
@@ -139,10 +140,7 @@ class RedisStore(CacheStore):
 
     async def close(self) -> None:
         recovery, self._recovery = self._recovery, None
-        if recovery is not None:
-            recovery.cancel()
-            with suppress(asyncio.CancelledError):
-                await recovery
+        await end(recovery)
         with suppress(*_ERRORS):
             await self._settle(dict(self._owed))
         idle, self._idle = self._idle, []

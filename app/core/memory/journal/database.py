@@ -28,6 +28,7 @@ from app.core.memory.journal.opening import (
 )
 from app.errors import ConfigurationError, JournalUnavailable
 from app.settings import JournalSettings
+from app.tasks import end
 
 T = TypeVar("T")
 
@@ -188,10 +189,7 @@ class Database:
     async def close(self) -> None:
         """Disconnect, after what is under way: a server that does not answer ends that."""
         self._closed = True
-        for task in (self._looking, self._opening):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        await end(self._looking, self._opening)
         if self._emptying is not None:
             await self._emptying
         self._looking = self._emptying = None
@@ -214,10 +212,7 @@ class Database:
                     away = await self._is_away()
                 if not away:
                     _, late = await asyncio.wait(late, timeout=self._settings.timeout)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        await end(*late)
 
     async def rows(self, wanted: Select[Any]) -> Sequence[Any]:
         """What a query answers."""

@@ -25,6 +25,7 @@ from app.errors import (
     DriverUnavailable,
     MemoryServiceError,
 )
+from app.tasks import end
 
 _AT_ONCE = 200
 """Entries read at once."""
@@ -78,10 +79,7 @@ class Deliverer:
     async def stop(self) -> None:
         """Stop; what is under way may be delivered once more later."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(task)
 
     def wake(self, *, back: bool = False) -> None:
         """There is something to deliver; a driver that failed is tried at once if it is `back`."""

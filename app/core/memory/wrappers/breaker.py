@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Literal, TypeVar
 
 import structlog
@@ -16,6 +15,7 @@ from app.errors import (
     EmbeddingUnavailable,
     MemoryServiceError,
 )
+from app.tasks import end
 
 State = Literal["closed", "open"]
 T = TypeVar("T")
@@ -93,10 +93,7 @@ class Breaker:
         """End the probing, for good: a call that fails later starts none."""
         self._stopped = True
         task, self._probing = self._probing, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(task)
         self.state, self._failed = "closed", 0
 
     async def _probe(self) -> None:

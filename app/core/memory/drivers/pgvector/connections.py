@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from math import inf
 from time import monotonic
 from typing import Any, TypeAlias
@@ -29,6 +29,7 @@ from app.errors import (
     PoolExhausted,
 )
 from app.settings import DatabaseSettings, place
+from app.tasks import end
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -89,10 +90,7 @@ class Connections:
     async def close(self) -> None:
         """Give running statements a moment, then disconnect."""
         self._closed = True
-        if self._opening is not None and not self._opening.done():
-            self._opening.cancel()
-            with suppress(asyncio.CancelledError, MemoryServiceError):
-                await self._opening
+        await end(self._opening)
         pool, self._pool, self._opening = self._pool, None, None
         self.database = None
         if pool is not None:

@@ -10,6 +10,7 @@ from app.core.memory.drivers.pgvector.errors import backend_errors
 from app.database import indexes
 from app.errors import MemoryServiceError
 from app.settings import DatabaseSettings
+from app.tasks import end
 
 _LOOK_SECONDS = 60.0
 
@@ -36,9 +37,7 @@ class IndexUpkeep:
     async def stop(self) -> None:
         """End, also amid a rebuild: the next one cleans up."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
+        await end(task)
 
     @property
     def stale(self) -> str | None:
