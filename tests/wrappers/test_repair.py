@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.codec import Record
 from app.core.memory.repair import Difference, repair
+from app.core.memory.wrappers import journalled
 from app.core.memory.wrappers.scoped import ScopedDriver
 from app.embedding import Embedder
-from app.errors import InvalidInput
+from app.errors import DriverTimeout, DriverUnavailable, InvalidInput
 from app.settings import Limits
 from tests.wrappers.conftest import OpenFailover, OpenReplicated
-from tests.wrappers.held import Held
+from tests.wrappers.held import Held, until
 
 
 async def test_the_target_gets_what_it_lacks_and_loses_what_it_has_too_many(
@@ -51,6 +53,61 @@ async def test_what_is_deleted_meanwhile_does_not_come_back(first: Held, second:
     late = Late("late", first._embedder)
     assert await repair(first, late) == Difference(missing=1)
     assert await late.ids() == set()
+
+
+async def test_what_is_being_deleted_in_both_meanwhile_does_not_come_back(
+    failover: OpenFailover, first: Held, second: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = await failover()
+    stored = await first.store("ada", "kettle")
+    delete, go_on = first.delete, asyncio.Event()
+
+    async def late(*arguments: Any) -> bool:
+        await go_on.wait()
+        return await delete(*arguments)
+
+    async def settled() -> None:
+        assert await second.ids() == {stored.memory_id}
+        go_on.set()
+        await driver.settled("first")
+
+    monkeypatch.setattr(first, "delete", late)
+    deleting = asyncio.create_task(driver.delete(stored.memory_id, "ada"))
+
+    async def reached() -> bool:
+        return "delete" in second.calls
+
+    await until(reached)
+    assert await repair(first, second, settled=settled) == Difference(missing=1)
+    assert await deleting
+    assert await first.ids() == await second.ids() == set()
+
+
+async def test_what_the_source_gets_only_later_stays_in_the_target(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    second.import_error = DriverUnavailable()
+    stored = await driver.store("ada", "kettle")
+
+    async def back() -> None:
+        second.import_error = None
+        await driver.settled("second")
+
+    assert await repair(second, first, settled=back) == Difference(extra=1)
+    assert await first.ids() == await second.ids() == {stored.memory_id}
+
+
+async def test_a_source_that_does_not_get_what_it_missed_is_no_source(
+    replicated: OpenReplicated, first: Held, second: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journalled, "_CATCH_UP_SECONDS", 0.5)
+    driver = await replicated()
+    second.import_error = DriverUnavailable()
+    stored = await driver.store("ada", "kettle")
+    with pytest.raises(DriverTimeout):
+        await repair(second, first, settled=lambda: driver.settled("second"))
+    assert await first.ids() == {stored.memory_id}
 
 
 async def test_a_driver_is_not_repaired_from_what_it_holds_or_is_held_by(

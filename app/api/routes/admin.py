@@ -28,9 +28,17 @@ async def repair(request: RepairRequest, manager: ManagerDep) -> Repaired:
     if not request.dry_run:  # or what waits for it would undo the repair later
         for driver in holding:
             await driver.catch_up(request.target)
+
+    async def settled() -> None:
+        for driver in holding:
+            await driver.settled(request.source)
+
     try:
         found = await repair_drivers(
-            drivers[request.source], drivers[request.target], dry_run=request.dry_run
+            drivers[request.source],
+            drivers[request.target],
+            dry_run=request.dry_run,
+            settled=settled,
         )
     finally:  # a repair that failed may have mended a part
         if not request.dry_run:

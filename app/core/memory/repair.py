@@ -1,7 +1,7 @@
 """Makes one driver hold what another holds."""
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from app.core.memory.base import (
@@ -34,14 +34,24 @@ class Difference:
         return not (self.missing or self.different or self.extra)
 
 
+async def _at_once() -> None:
+    pass
+
+
 async def repair(
-    source: BaseMemoryDriver, target: BaseMemoryDriver, *, dry_run: bool = False
+    source: BaseMemoryDriver,
+    target: BaseMemoryDriver,
+    *,
+    dry_run: bool = False,
+    settled: Callable[[], Awaitable[None]] = _at_once,
 ) -> Difference:
     """Compare every record, and, but for a dry run, make `target` hold what `source` does.
 
-    Both may be written to meanwhile: what is about to change in `target` is looked up once more in
-    `source`. Holds about 100 bytes for each record in memory. Raises `InvalidInput` where they have
-    records in common, `CapabilityMissing`, and what the drivers raise; called again, it goes on.
+    Both may be written to meanwhile: what is about to leave `target`, and what came there, is
+    looked up once more in `source` when `settled` returns, as it then has the writes that are under
+    way. Holds about 100 bytes for each record in memory. Raises `InvalidInput` where they have
+    records in common, `CapabilityMissing`, and what `settled` and the drivers raise; called again,
+    it goes on.
     """
     _refuse_one_in_two_guises(source, target)
     wanted = {record_id(record): _digest(record) async for record in _all(source)}
@@ -56,10 +66,17 @@ async def repair(
     missing = set(wanted)
     found = Difference(len(missing), len(different), len(extra))
     if not dry_run:
+        if extra:
+            await settled()
         for record in extra:
             if not await _has(source, record):
                 await _delete(target, record)
-        await _copy(source, target, missing, different)
+        async for batch in _batches(source, missing | different):
+            await _give(target, batch, different)
+            await settled()
+            for record in batch:
+                if not await _has(source, record):
+                    await _delete(target, record)
     return found
 
 
@@ -76,36 +93,27 @@ def _refuse_one_in_two_guises(source: BaseMemoryDriver, target: BaseMemoryDriver
         )
 
 
-async def _copy(
-    source: BaseMemoryDriver, target: BaseMemoryDriver, missing: set[str], different: set[str]
-) -> None:
-    if not (missing or different):
+async def _batches(driver: BaseMemoryDriver, ids: Set[str]) -> AsyncIterator[list[Record]]:
+    """The driver's records of these ids."""
+    if not ids:
         return
     batch: list[Record] = []
-    async for record in _all(source):
-        if record_id(record) in missing or record_id(record) in different:
+    async for record in _all(driver):
+        if record_id(record) in ids:
             batch.append(record)
         if len(batch) == _BATCH:
-            await _give(source, target, batch, different)
+            yield batch
             batch = []
     if batch:
-        await _give(source, target, batch, different)
+        yield batch
 
 
-async def _give(
-    source: BaseMemoryDriver,
-    target: BaseMemoryDriver,
-    records: Sequence[Record],
-    different: set[str],
-) -> None:
+async def _give(target: BaseMemoryDriver, records: Sequence[Record], different: Set[str]) -> None:
     """An import leaves what is there, so what is `different` there has to go first."""
     for record in records:
         if record_id(record) in different:
             await _delete(target, record)
     await require(target, SupportsImport).import_records(records)
-    for record in records:
-        if not await _has(source, record):  # deleted meanwhile
-            await _delete(target, record)
 
 
 async def _all(driver: BaseMemoryDriver) -> AsyncIterator[Record]:

@@ -260,6 +260,17 @@ class Journal:
                 return True
         return False
 
+    async def under_way(self, driver: str) -> frozenset[int]:
+        """The places of the writes that the driver still has to get and did not refuse."""
+        if not await self.count():
+            return frozenset()
+        wanted = (
+            select(entries.c.seq)
+            .join(deliveries, deliveries.c.seq == entries.c.seq)
+            .where(self._mine, deliveries.c.target == driver, ~deliveries.c.parked)
+        )
+        return frozenset(row.seq for row in await self._database.rows(wanted))
+
     async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
         """What the driver has to get next, oldest first; only what `after`, another, has."""
         now = self._database.now

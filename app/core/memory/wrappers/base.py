@@ -67,6 +67,12 @@ class WrappingDriver(BaseMemoryDriver):
     async def catch_up(self, driver: str) -> None:
         """Before a repair: let that driver, held or not, have what still waits for it."""
 
+    async def settled(self, driver: str) -> None:
+        """Amid a repair: wait until that driver, held or not, has the writes that are under way.
+
+        Raises `DriverTimeout` after ten seconds, and `JournalUnavailable`.
+        """
+
     async def mended(self, driver: str) -> None:
         """After a repair: take notice that the records of that driver, held or not, changed."""
 

@@ -140,6 +140,16 @@ class JournalledDriver(WrappingDriver):
                     await asyncio.sleep(_CATCH_UP_SECONDS / 200)
                     lag = (await self._journal.lag()).get(driver)
 
+    async def settled(self, driver: str) -> None:
+        try:
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                under_way = await self._journal.under_way(driver)
+                while under_way:
+                    await asyncio.sleep(_CATCH_UP_SECONDS / 200)
+                    under_way &= await self._journal.under_way(driver)
+        except TimeoutError as error:
+            raise DriverTimeout(reason=f"{driver} still has to get earlier writes") from error
+
     async def close(self) -> None:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._journal.close)
