@@ -172,6 +172,38 @@ async def test_cancelled_callers_cost_a_file_no_connection(tmp_path: Path) -> No
     await journal.close()
 
 
+async def test_a_call_that_is_cancelled_with_its_transaction_is_cancelled(tmp_path: Path) -> None:
+    """As at the end of a loop: a deliverer that took it for an error would go on for ever."""
+    journal = Journal(JournalSettings(path=tmp_path), "main")
+    await journal.open(["first"])
+    async with journal._database.begin():  # the only connection
+        call = asyncio.create_task(journal.lag())
+        await asyncio.sleep(0.05)
+        for task in (*journal._database._running, call):
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    await journal.close()
+
+
+async def test_closing_while_a_file_is_opened_leaves_no_task(tmp_path: Path) -> None:
+    for n in range(40):
+        journal = Journal(JournalSettings(path=tmp_path / str(n)), "main")
+        before = asyncio.all_tasks()
+        opening = asyncio.create_task(journal.open(["first"]))
+        await asyncio.sleep(0.001 * n)
+        closing = asyncio.create_task(journal.close())
+        await asyncio.sleep(0.0005 * (n % 4))
+        closing.cancel()
+        await journal.close()
+        await asyncio.wait([opening, closing], timeout=5)
+        left = asyncio.all_tasks() - before
+        if left:
+            await asyncio.wait(left, timeout=2)
+        assert not [task for task in left if not task.done()]
+        assert opening.cancelled() or opening.exception() is None
+
+
 async def test_a_health_check_that_raises_does_not_end_the_probing(
     pair: tuple[FlakyDriver, PickyDriver], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,7 +189,11 @@ class Database:
     async def close(self) -> None:
         """Disconnect, after what is under way: a server that does not answer ends that."""
         self._closed = True
-        await end(self._looking, self._opening)
+        await end(self._looking)
+        if self.shared:
+            await end(self._opening)
+        elif self._opening is not None:  # soon over; cancelled twice, SQLite's client would hang
+            await asyncio.wait({self._opening})
         if self._emptying is not None:
             await self._emptying
         self._looking = self._emptying = None
@@ -254,7 +258,9 @@ class Database:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.cancelled():
+            caller = asyncio.current_task()
+            ends = caller is not None and caller.cancelling() > 0  # both may be, at a loop's end
+            if task.cancelled() and not ends:
                 raise JournalUnavailable(reason="journal: closed") from None
             raise
 
