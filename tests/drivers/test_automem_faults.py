@@ -213,3 +213,13 @@ async def test_all_that_was_stored_can_be_found_by_one_tag(
     await automem.store("ada", "kettle")
     await automem.store_global_knowledge("kettle", "kitchen")
     assert all(Tags("").everything in node["tags"] for node in fake.graph.values())
+
+
+async def test_an_import_while_automem_is_down_fails_as_every_write_does(
+    open_automem: OpenAutomem, fake: FakeAutomem
+) -> None:
+    driver = await open_automem(retries=0)
+    record = await driver.store("ada", "A jar.")
+    fake.database_up = False
+    with pytest.raises(DriverUnavailable):
+        await driver.import_records([record])

@@ -145,7 +145,7 @@ class Deliverer:
         return len(due) == _AT_ONCE
 
     async def _deliver(self, group: list[Entry]) -> bool:
-        """Whether the rest is still due: what is stored after a refused deletion has to wait."""
+        """Whether the rest is still due: what is stored after a refused delete has to wait."""
         try:
             async with asyncio.timeout(self._timeout):
                 await self._make(group)
@@ -175,7 +175,7 @@ class Deliverer:
                 exc_info=None if isinstance(error, MemoryServiceError) else error,
             )
             await self._journal.refuse(group[0], self._driver.name)
-            return group[0].verb != "delete_user"
+            return group[0].stores
         self._most = min(_RECORDS, 2 * self._most)
         self._delivered()
         await self._journal.settle(group, [self._driver.name])

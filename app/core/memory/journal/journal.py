@@ -357,13 +357,14 @@ class Journal:
         changes = self._changes
         counting = select(func.count()).select_from(entries).where(self._mine)
         ((count,),) = await self._database.rows(counting)
-        self._seen = count
-        if not self.shared and changes == self._changes:
-            self._known = count
+        if changes == self._changes:
+            self._seen = count
+            if not self.shared:
+                self._known = count
         return count
 
     def _changed(self) -> None:
-        self._known = None
+        self._known = self._seen = None
         self._changes += 1
 
     async def waits(self, driver: str) -> bool:

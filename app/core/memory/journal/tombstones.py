@@ -35,12 +35,14 @@ class Tombstones:
 
     def __init__(self, rows: Iterable[Any]) -> None:
         self._of_users: dict[str, int] = {}
-        self._of_records: dict[str, list[tuple[int, float, str | None]]] = {}
+        self._of_records: dict[tuple[str, str], list[tuple[int, float, str | None]]] = {}
+        """By the verb, memories' or knowledge's, and the record's id."""
         for seq, verb, user_id, record_id, created_at in rows:
             if verb == "delete_user":
                 self._of_users[user_id] = max(seq, self._of_users.get(user_id, seq))
             else:
-                self._of_records.setdefault(record_id, []).append((seq, created_at, user_id))
+                found = self._of_records.setdefault((verb, record_id), [])
+                found.append((seq, created_at, user_id))
 
     @classmethod
     async def of(cls, database: Database, wrapper: str, stored: Sequence[Entry]) -> "Tombstones":
@@ -70,12 +72,13 @@ class Tombstones:
         if stored.user_id is not None and self._of_users.get(stored.user_id, 0) > stored.seq:
             return ids
         # Nobody knew the ids before it was tried, which may be before it was journalled.
+        verb = "delete" if stored.verb == "store" else "delete_knowledge"
         return {
             one
-            for one in ids & self._of_records.keys()
+            for one in ids
             if any(
                 user_id in (None, stored.user_id)
                 and (seq > stored.seq or created_at >= stored.created_at)
-                for seq, created_at, user_id in self._of_records[one]
+                for seq, created_at, user_id in self._of_records.get((verb, one), ())
             )
         }

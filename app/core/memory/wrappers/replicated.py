@@ -160,11 +160,12 @@ class ReplicatedDriver(JournalledDriver):
         try:
             await _in_time(self._primary, self._first(made, records), 2 * seconds)
         except MemoryServiceError as error:
-            if error.uncertain or not whole:
-                await self._hand_over(made)
-            elif not await self._cancelled(made):
-                raise ConnectionLost(reason=error.reason) from error  # it is going to happen
-            raise
+            if not error.uncertain and whole and await self._cancelled(made):
+                raise
+            await self._hand_over(made)
+            if error.uncertain:
+                raise
+            raise ConnectionLost(reason=error.reason) from error  # it is going to happen
         await self._spread(made, lambda driver: keep(driver, self._journal, made), seconds)
 
     async def _first(self, made: Sequence[Entry], records: Sequence[Record]) -> None:

@@ -139,13 +139,11 @@ class Writer:
             async with free:
                 return bool(await self.find(one))
 
-        async with asyncio.TaskGroup() as tasks:
-            there = [tasks.create_task(is_there(one)) for one in wanted]
-        return [
-            record
-            for record, found in zip(wanted.values(), there, strict=True)
-            if not found.result()
-        ]
+        there = await asyncio.gather(*map(is_there, wanted), return_exceptions=True)
+        for found in there:
+            if isinstance(found, BaseException):
+                raise found
+        return [record for record, found in zip(wanted.values(), there, strict=True) if not found]
 
     async def delete(self, rows: Iterable[Row]) -> int:
         """Delete these memories; how many records were deleted by this call."""

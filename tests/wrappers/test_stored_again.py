@@ -1,0 +1,110 @@
+"""What is deleted, refused or kept in the journal must not cost another write its record."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from app.core.memory.wrappers.failover import FailoverDriver
+from app.core.memory.wrappers.replicated import ReplicatedDriver
+from app.errors import ConnectionLost, DriverError, JournalUnavailable, MemoryServiceError
+from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
+from tests.wrappers.flaky import FlakyDriver, OneVector, settled
+from tests.wrappers.held import until
+
+
+class Refusing(FlakyDriver):
+    """Refuses each delete of a memory while it `refuses`."""
+
+    refuses = False
+
+    async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
+        if self.refuses and not self.away:
+            raise DriverError(reason="not this one")
+        return await super().delete(memory_id, user_id)
+
+
+def flaky(*names: str) -> list[FlakyDriver]:
+    return [Refusing(name, Random(1), delay=0.001) for name in names]
+
+
+def replicated(path: Path, *inner: object, name: str = "replicated") -> ReplicatedDriver:
+    journal = JournalSettings(path=path, interval=0.05)
+    drivers: list[FlakyDriver] = list(inner)  # type: ignore[arg-type] # or wrapping ones
+    return ReplicatedDriver(drivers, ReplicatedSettings(timeout=1), journal, Limits(), name)
+
+
+async def test_a_store_that_an_inner_driver_makes_later_is_made_on_the_outer_ones_too(
+    tmp_path: Path,
+) -> None:
+    first, second, third = flaky("first", "second", "third")
+    inner = replicated(tmp_path, first, second, name="inner")
+    async with replicated(tmp_path, inner, third, name="outer") as outer:
+        first.away = True
+        with pytest.raises(ConnectionLost):
+            await outer.store("ada", "A jar.")
+        first.away = False
+        await settled(inner)
+        await settled(outer)
+        assert first.kept == second.kept == third.kept
+
+
+async def test_a_delete_of_the_other_kind_costs_nobody_a_record(tmp_path: Path) -> None:
+    first, second = flaky("first", "second")
+    async with replicated(tmp_path, first, second) as driver:
+        second.away = True
+        memory = await driver.store("ada", "A jar.")
+        fact = await driver.store_global_knowledge("A jar.", "jars")
+        assert not await driver.delete_knowledge(memory.memory_id)
+        assert not await driver.delete(fact.knowledge_id)
+        second.away = False
+        await settled(driver)
+        assert set(first.kept) == set(second.kept) == {memory.memory_id, fact.knowledge_id}
+
+
+async def test_what_is_stored_again_waits_for_a_delete_that_is_refused_with_it(
+    tmp_path: Path,
+) -> None:
+    first, second = flaky("first", "second")
+    assert isinstance(second, Refusing)
+    async with replicated(tmp_path, first, second) as driver:
+        memory = await driver.store("ada", "A jar.")
+        await settled(driver)
+        second.away = True
+        await driver.delete(memory.memory_id, "ada")
+        await driver.import_records([memory])
+        second.refuses, second.away = True, False
+        driver._deliverers["second"].wake(back=True)
+
+        async def refused() -> bool:
+            lag = (await driver._journal.lag()).get("second")
+            return lag is not None and lag.parked > 0
+
+        await until(refused)
+        second.refuses = False
+        await driver._deliverers["second"].try_again()
+        await settled(driver)
+        assert set(first.kept) == set(second.kept) == {memory.memory_id}
+
+
+@pytest.mark.parametrize("writes", ["primary", "journal"])
+async def test_no_store_is_taken_after_a_deletion_that_waits_where_the_journal_is_lost(
+    tmp_path: Path, writes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drivers = flaky("first", "second")
+    chosen = FailoverSettings(writes=writes, timeout=0.5, failures=100)  # type: ignore[arg-type]
+    journal = JournalSettings(path=tmp_path, interval=0.05)
+    async with FailoverDriver(drivers, chosen, journal, OneVector(), Limits()) as driver:
+        drivers[0].away = True
+        await driver.delete_user("ada")
+
+        async def lost(*_: object, **__: object) -> None:
+            raise JournalUnavailable
+
+        with monkeypatch.context() as patched:
+            patched.setattr(driver._journal._database, "transaction", lost)
+            drivers[0].away = False
+            with pytest.raises(MemoryServiceError):
+                await driver.store("ada", "A jar.")
+        await settled(driver)
+        assert not drivers[0].kept
