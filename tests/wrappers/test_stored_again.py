@@ -92,7 +92,7 @@ async def test_no_store_is_taken_after_a_deletion_that_waits_where_the_journal_i
     tmp_path: Path, writes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drivers = flaky("first", "second")
-    chosen = FailoverSettings(writes=writes, timeout=0.5, failures=100)  # type: ignore[arg-type]
+    chosen = FailoverSettings(writes=writes, timeout=0.5, failures=100)
     journal = JournalSettings(path=tmp_path, interval=0.05)
     async with FailoverDriver(drivers, chosen, journal, OneVector(), Limits()) as driver:
         drivers[0].away = True
