@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AliasChoices, PrivateAttr, SecretStr
@@ -42,6 +42,18 @@ class DriverSettings(BaseSettings):
         known = self.model_copy()
         known._options = {option: f"drivers.{name}.{option}" for option in options}
         return known
+
+    @classmethod
+    def check_kind(cls, option: str, value: object) -> None:
+        """Raise ValueError for an option that is empty, or a truth value where none is wanted.
+
+        A variable that is empty counts as unset, and has no other kind than text.
+        """
+        kind = cls.model_fields[option].annotation
+        if value == "" and kind is not SecretStr:  # a secret may be none
+            raise ValueError("is empty: leave it out, or give it a value")
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("must not be true or false")
 
     def called(self, field: str) -> str:
         """What the operator has to change to change `field`: an option, or a variable."""
