@@ -1,5 +1,7 @@
 """A journal that can't be: refused at the start in one line, waited for while the service runs."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -75,6 +77,31 @@ async def test_a_url_that_the_client_does_not_understand_is_refused(
 ) -> None:
     said = await refusal(f"postgresql://u:{PASSWORD}@localhost/d?sslmode=sometimes")
     assert "sslmode" in said
+
+
+async def test_a_name_whose_addresses_all_refuse_is_no_silent_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def both(*_: object, **__: object) -> list[object]:
+        """What a machine answers that has `localhost` in both ways of the Internet."""
+        tcp = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [
+            (socket.AF_INET6, *tcp, ("::1", 1, 0, 0)),
+            (socket.AF_INET, *tcp, ("127.0.0.1", 1)),
+        ]
+
+    monkeypatch.setattr(loop, "getaddrinfo", both)
+    away = journal(f"postgresql://u:{PASSWORD}@localhost:1/d")
+    for _ in range(2):
+        with pytest.raises(JournalUnavailable) as told:
+            await away.open(["first"])
+        assert told.value.reason == (
+            "MEMORY_JOURNAL_URL: PostgreSQL at localhost:1 can't be reached (OSError)"
+        )
+        assert away._database._away is None
+    await away.close()
 
 
 async def test_a_wrong_password_is_refused_at_the_start(strict: EmbeddedPostgres) -> None:
