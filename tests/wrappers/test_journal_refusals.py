@@ -9,10 +9,11 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from app.core.memory.drivers.pgvector.connecting import connect
 from app.core.memory.journal.journal import Journal
 from app.database.embedded import EmbeddedPostgres
 from app.errors import ConfigurationError, JournalUnavailable
-from app.settings import JournalSettings
+from app.settings import DatabaseSettings, JournalSettings
 from tests.conftest import database_url
 
 PASSWORD = "hunter2"  # noqa: S105 - to be looked for in what is told
@@ -77,6 +78,20 @@ async def test_a_url_that_the_client_does_not_understand_is_refused(
 ) -> None:
     said = await refusal(f"postgresql://u:{PASSWORD}@localhost/d?sslmode=sometimes")
     assert "sslmode" in said
+
+
+@pytest.mark.parametrize("option", ["foo=bar", "statement_timeout=soon", "shared_buffers=1GB"])
+async def test_an_option_that_the_server_does_not_take_is_refused(
+    postgres: EmbeddedPostgres, option: str
+) -> None:
+    name = option.partition("=")[0]
+    url = f"{postgres.dsn.replace('memory@', f'memory:{PASSWORD}@')}&{option}"
+    assert f"PostgreSQL does not take the option {name} (" in await refusal(url)
+    with pytest.raises(ConfigurationError) as refused:
+        await connect(DatabaseSettings(url=SecretStr(url)), url)
+    said = refused.value.reason
+    assert said.startswith(f"DATABASE_URL: PostgreSQL does not take the option {name} (")
+    assert PASSWORD not in said
 
 
 async def test_a_name_whose_addresses_all_refuse_is_no_silent_server(

@@ -97,7 +97,7 @@ class Database:
             try:
                 await self._connected()
             except JournalUnavailable as error:
-                raise refused(error) or error from error.__cause__
+                raise refused(self._settings, error) or error from error.__cause__
 
     async def _connected(self) -> AsyncEngine:
         """Connect, all who need it by one attempt, which a caller's end does not end."""

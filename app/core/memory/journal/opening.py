@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.memory.journal.tables import create
 from app.errors import ConfigurationError, InUse, JournalUnavailable
-from app.settings import JournalSettings, place, real
+from app.settings import JournalSettings, place, real, wrong_option
 
 FILES = ".sqlite"
 """How the names of the files end."""
@@ -209,11 +209,14 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
         raise
 
 
-def refused(error: JournalUnavailable) -> ConfigurationError | None:
+def refused(settings: JournalSettings, error: JournalUnavailable) -> ConfigurationError | None:
     """What is wrong with the URL, where the server was there and waiting mends nothing."""
     source = _source(error)
     if isinstance(source, ValueError):  # the client, before it asks a server
         return ConfigurationError(f"MEMORY_JOURNAL_URL: {str(source).splitlines()[0]}")
+    option = wrong_option(settings.url, source) if settings.url is not None else None
+    if option is not None:
+        return ConfigurationError(f"MEMORY_JOURNAL_URL: {option}")
     state = getattr(source, "sqlstate", None) or ""
     wrong = _WRONG.get(state) or _WRONG.get(state[:2])
     return ConfigurationError(f"MEMORY_JOURNAL_URL: {wrong} ({state})") if wrong else None

@@ -161,7 +161,7 @@ def _told(settings: JournalSettings, wrapper: str) -> Iterator[None]:
         yield
     except JournalUnavailable as error:
         if settings.url is not None:
-            raise refused(error) or error from error.__cause__
+            raise refused(settings, error) or error from error.__cause__
         said = str(getattr(error.__cause__, "orig", error.__cause__))
         if "locked" in said:
             said = "a service has it open: stop it first; its /health tells what waits"
