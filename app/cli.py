@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 import socket
-from typing import Annotated
+from typing import Annotated, Any, TypeAlias
 
 import structlog
 import typer
@@ -20,6 +20,9 @@ from app.main import create_app
 from app.settings import Settings, load_settings, unknown_variables
 
 _BACKLOG = 2048
+
+Address: TypeAlias = tuple[int, int, int, str, Any]
+"""As `socket.getaddrinfo` gives it."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -47,9 +50,10 @@ def serve(
         configure_logging(settings)
         for name, meant in unknown_variables().items():
             _log.warning("unknown_setting", variable=name, did_you_mean=meant)
+        address = _address(settings)
         _check_exposure(settings)
         app = create_app(MemoryDriverManager(settings))
-        listener = _listen(settings)
+        listener = _listen(settings, address)
     except ConfigurationError as error:
         refuse(error.reason)
     _tell_exposure(settings)
@@ -133,25 +137,38 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _address(settings: Settings) -> Address:
+    """Where to listen; raises `ConfigurationError` for a host that is none."""
+    try:
+        return socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise _cant_listen(settings, str(error.strerror)) from None
+    except UnicodeError:
+        raise _cant_listen(settings, "it is no name of a host") from None
+
+
+def _listen(settings: Settings, place: Address) -> socket.socket:
     """The address, taken before anything is started, so that a port in use is told at once.
 
     Bound alone it could still be lost to another process; who calls early waits for the start.
     """
+    family, kind, protocol, _, address = place
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:
-        raise ConfigurationError(
-            f"MEMORY_HOST, MEMORY_PORT: can't listen on {settings.host}:{settings.port} "
-            f"({error.strerror})"
-        ) from None
+        raise _cant_listen(settings, str(error.strerror)) from None
     return listener
+
+
+def _cant_listen(settings: Settings, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"MEMORY_HOST, MEMORY_PORT: can't listen on {settings.host}:{settings.port} ({reason})"
+    )
 
 
 def main() -> None:

@@ -133,7 +133,9 @@ async def _status(database: DatabaseSettings) -> "indexes.IndexState":
     from app.database import indexes
 
     async with _connected(database) as (connection, _):
-        return await indexes.inspect(connection, database.index, count=True)
+        return await indexes.inspect(
+            connection, database.index, setting=database.called("index"), count=True
+        )
 
 
 async def _rebuild(database: DatabaseSettings, kind: "indexes.Kind", workers: int) -> bool:

@@ -13,6 +13,7 @@ import typer
 
 from app.commands import read_settings, refuse
 from app.core.memory.journal.entries import Lag
+from app.core.memory.manager import BUILT_IN
 from app.errors import MemoryServiceError
 from app.settings import JOURNALLED, Settings
 
@@ -32,19 +33,22 @@ def show() -> None:
     """Tell how many writes wait for which driver.
 
     Also for drivers that the configuration names no more. A file that a service has open can't be
-    read: ask that service's /health.
+    read: ask that service's /health. Exit code 1 where a file could not be read.
     """
     settings = read_settings()
-    found = _run(lambda upkeep: upkeep.all_waiting(settings.journal))
-    have = {name for name, driver in settings.named.items() if driver.type in JOURNALLED}
+    unread: dict[str, str] = {}
+    found = _run(lambda upkeep: upkeep.all_waiting(settings.journal, unread=unread))
+    have = _configured(settings)
     for wrapper in sorted(have | {wrapper for wrapper, _ in found}):
         mine = {driver: lag for (each, driver), lag in found.items() if each == wrapper}
         for driver, lag in mine.items():
             typer.echo(f"{wrapper}: {_told(settings, wrapper, driver, lag)}")
-        if not mine:
+        if not mine and wrapper not in unread:
             typer.echo(f"{wrapper}: nothing waits")
-    if not have and not found:
+    if not have and not found and not unread:
         typer.echo("No driver of the configuration has a journal.")
+    if unread:
+        refuse("\nmemory-driver: ".join(unread.values()))
 
 
 @journal.command()
@@ -56,6 +60,7 @@ def rename(
 ) -> None:
     """Let NEW get what waits for OLD: the same driver by another name, or one in its place."""
     settings = read_settings()
+    _check_wrapper(settings, wrapper)
     held = settings.named[wrapper].inner if wrapper in settings.named else ()
     if new not in held:
         refuse(f"drivers.{wrapper}.inner: '{new}' is not held")
@@ -80,6 +85,7 @@ def drop(
 ) -> None:
     """Give up what waits for DRIVER."""
     settings = read_settings()
+    _check_wrapper(settings, wrapper)
     lag = _run(lambda upkeep: upkeep.all_waiting(settings.journal, wrapper)).get(
         (wrapper, driver), Lag()
     )
@@ -87,6 +93,21 @@ def drop(
         typer.confirm(f"{lag} for '{driver}', which will never get them. Go on?", abort=True)
     count = _run(lambda upkeep: upkeep.drop(settings.journal, wrapper, driver))
     typer.echo(f"Given up: {count}." if count else f"Nothing waits for '{driver}'.")
+
+
+def _configured(settings: Settings) -> set[str]:
+    return {name for name, driver in settings.named.items() if driver.type in JOURNALLED}
+
+
+def _check_wrapper(settings: Settings, wrapper: str) -> None:
+    """End the command for a name that no driver with a journal has, or had."""
+    declared = settings.named.get(wrapper)
+    if declared is not None and (declared.type in JOURNALLED or declared.type not in BUILT_IN):
+        return
+    known = _configured(settings) | _run(lambda upkeep: upkeep.with_journal(settings.journal))
+    if wrapper not in known:
+        said = f"there are {', '.join(sorted(known))}" if known else "no driver has one"
+        refuse(f"'{wrapper}' is no driver with a journal; {said}")
 
 
 def _told(settings: Settings, wrapper: str, driver: str, lag: Lag) -> str:

@@ -121,6 +121,8 @@ def test_an_option_that_is_not_given_is_the_groups(
         ("[drivers.a]\ntype='inmemory'\nx=1", "drivers.a.x: inmemory has no such option"),
         ("[drivers.a]\ntype='scoped'\ninner=['inmemory']", "drivers.a.tenant: must be"),
         ("[drivers.a]\ntype='scoped'\ninner=['inmemory']\ntenant='a b'", "tenant: must be"),
+        ("[drivers.a__b]\ntype='inmemory'", "drivers.a__b: a name has no __"),
+        ("[drivers.a_]\ntype='inmemory'", "drivers.a_: a name has no __"),
         ("[drivers.a]\ntype=1", "drivers.a.type: must be"),
         ("[drivers.a]\ntype='failover'\ninner=[1]", "drivers.a.inner: must be names"),
     ],
@@ -205,6 +207,11 @@ POOL = "must not be less than"
             "url='redis://h/0?health_check_interval=secret'",
             "drivers.a.url: is not a URL of",
         ),
+        ("pgvector", "url=''", "drivers.a.url: is empty: leave it out"),
+        ("pgvector", "data_dir=''", "drivers.a.data_dir: is empty: leave it out"),
+        ("automem", "url=''", "drivers.a.url: is empty: leave it out"),
+        ("cached", "ttl=true", "drivers.a.ttl: must not be true or false"),
+        ("pgvector", "pool_max_size=true", "drivers.a.pool_max_size: must not be true or false"),
         ("failover", "writes='never'", "drivers.a.writes: Input should be"),
         ("replicated", "acknowledge='one'", "drivers.a.acknowledge: Input should be"),
     ],
@@ -222,6 +229,15 @@ def test_a_wrong_value_is_told_by_the_setting_that_it_came_from(
     assert raised.value.reason.startswith(message)
     assert "\n" not in raised.value.reason
     assert "secret" not in raised.value.reason
+
+
+def test_an_option_may_be_a_truth_value_or_a_secret_that_is_none(configure: Configure) -> None:
+    configure(
+        "[drivers.a]\ntype='pgvector'\nmigrate=false\n[drivers.b]\ntype='automem'\ntag_secret=''"
+    )
+    settings = load_settings()
+    assert settings.of("a").database.migrate is False
+    assert settings.of("b").automem.tag_secret.get_secret_value() == ""
 
 
 async def test_what_is_wrong_only_when_it_opens_is_told_by_its_own_setting_too(

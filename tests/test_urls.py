@@ -47,6 +47,22 @@ def test_a_port_of_postgresql_is_a_number(
     assert "ports from 1 to 65535" in said
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "MEMORY_JOURNAL_URL"])
+@pytest.mark.parametrize(
+    "option", ["target_session_attrs=nonsense", "sslrootcert=/nowhere", "sslcert=/nowhere"]
+)
+def test_an_option_of_postgresql_that_the_client_can_t_take_is_named(
+    name: str, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, f"postgresql://ada:{SECRET}@h/d?sslmode=require&{option}")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    said = str(caught.value)
+    assert said.startswith(f"{name}: the option {option.partition('=')[0]} must ")
+    assert "\n" not in said
+    assert SECRET not in said + str(caught.value.__cause__)
+
+
 @pytest.mark.parametrize("rest", ["h/d?nothing", "[h/d"])
 def test_a_url_of_postgresql_is_whole(rest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = refusal("DATABASE_URL", f"postgresql://ada:{SECRET}@{rest}", monkeypatch)
@@ -84,6 +100,7 @@ def test_an_option_of_redis_is_one_that_a_url_can_say(
         ("DATABASE_URL", "postgresql://h:1,g/d"),
         ("DATABASE_URL", "postgresql://u:p%2F@[::1]:5433/d?sslmode=disable"),
         ("DATABASE_URL", "postgresql://u@/d?host=/socket&port=5433"),
+        ("DATABASE_URL", "postgresql://h/d?target_session_attrs=read-write&application_name=a"),
         ("MEMORY_JOURNAL_URL", "postgresql:///d?host=h,g&port=1,2"),
         ("MEMORY_CACHE_URL", "redis://h"),
         ("MEMORY_CACHE_URL", "rediss://u:p@h:1/"),

@@ -97,6 +97,8 @@ class IndexState:
     wanted_lists: int | None
     leftovers: tuple[str, ...]
     """Indexes that an interrupted rebuild left behind; every store pays for them."""
+    setting: str
+    """What the operator sets the wanted kind by."""
 
     @property
     def stale(self) -> str | None:
@@ -106,15 +108,17 @@ class IndexState:
         if self.leftovers:
             return "an interrupted rebuild left an index behind"
         if self.kind != self.wanted_kind:
-            return f"the index is {self.kind}, and DATABASE_INDEX is {self.wanted_kind}"
+            return f"the index is {self.kind}, and {self.setting} is {self.wanted_kind}"
         lists, wanted = self.lists or 1, self.wanted_lists or 1
         if self.kind == "ivfflat" and wanted >= _OUTGROWN * lists:
             return f"{self.rows} rows have outgrown the index: it has {lists} of {wanted} lists"
         return None
 
     def facts(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
-        return {**asdict(self), "leftovers": list(self.leftovers), "stale": self.stale}
+        """All of it but the setting, as JSON has it."""
+        facts = {**asdict(self), "leftovers": list(self.leftovers), "stale": self.stale}
+        del facts["setting"]
+        return facts
 
 
 def lists_for(rows: int) -> int:
@@ -122,8 +126,13 @@ def lists_for(rows: int) -> int:
     return 1 if rows <= EXACT_ROWS else min(math.ceil(rows / ROWS_PER_LIST), MAX_LISTS)
 
 
-async def inspect(connection: Connection, wanted: Kind, *, count: bool = False) -> IndexState:
-    """The index as it is; with `count` the rows are counted, else estimated in a moment."""
+async def inspect(
+    connection: Connection, wanted: Kind, *, setting: str = "DATABASE_INDEX", count: bool = False
+) -> IndexState:
+    """The index as it is; with `count` the rows are counted, else estimated in a moment.
+
+    `setting`: what the operator sets the wanted kind by.
+    """
     rows = int(await connection.fetchval(COUNTED_ROWS if count else ESTIMATED_ROWS))
     found = {row["name"]: row for row in await connection.fetch(INDEXES)}
     index = found.pop(INDEX, None)
@@ -136,6 +145,7 @@ async def inspect(connection: Connection, wanted: Kind, *, count: bool = False) 
         wanted_kind=wanted,
         wanted_lists=lists_for(rows) if wanted == "ivfflat" else None,
         leftovers=tuple(sorted(found.keys() & {_NEW, _OLD})),
+        setting=setting,
     )
 
 

@@ -6,7 +6,7 @@ alias. An empty variable counts as unset. A `.env` file in the working directory
 
 from app.settings.backends import CLUSTER, AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
-from app.settings.group import place, real, servers, variable_name
+from app.settings.group import place, real, servers, variable_name, wrong_option
 from app.settings.keys import SCOPES, ApiKey, Scope
 from app.settings.limits import Limits
 from app.settings.named import TENANT, NamedDriver, below, check_drivers
@@ -57,4 +57,5 @@ __all__ = [
     "unknown_variables",
     "variable_name",
     "variables",
+    "wrong_option",
 ]

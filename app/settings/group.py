@@ -1,13 +1,19 @@
 """What every group of settings shares."""
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AliasChoices, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SESSIONS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+_REFUSALS = ("08P01", "22023", "42501", "42704", "55P02")
+"""How PostgreSQL, or a pooler, answers an option that it does not know, or its value."""
 
 
 def group(prefix: str) -> SettingsConfigDict:
@@ -42,6 +48,18 @@ class DriverSettings(BaseSettings):
         known = self.model_copy()
         known._options = {option: f"drivers.{name}.{option}" for option in options}
         return known
+
+    @classmethod
+    def check_kind(cls, option: str, value: object) -> None:
+        """Raise ValueError for an option that is empty, or a truth value where none is wanted.
+
+        A variable that is empty counts as unset, and has no other kind than text.
+        """
+        kind = cls.model_fields[option].annotation
+        if value == "" and kind is not SecretStr:  # a secret may be none
+            raise ValueError("is empty: leave it out, or give it a value")
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("must not be true or false")
 
     def called(self, field: str) -> str:
         """What the operator has to change to change `field`: an option, or a variable."""
@@ -98,6 +116,7 @@ def postgresql_url(url: SecretStr | None) -> SecretStr | None:
         )
     _check_ports(parts.netloc.rpartition("@")[2], None)
     _check_ports(query.get("host", ""), query.get("port"))
+    _check_options(query)
     return SecretStr(f"postgresql://{rest}")
 
 
@@ -112,6 +131,27 @@ def _check_ports(hosts: str, ports: str | None) -> None:
         raise ValueError(
             "must name hosts with ports from 1 to 65535, as in postgresql://user:password@host:5432"
         )
+
+
+def _check_options(query: Mapping[str, str]) -> None:
+    """Refuse what the client can't take, whatever the server is."""
+    session = query.get("target_session_attrs", "any")
+    if session not in _SESSIONS:
+        raise ValueError(f"the option target_session_attrs must be one of {', '.join(_SESSIONS)}")
+    for option in _FILES:
+        name = query.get(option)
+        if name and not os.access(name, os.R_OK):
+            raise ValueError(f"the option {option} must name a file that can be read")
+
+
+def wrong_option(url: SecretStr, error: object) -> str | None:
+    """What is wrong with an option of a PostgreSQL URL, where a server refused it for that."""
+    state = getattr(error, "sqlstate", None)
+    if state not in _REFUSALS:
+        return None
+    options = dict(parse_qsl(urlsplit(url.get_secret_value()).query))
+    named = [each for each in options if re.search(rf"\b{re.escape(each)}\b", str(error))]
+    return f"PostgreSQL does not take the option {named[0]} ({state})" if named else None
 
 
 def database_name(url: SecretStr) -> str:

@@ -108,6 +108,11 @@ def _named(name: str, table: dict[str, Any]) -> NamedDriver:
         raise ConfigurationError(
             f"drivers.{shown}: a name is a small letter, then small letters, digits, _ and -"
         )
+    if "__" in name or name.endswith("_"):
+        raise ConfigurationError(
+            f"drivers.{name}: a name has no __ and does not end with _: {ENVIRONMENT}* could not "
+            "tell it from its options"
+        )
     kind = table.pop("type", name)
     inner = table.pop("inner", ())
     if isinstance(inner, str):

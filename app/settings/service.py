@@ -108,6 +108,10 @@ class Settings(BaseSettings):
                 raise ConfigurationError(
                     f"drivers.{name}.{option}: {driver.type} has no such option{hint}"
                 )
+            try:
+                given.check_kind(option, driver.options[option])
+            except ValueError as error:
+                raise ConfigurationError(f"drivers.{name}.{option}: {error}") from error
         values = {option: getattr(given, option) for option in fields}
         try:
             own = type(given)(**{**values, **driver.options})

@@ -87,6 +87,7 @@ async def test_the_database_is_that_of_the_named_driver_or_of_the_only_one_in_us
     other = await run(root, used, "rebuild", "--kind", "ivfflat")
     assert "Set drivers.here.index=ivfflat, or /health" in other.stdout
     stale = await run(root, used, "status", "--driver", "here")
+    assert "the index is ivfflat, and drivers.here.index is hnsw" in stale.stdout
     assert "run `memory-driver index rebuild --driver here`" in stale.stdout
 
 

@@ -138,13 +138,52 @@ async def test_a_deletion_that_comes_too_late_for_a_driver_that_was_held_is_aske
 async def test_names_that_can_t_be_meant_are_refused(settings: dict[str, str], root: Path) -> None:
     for words, said in (
         (("main", "second", "fourth"), "drivers.main.inner: 'fourth' is not held"),
-        (("nowhere", "second", "third"), "drivers.nowhere.inner: 'third' is not held"),
+        (("nowhere", "second", "third"), "'nowhere' is no driver with a journal; there are main"),
         (("main", "first", "third"), "drivers.main.inner: 'first' is still held: take it out"),
     ):
         refused = await run(root, settings, "journal", "rename", *words)
         assert refused.returncode == 1
         assert said in refused.stderr
         assert refused.stderr.count("\n") == 1
+
+
+async def test_only_what_has_a_journal_can_be_given_up(
+    settings: dict[str, str], root: Path
+) -> None:
+    drivers = inner("first", "second")
+    await leave_waiting(replicated(settings, drivers, "old"), drivers)
+    for name in ("nowhere", "first"):
+        refused = await run(root, settings, "journal", "drop", name, "second", "--yes")
+        assert (refused.returncode, refused.stderr) == (
+            1,
+            f"memory-driver: '{name}' is no driver with a journal; there are main, old\n",
+        )
+    gone = await run(root, settings, "journal", "drop", "old", "second", "--yes")
+    assert (gone.returncode, gone.stdout) == (0, "Given up: 3.\n"), gone.stderr
+
+
+async def test_a_path_that_is_no_folder_is_refused(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = await run(root, {"MEMORY_JOURNAL_PATH": f"{tmp_path}/file"}, "journal", "show")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        f"memory-driver: MEMORY_JOURNAL_PATH: {tmp_path}/file can't be read as a folder "
+        "(Not a directory)\n",
+    )
+
+
+async def test_one_file_that_can_t_be_read_hides_no_other(tmp_path: Path, root: Path) -> None:
+    settings = {"MEMORY_JOURNAL_PATH": str(tmp_path)}
+    drivers = inner("first", "second")
+    await leave_waiting(replicated(settings, drivers, "old"), drivers)
+    (tmp_path / "main.sqlite").write_text("not a database" * 100)
+    shown = await run(root, settings, "journal", "show")
+    assert shown.returncode == 1
+    assert shown.stdout.startswith("old: 3 writes wait for 'second'")
+    assert shown.stdout.count("\n") == 1
+    assert shown.stderr == (
+        f"memory-driver: MEMORY_JOURNAL_PATH: {tmp_path}/main.sqlite: file is not a database\n"
+    )
 
 
 async def test_a_file_that_a_service_has_open_is_left_alone(tmp_path: Path, root: Path) -> None:
@@ -200,8 +239,15 @@ async def test_nothing_is_made_where_there_is_no_journal(
     refused = await run(root, {"MEMORY_JOURNAL_PATH": str(tmp_path)}, "journal", "show")
     assert refused.returncode == 1
     assert "main.sqlite: file is not a database" in refused.stderr
-    away = {"MEMORY_JOURNAL_URL": "postgresql://memory@127.0.0.1:1/journal"}
+    away = {"MEMORY_JOURNAL_URL": "postgresql://memory:hunter2@127.0.0.1:1/journal"}
     refused = await run(root, away, "journal", "show")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("memory-driver: journal: ")
+    assert refused.stderr == (
+        "memory-driver: MEMORY_JOURNAL_URL: PostgreSQL at 127.0.0.1:1 can't be reached "
+        "(ConnectionRefusedError)\n"
+    )
+    nobody = {"MEMORY_JOURNAL_URL": url.replace("memory@", "nobody_here@")}
+    refused = await run(root, nobody, "journal", "show")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("memory-driver: MEMORY_JOURNAL_URL: PostgreSQL does not let")
     assert refused.stderr.count("\n") == 1

@@ -76,3 +76,32 @@ async def test_what_a_service_has_to_itself_is_told_with_whom_to_ask(
     assert refused.stderr.endswith(end)
     assert refused.stderr.count("\n") == 1
     assert (refused.returncode, refused.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"MEMORY_DRIVERS__HERE__URL": "postgresql://ada:hunter2@127.0.0.1:1/memory"},
+            "drivers.here.url: PostgreSQL at 127.0.0.1:1 can't be reached (ConnectionRefusedError)",
+        ),
+        (
+            {"MEMORY_DRIVERS__HERE__TYPE": "automem", "AUTOMEM_URL": "http://127.0.0.1:1"},
+            "AUTOMEM_URL: AutoMem can't be reached (ConnectError)",
+        ),
+        (
+            {
+                "MEMORY_DRIVERS__HERE__TYPE": "automem",
+                "MEMORY_DRIVERS__HERE__URL": "http://127.0.0.1:1",
+            },
+            "drivers.here.url: AutoMem can't be reached (ConnectError)",
+        ),
+    ],
+)
+async def test_a_backend_that_is_away_is_told_with_its_setting(
+    settings: dict[str, str], said: str, root: Path
+) -> None:
+    refused = await run(root, settings, "here", "inmemory")
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == f"memory-driver: {said}"
+    assert "hunter2" not in refused.stderr

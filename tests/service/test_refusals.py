@@ -50,6 +50,14 @@ REFUSED: Mapping[str, tuple[dict[str, str], str]] = {
         {"MEMORY_DRIVER": "inmemory", "MEMORY_HOST": "192.0.2.1", "MEMORY_API_KEYS": SECRET},
         "MEMORY_HOST, MEMORY_PORT: can't listen on 192.0.2.1",
     ),
+    "an address that is none, without a key": (
+        {"MEMORY_DRIVER": "inmemory", "MEMORY_HOST": "300.1.1.1"},
+        "MEMORY_HOST, MEMORY_PORT: can't listen on 300.1.1.1",
+    ),
+    "a host that no name server could be asked for": (
+        {"MEMORY_DRIVER": "inmemory", "MEMORY_HOST": "a..b", "MEMORY_API_KEYS": SECRET},
+        "MEMORY_HOST, MEMORY_PORT: can't listen on a..b",
+    ),
     "a journal in the database's own folder": (
         {
             "MEMORY_DRIVER": "safe",

@@ -1,5 +1,7 @@
 """A journal that can't be: refused at the start in one line, waited for while the service runs."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,10 +9,11 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from app.core.memory.drivers.pgvector.connecting import connect
 from app.core.memory.journal.journal import Journal
 from app.database.embedded import EmbeddedPostgres
 from app.errors import ConfigurationError, JournalUnavailable
-from app.settings import JournalSettings
+from app.settings import DatabaseSettings, JournalSettings
 from tests.conftest import database_url
 
 PASSWORD = "hunter2"  # noqa: S105 - to be looked for in what is told
@@ -75,6 +78,45 @@ async def test_a_url_that_the_client_does_not_understand_is_refused(
 ) -> None:
     said = await refusal(f"postgresql://u:{PASSWORD}@localhost/d?sslmode=sometimes")
     assert "sslmode" in said
+
+
+@pytest.mark.parametrize("option", ["foo=bar", "statement_timeout=soon", "shared_buffers=1GB"])
+async def test_an_option_that_the_server_does_not_take_is_refused(
+    postgres: EmbeddedPostgres, option: str
+) -> None:
+    name = option.partition("=")[0]
+    url = f"{postgres.dsn.replace('memory@', f'memory:{PASSWORD}@')}&{option}"
+    assert f"PostgreSQL does not take the option {name} (" in await refusal(url)
+    with pytest.raises(ConfigurationError) as refused:
+        await connect(DatabaseSettings(url=SecretStr(url)), url)
+    said = refused.value.reason
+    assert said.startswith(f"DATABASE_URL: PostgreSQL does not take the option {name} (")
+    assert PASSWORD not in said
+
+
+async def test_a_name_whose_addresses_all_refuse_is_no_silent_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def both(*_: object, **__: object) -> list[object]:
+        """What a machine answers that has `localhost` in both ways of the Internet."""
+        tcp = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [
+            (socket.AF_INET6, *tcp, ("::1", 1, 0, 0)),
+            (socket.AF_INET, *tcp, ("127.0.0.1", 1)),
+        ]
+
+    monkeypatch.setattr(loop, "getaddrinfo", both)
+    away = journal(f"postgresql://u:{PASSWORD}@localhost:1/d")
+    for _ in range(2):
+        with pytest.raises(JournalUnavailable) as told:
+            await away.open(["first"])
+        assert told.value.reason == (
+            "MEMORY_JOURNAL_URL: PostgreSQL at localhost:1 can't be reached (OSError)"
+        )
+        assert away._database._away is None
+    await away.close()
 
 
 async def test_a_wrong_password_is_refused_at_the_start(strict: EmbeddedPostgres) -> None:

@@ -23,6 +23,7 @@ from app.core.memory.journal.opening import (
     is_away,
     journal_errors,
     make_engine,
+    nobody_listens,
     refused,
     set_up,
 )
@@ -97,7 +98,7 @@ class Database:
             try:
                 await self._connected()
             except JournalUnavailable as error:
-                raise refused(error) or error from error.__cause__
+                raise refused(self._settings, error) or error from error.__cause__
 
     async def _connected(self) -> AsyncEngine:
         """Connect, all who need it by one attempt, which a caller's end does not end."""
@@ -111,7 +112,7 @@ class Database:
             engine = make_engine(self._settings, self._wrapper)
             try:
                 await set_up(engine, self._settings)
-                with journal_errors():
+                with journal_errors(self._settings):
                     async with engine.begin() as connection:
                         await self._prepare(connection)
             except BaseException:
@@ -156,8 +157,8 @@ class Database:
             return
         if started < self._found or not is_away(error):
             return
-        if isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError):
-            return  # nobody listens: that is told at once, so each call may try
+        if nobody_listens(error):
+            return  # that is told at once, so each call may try
         self._away = error
         _log.warning("journal_lost", wrapper=self._wrapper, reason=error.reason)
         now = asyncio.get_running_loop().time()
@@ -270,7 +271,7 @@ class Database:
         engine = await self._opened()
         started = monotonic()
         try:
-            with journal_errors():
+            with journal_errors(self._settings):
                 async with self._limit() as limit, engine.begin() as connection:
                     limit.reschedule(None)
                     self._waiting.discard(limit)

@@ -1,7 +1,9 @@
 """Where the journal lives: an engine for PostgreSQL or for a file, and how it is set up."""
 
 import asyncio
+import errno
 import importlib
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.memory.journal.tables import create
 from app.errors import ConfigurationError, InUse, JournalUnavailable
-from app.settings import JournalSettings, real
+from app.settings import JournalSettings, place, real, wrong_option
 
 FILES = ".sqlite"
 """How the names of the files end."""
@@ -26,6 +28,8 @@ _GOODBYE_SECONDS = 0.1
 """A server that does not answer a goodbye in that time is left without one."""
 _LOST = ("08", "57P")
 """How a SQLSTATE begins that tells of a connection's end, or of a server's."""
+_NOBODY = {errno.ECONNREFUSED, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENETUNREACH}
+"""What is told at once where nobody listens, or where an address of several can't be reached."""
 
 _PRAGMAS = (
     "pragma locking_mode = exclusive",
@@ -44,13 +48,22 @@ _WRONG = {
 
 
 @contextmanager
-def journal_errors() -> Iterator[None]:
+def journal_errors(settings: JournalSettings) -> Iterator[None]:
     """Let no error of the database or its socket leave but as `JournalUnavailable`."""
     try:
         yield
     except (SQLAlchemyError, OSError, TimeoutError, ssl.SSLError) as error:
         cause = getattr(error, "orig", None) or error
-        raise JournalUnavailable(reason=f"journal: {type(cause).__name__}") from error
+        raise JournalUnavailable(reason=_where(settings, cause)) from error
+
+
+def _where(settings: JournalSettings, cause: BaseException) -> str:
+    """What failed, by the setting that says where the journal is."""
+    if settings.url is None:
+        return f"MEMORY_JOURNAL_PATH: {type(cause).__name__}"
+    away = "can't be reached" if isinstance(cause, OSError) else "fails"
+    server = place(settings.url.get_secret_value())
+    return f"MEMORY_JOURNAL_URL: PostgreSQL at {server} {away} ({type(cause).__name__})"
 
 
 def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
@@ -126,7 +139,7 @@ async def ask(settings: JournalSettings) -> None:
     if settings.url is None:
         return
     asyncpg = importlib.import_module("asyncpg")
-    with journal_errors():
+    with journal_errors(settings):
         connection = await connect(settings.url.get_secret_value(), settings.timeout)
         try:
             await connection.execute("select 1")
@@ -145,6 +158,14 @@ def is_away(error: JournalUnavailable) -> bool:
     if isinstance(source, ValueError):  # the client, before it asks a server
         return False
     return isinstance(cause, OSError) or bool(getattr(cause, "connection_invalidated", False))
+
+
+def nobody_listens(error: JournalUnavailable) -> bool:
+    """Whether every address of the server refused at once."""
+    # Where addresses of one host fail differently, the socket's errors are one text without a kind.
+    told = re.findall(r"\[Errno (\d+)\]", str(error.__cause__))
+    refused_at_once = isinstance(error.__cause__, OSError) and {*map(int, told)} <= _NOBODY
+    return bool(told) and refused_at_once
 
 
 def _configure(connection: Any, _record: object) -> None:
@@ -170,7 +191,7 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
     may work later.
     """
     try:
-        with journal_errors():
+        with journal_errors(settings):
             async with engine.begin() as connection:
                 if settings.url is not None:
                     await connection.execute(
@@ -188,11 +209,14 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
         raise
 
 
-def refused(error: JournalUnavailable) -> ConfigurationError | None:
+def refused(settings: JournalSettings, error: JournalUnavailable) -> ConfigurationError | None:
     """What is wrong with the URL, where the server was there and waiting mends nothing."""
     source = _source(error)
     if isinstance(source, ValueError):  # the client, before it asks a server
         return ConfigurationError(f"MEMORY_JOURNAL_URL: {str(source).splitlines()[0]}")
+    option = wrong_option(settings.url, source) if settings.url is not None else None
+    if option is not None:
+        return ConfigurationError(f"MEMORY_JOURNAL_URL: {option}")
     state = getattr(source, "sqlstate", None) or ""
     wrong = _WRONG.get(state) or _WRONG.get(state[:2])
     return ConfigurationError(f"MEMORY_JOURNAL_URL: {wrong} ({state})") if wrong else None

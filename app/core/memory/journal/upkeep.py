@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, inspect, select, upd
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory.journal.entries import Lag
-from app.core.memory.journal.opening import FILES, file_of, journal_errors, make_engine
+from app.core.memory.journal.opening import FILES, file_of, journal_errors, make_engine, refused
 from app.core.memory.journal.order import IDS_AT_ONCE
 from app.core.memory.journal.tables import deliveries, entries, metadata, targets
 from app.core.memory.journal.waiting import lags, waiting
@@ -23,20 +23,43 @@ from app.settings import JournalSettings
 def has_files(settings: JournalSettings) -> list[str]:
     """The wrapping drivers that have a file of their own, configured or not."""
     folder = file_of(settings, "any").parent
-    return sorted(path.name.removesuffix(FILES) for path in folder.glob(f"*{FILES}"))
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigurationError(
+            f"MEMORY_JOURNAL_PATH: {folder} can't be read as a folder ({error.strerror})"
+        ) from error
+    return sorted(name.removesuffix(FILES) for name in names if name.endswith(FILES))
+
+
+async def with_journal(settings: JournalSettings) -> set[str]:
+    """The wrapping drivers that have a file, or for whose drivers something waits in PostgreSQL."""
+    if settings.url is None:
+        return set(has_files(settings))
+    return {wrapper for wrapper, _ in await all_waiting(settings)}
 
 
 async def all_waiting(
-    settings: JournalSettings, wrapper: str | None = None
+    settings: JournalSettings, wrapper: str | None = None, unread: dict[str, str] | None = None
 ) -> dict[tuple[str, str], Lag]:
-    """By wrapping driver and driver, what waits in this database or folder; or one's part of it."""
+    """By wrapping driver and driver, what waits in this database or folder; or one's part of it.
+
+    A file that can't be read ends it, or is put into `unread` with the reason, where that is given.
+    """
     files = [wrapper] if wrapper is not None else has_files(settings)
     wanted = waiting() if wrapper is None else waiting().where(entries.c.wrapper == wrapper)
     rows: list[Any] = []
     for each in files if settings.url is None else ("",):
-        async with _journal(settings, each) as connection:
-            if connection is not None:
-                rows += (await connection.execute(wanted)).all()
+        try:
+            async with _journal(settings, each) as connection:
+                if connection is not None:
+                    rows += (await connection.execute(wanted)).all()
+        except ConfigurationError as error:
+            if unread is None or settings.url is not None:
+                raise
+            unread[each] = error.reason
     return lags(rows)
 
 
@@ -120,7 +143,7 @@ async def _journal(
         return
     engine = make_engine(settings, wrapper)
     try:
-        with _file_errors(settings, wrapper), journal_errors():
+        with _told(settings, wrapper), journal_errors(settings):
             async with engine.begin() as connection:
                 yield connection if await connection.run_sync(_is_there) else None
     finally:
@@ -133,12 +156,12 @@ def _is_there(connection: Any) -> bool:
 
 
 @contextmanager
-def _file_errors(settings: JournalSettings, wrapper: str) -> Iterator[None]:
+def _told(settings: JournalSettings, wrapper: str) -> Iterator[None]:
     try:
         yield
     except JournalUnavailable as error:
         if settings.url is not None:
-            raise
+            raise refused(settings, error) or error from error.__cause__
         said = str(getattr(error.__cause__, "orig", error.__cause__))
         if "locked" in said:
             said = "a service has it open: stop it first; its /health tells what waits"

@@ -88,7 +88,7 @@ class AutomemClient:
     ) -> dict[str, Any]:
         """One try, within `seconds` or `AUTOMEM_TIMEOUT`."""
         try:
-            with backend_errors(self._settings.called("api_token")):
+            with backend_errors(self._settings.called("api_token"), self._settings.called("url")):
                 async with asyncio.timeout(seconds or self._settings.timeout):
                     response = await self._opened().request(
                         method, path, params=list(query) or None, json=body

@@ -42,6 +42,12 @@ STATUSES: dict[int, type[MemoryServiceError]] = {
     504: DriverTimeout,
 }
 
+_SAID: dict[type[MemoryServiceError], str] = {
+    DriverUnavailable: "can't be reached",
+    DriverTimeout: "does not answer in time",
+}
+"""What is told with the address; where no answer came, it may be wrong."""
+
 _REPEATABLE = frozenset({408, 429, 502, 503, 504})
 
 
@@ -54,25 +60,27 @@ class Answered(Exception):
 
 
 @contextmanager
-def backend_errors(setting: str = "AUTOMEM_API_TOKEN") -> Iterator[None]:
+def backend_errors(setting: str = "AUTOMEM_API_TOKEN", url: str = "AUTOMEM_URL") -> Iterator[None]:
     """Let no httpx error, no failed status and no failure of the socket leave as it is.
 
-    `setting`: what the operator sets the token by.
+    `setting` and `url`: what the operator sets the token and the address by.
     """
     try:
         yield
     except Answered as error:
-        raise _of_status(error.status, setting) from error
+        raise _of_status(error.status, setting, url) from error
     except tuple(kind for kind, _ in TRANSLATIONS) as error:
         kind = next(ours for theirs, ours in TRANSLATIONS if isinstance(error, theirs))
-        raise kind(reason=type(error).__name__) from error
+        said = _SAID.get(kind)
+        told = f"{url}: AutoMem {said} ({type(error).__name__})" if said else type(error).__name__
+        raise kind(reason=told) from error
 
 
-def _of_status(status: int, setting: str) -> MemoryServiceError:
+def _of_status(status: int, setting: str, url: str) -> MemoryServiceError:
     kind = STATUSES.get(status, DriverError)
     if kind is ConfigurationError:
         return kind(f"{setting}: AutoMem refuses it (status {status})")
-    return kind(reason=f"AutoMem answered {status}")
+    return kind(reason=f"{url}: AutoMem answered {status}")
 
 
 def may_pass(error: Exception) -> bool:

@@ -5,7 +5,7 @@ from asyncpg import exceptions as pg
 
 from app.core.memory.drivers.pgvector.errors import describe
 from app.errors import ConfigurationError, DriverUnavailable
-from app.settings import DatabaseSettings, place
+from app.settings import DatabaseSettings, place, wrong_option
 
 
 async def connect(
@@ -25,5 +25,8 @@ async def connect(
     except (OverflowError, UnicodeError) as error:
         raise ConfigurationError(f"{setting}: the host or port is not valid") from error
     except (OSError, asyncpg.PostgresError) as error:
+        wrong = wrong_option(settings.url, error) if settings.url is not None else None
+        if wrong is not None:
+            raise ConfigurationError(f"{setting}: {wrong}") from error
         reason = f"{setting}: PostgreSQL at {place(dsn)} can't be reached ({describe(error)})"
         raise DriverUnavailable(reason=reason) from error

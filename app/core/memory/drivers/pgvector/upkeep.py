@@ -71,6 +71,8 @@ class IndexUpkeep:
     async def _inspect(self) -> None:
         before = self.stale
         async with self._connections.acquire() as connection:
-            self._state = await indexes.inspect(connection, self._settings.index)
+            self._state = await indexes.inspect(
+                connection, self._settings.index, setting=self._settings.called("index")
+            )
         if self.stale and not before:
             _log.warning("index_stale", reason=self.stale)
