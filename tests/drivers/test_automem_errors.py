@@ -15,6 +15,7 @@ from app.core.memory.drivers.automem import AutomemDriver
 from app.core.memory.drivers.automem.errors import backend_errors
 from app.errors import (
     ConfigurationError,
+    ConnectionLost,
     DriverError,
     DriverTimeout,
     DriverUnavailable,
@@ -64,8 +65,8 @@ def test_every_public_error_is_mapped(kind: type[Exception]) -> None:
         (httpx.ReadTimeout, DriverTimeout),
         (httpx.WriteTimeout, DriverTimeout),
         (httpx.PoolTimeout, PoolExhausted),
-        (httpx.ReadError, DriverUnavailable),
-        (httpx.RemoteProtocolError, DriverUnavailable),
+        (httpx.ReadError, ConnectionLost),
+        (httpx.RemoteProtocolError, ConnectionLost),
         (httpx.ProxyError, DriverUnavailable),
         (httpx.LocalProtocolError, DriverError),
         (httpx.DecodingError, DriverError),
@@ -136,7 +137,7 @@ HTML = httpx.Response(414, html="<html>secret: Request-URI Too Long</html>")
         (httpx.ConnectError("secret"), DriverUnavailable, 3),
         (httpx.ReadTimeout("secret"), DriverTimeout, 3),
         (httpx.PoolTimeout("secret"), PoolExhausted, 1),
-        (httpx.RemoteProtocolError("secret"), DriverUnavailable, 3),
+        (httpx.RemoteProtocolError("secret"), ConnectionLost, 3),
     ],
     ids=lambda value: repr(value).replace("secret", ""),
 )

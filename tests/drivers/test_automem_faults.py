@@ -16,6 +16,7 @@ from app.core.memory.drivers.automem.mapping import Tags
 from app.core.memory.records import NewMemory
 from app.errors import (
     ConfigurationError,
+    ConnectionLost,
     DriverError,
     DriverTimeout,
     DriverUnavailable,
@@ -68,6 +69,25 @@ async def test_a_post_whose_answer_was_lost_is_stored_once(
     assert [method for method, _ in fake.calls] == ["POST", "GET"]
     assert len(fake.graph) == 1
     assert await automem.recall("ada") == [stored]
+
+
+async def test_a_post_whose_answer_was_lost_by_an_automem_that_is_away_then_is_uncertain(
+    automem: AutomemDriver, fake: FakeAutomem
+) -> None:
+    away = False
+
+    async def go_away(request: Request) -> Response | None:
+        nonlocal away
+        if away:
+            return JSONResponse({}, 503)
+        away = request.method == "POST"
+        fake.lose_answers = int(away)
+        return None
+
+    fake.before = go_away
+    with pytest.raises(ConnectionLost):  # DriverUnavailable would say that it did not happen
+        await automem.store("ada", "a copper kettle")
+    assert len(fake.graph) == 1
 
 
 async def test_a_record_that_automem_has_twice_is_one(

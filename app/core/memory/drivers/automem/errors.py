@@ -7,6 +7,7 @@ import httpx
 
 from app.errors import (
     ConfigurationError,
+    ConnectionLost,
     DriverError,
     DriverTimeout,
     DriverUnavailable,
@@ -18,11 +19,13 @@ from app.errors import (
 TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
     (httpx.PoolTimeout, PoolExhausted),
     (httpx.ConnectTimeout, DriverUnavailable),
+    (httpx.ConnectError, DriverUnavailable),
+    (httpx.ProxyError, DriverUnavailable),
     (httpx.TimeoutException, DriverTimeout),
     (TimeoutError, DriverTimeout),
     (httpx.UnsupportedProtocol, ConfigurationError),
     (httpx.LocalProtocolError, DriverError),
-    (httpx.TransportError, DriverUnavailable),
+    (httpx.TransportError, ConnectionLost),
     (httpx.HTTPError, DriverError),
     (httpx.InvalidURL, ConfigurationError),
     (httpx.CookieConflict, DriverError),
@@ -44,10 +47,12 @@ STATUSES: dict[int, type[MemoryServiceError]] = {
 
 _SAID: dict[type[MemoryServiceError], str] = {
     DriverUnavailable: "can't be reached",
+    ConnectionLost: "was lost",
     DriverTimeout: "does not answer in time",
 }
 """What is told with the address; where no answer came, it may be wrong."""
 
+_NEVER_SENT = (httpx.PoolTimeout, httpx.ConnectTimeout, httpx.ConnectError, httpx.ProxyError)
 _REPEATABLE = frozenset({408, 429, 502, 503, 504})
 
 
@@ -81,6 +86,11 @@ def _of_status(status: int, setting: str, url: str) -> MemoryServiceError:
     if kind is ConfigurationError:
         return kind(f"{setting}: AutoMem refuses it (status {status})")
     return kind(reason=f"{url}: AutoMem answered {status}")
+
+
+def was_sent(error: Exception) -> bool:
+    """Whether AutoMem may have got the request."""
+    return not isinstance(error.__cause__, _NEVER_SENT)
 
 
 def may_pass(error: Exception) -> bool:

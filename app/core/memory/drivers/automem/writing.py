@@ -9,6 +9,7 @@ import structlog
 
 from app.core.memory.codec import record_id
 from app.core.memory.drivers.automem.client import AutomemClient
+from app.core.memory.drivers.automem.errors import was_sent
 from app.core.memory.drivers.automem.mapping import (
     Clock,
     Row,
@@ -20,7 +21,7 @@ from app.core.memory.drivers.automem.mapping import (
 from app.core.memory.drivers.automem.recent import Recent
 from app.core.memory.drivers.automem.scope import dict_of, listed
 from app.errors import (
-    DriverError,
+    ConnectionLost,
     DriverTimeout,
     DriverUnavailable,
     MemoryServiceError,
@@ -73,22 +74,28 @@ class Writer:
     async def _post(self, records: Sequence[Stored], body: list[dict[str, Any]]) -> None:
         """Store what one call can carry; a call that failed is repeated if it stored nothing.
 
-        The batch route embeds before it answers, which the route for one memory does not.
+        Raises `ConnectionLost` where nobody can tell whether it did. The batch route embeds before
+        it answers, which the route for one memory does not.
         """
         answer: dict[str, Any] | None = None
+        sent = False
         try:
             async for attempt in self._client.attempts():
                 with attempt:
                     if attempt.num > 1 and await self._arrived(records):
                         break
-                    answer = await self._client.once(
-                        "POST", "/memory/batch", body={"memories": body}
-                    )
+                    try:
+                        answer = await self._client.once(
+                            "POST", "/memory/batch", body={"memories": body}
+                        )
+                    except MemoryServiceError as error:
+                        sent = sent or was_sent(error)
+                        raise
         except (DriverTimeout, DriverUnavailable) as error:
-            if not await self._arrived_after(records, error):
+            if not sent or not await self._arrived_after(records, error):
                 raise
         if answer is not None and answer.get("stored") != len(records):
-            raise DriverError(reason="AutoMem did not store all that it was given")
+            raise PartlyStored(reason="AutoMem did not store all that it was given")
         vectors = answer.get("qdrant") if answer is not None else None
         if not isinstance(vectors, str) or vectors != f"stored ({len(records)})":
             for record in records:
@@ -109,7 +116,9 @@ class Writer:
         try:
             return await self._arrived(records)
         except MemoryServiceError:
-            raise error from error.__cause__
+            if error.uncertain:
+                raise error from error.__cause__
+            raise ConnectionLost(reason=error.reason) from error
 
     async def _take_back(
         self, records: Sequence[Stored], total: int, error: MemoryServiceError
