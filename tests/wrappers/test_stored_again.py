@@ -1,14 +1,28 @@
 """What is deleted, refused or kept in the journal must not cost another write its record."""
 
+import asyncio
 from pathlib import Path
 from random import Random
+from typing import Any, Literal
 
 import pytest
+from pydantic import SecretStr
 
+from app.core.memory.codec import record_id
+from app.core.memory.journal.entries import Write
+from app.core.memory.journal.journal import Journal
 from app.core.memory.wrappers.failover import FailoverDriver
+from app.core.memory.wrappers.journalled import JournalledDriver
 from app.core.memory.wrappers.replicated import ReplicatedDriver
-from app.errors import ConnectionLost, DriverError, JournalUnavailable, MemoryServiceError
+from app.errors import (
+    ConnectionLost,
+    DriverError,
+    DriverTimeout,
+    JournalUnavailable,
+    MemoryServiceError,
+)
 from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
+from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, OneVector, settled
 from tests.wrappers.held import until
 
@@ -28,10 +42,16 @@ def flaky(*names: str) -> list[FlakyDriver]:
     return [Refusing(name, Random(1), delay=0.001) for name in names]
 
 
-def replicated(path: Path, *inner: object, name: str = "replicated") -> ReplicatedDriver:
+def replicated(
+    path: Path,
+    *inner: object,
+    name: str = "replicated",
+    acknowledge: Literal["primary", "all"] = "primary",
+) -> ReplicatedDriver:
     journal = JournalSettings(path=path, interval=0.05)
     drivers: list[FlakyDriver] = list(inner)  # type: ignore[arg-type] # or wrapping ones
-    return ReplicatedDriver(drivers, ReplicatedSettings(timeout=1), journal, Limits(), name)
+    settings = ReplicatedSettings(timeout=1, acknowledge=acknowledge)
+    return ReplicatedDriver(drivers, settings, journal, Limits(), name)
 
 
 async def test_a_store_that_an_inner_driver_makes_later_is_made_on_the_outer_ones_too(
@@ -108,3 +128,91 @@ async def test_no_store_is_taken_after_a_deletion_that_waits_where_the_journal_i
                 await driver.store("ada", "A jar.")
         await settled(driver)
         assert not drivers[0].kept
+
+
+async def test_what_is_stored_again_survives_an_older_store_of_it_that_comes_late(
+    tmp_path: Path,
+) -> None:
+    first, second, third = flaky("first", "second", "third")
+    async with replicated(tmp_path, first, second, third, acknowledge="all") as driver:
+        await driver._deliverers["third"].stop()
+        third.away = True
+        for store in (
+            driver.store("ada", "A jar."),
+            driver.store_global_knowledge("A jar.", "jars"),
+        ):
+            with pytest.raises(DriverTimeout):
+                await store  # the third does not have it
+        memory, fact = first.kept.values()
+        third.away = False
+        await driver.delete(record_id(memory), "ada")
+        await driver.delete_knowledge(record_id(fact))
+        await driver.import_records([memory, fact])
+        driver._deliverers["third"].start()
+        await settled(driver)
+        assert first.kept == second.kept == third.kept
+        assert set(first.kept) == {record_id(memory), record_id(fact)}
+
+
+async def test_what_failover_imports_survives_an_older_store_of_it_that_comes_late(
+    tmp_path: Path,
+) -> None:
+    drivers = flaky("first", "second")
+    settings = FailoverSettings(writes="journal", timeout=0.5, failures=100)
+    journal = JournalSettings(path=tmp_path, interval=0.05)
+    async with FailoverDriver(drivers, settings, journal, OneVector(), Limits()) as driver:
+        await driver._deliverers["first"].stop()
+        drivers[0].away = True
+        memory = await driver.store("ada", "A jar.")
+        drivers[0].away = False
+        await driver.delete(memory.memory_id, "ada")
+        await driver.import_records([memory])
+        driver._deliverers["first"].start()
+        await settled(driver)
+        assert set(drivers[0].kept) == {memory.memory_id}
+
+
+@pytest.mark.parametrize("kind", ["replicated", "failover"])
+async def test_a_deletion_whose_maker_stood_still_costs_no_later_store(
+    new_database: NewDatabase, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drivers = flaky("first", "second")
+    journal = JournalSettings(url=SecretStr(await new_database()), interval=0.05)
+
+    def make() -> JournalledDriver:
+        if kind == "replicated":
+            return ReplicatedDriver(drivers, ReplicatedSettings(timeout=0.1), journal, Limits())
+        settings = FailoverSettings(timeout=0.1)
+        return FailoverDriver(drivers, settings, journal, OneVector(), Limits())
+
+    async with make() as one, make() as other:
+        append = one._journal.append
+        go_on = asyncio.Event()
+
+        async def late(*arguments: Any, **named: Any) -> Any:
+            made = await append(*arguments, **named)
+            await go_on.wait()  # as a process that is stopped, or whose machine is
+            return made
+
+        monkeypatch.setattr(one._journal, "append", late)
+        deleting = asyncio.create_task(one.delete_user("ada"))
+        await until(other._journal.count)
+        await settled(other)  # made by the other process when the hold was over
+        memory = await other.store("ada", "A jar.")
+        await settled(other)
+        go_on.set()
+        await asyncio.gather(deleting, return_exceptions=True)
+        await settled(other)
+        assert memory.memory_id in drivers[0].kept
+
+
+async def test_a_hold_begins_when_the_write_is_in_the_file(tmp_path: Path) -> None:
+    journal = Journal(JournalSettings(path=tmp_path), "main")
+    await journal.open(["first"])
+    delete = Write(verb="delete_user", user_id="ada")
+    async with journal._database.begin():  # the only connection
+        appending = asyncio.create_task(journal.append([delete], ["first"], hold=0.5))
+        await asyncio.sleep(0.6)
+    await appending
+    assert await journal.due("first", None, 10) == []
+    await journal.close()

@@ -131,11 +131,13 @@ class Deliverer:
         Raises what the driver or the journal raises.
         """
         name = self._driver.name
-        async with self._journal.claim(name) as ours:
-            if not ours:
+        async with self._journal.claim(name) as claim:
+            if claim is None:
                 return False
             due = await self._journal.due(name, self._after, _AT_ONCE)
             for group in _groups(due, self._most):
+                if not group[0].stores:  # a late delete would take later stores with it
+                    await claim()
                 if not await self._deliver(group):
                     return True  # what is due is another now
         if not due and monotonic() - self._kept_up > _UPKEEP_SECONDS:
@@ -192,9 +194,8 @@ async def keep(driver: BaseMemoryDriver, journal: Journal, stored: Sequence[Entr
     """Let the driver have the records, but for those that are deleted by now."""
     dead = await journal.dead(stored)
     gone = {each.record_id for each in dead}
-    alive = [
-        record for entry in stored for record in entry.records if record_id(record) not in gone
-    ]
+    last = {record_id(record): record for entry in stored for record in entry.records}
+    alive = [record for one, record in last.items() if one not in gone]
     if alive:
         await require(driver, SupportsImport).import_records(alive)
         dead = await journal.dead(stored)

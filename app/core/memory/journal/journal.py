@@ -14,12 +14,12 @@ get is made again there after the delete. So all drivers end as if every write h
 order of the entries, in whatever order it was.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from time import time
-from typing import Any
+from time import monotonic, time
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -47,7 +47,7 @@ from app.core.memory.journal.order import (
     late_deletes,
     parts,
     take_turns,
-    waiting_deletions,
+    waiting_writes,
 )
 from app.core.memory.journal.tables import deliveries, entries, targets, tombstones
 from app.core.memory.journal.tombstones import Tombstones, bury
@@ -57,6 +57,12 @@ from app.settings import JournalSettings
 
 _TOMBSTONE_SECONDS = 86_400.0
 """A tombstone is kept that long, and as long as an older entry is in the journal."""
+
+Claim: TypeAlias = Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    pass
 
 
 class Journal:
@@ -112,19 +118,21 @@ class Journal:
         writes: Sequence[Write],
         drivers: Sequence[str],
         hold: float = 0.0,
-        tried: float = 0.0,
+        since: float | None = None,
+        known: bool = False,
     ) -> list[Entry]:
         """Keep the writes for all of `drivers`, all or none; durable when it returns.
 
         Nobody delivers them for `hold` seconds, unless they are settled before. They were first
-        tried `tried` seconds ago.
+        tried at `since`, by the monotonic clock, unless they will be only now. The ids of what is
+        stored are `known` where it is stored again.
         """
-
-        now = self._database.now
 
         async def work(connection: AsyncConnection) -> list[Entry]:
             if self.shared:
                 await take_turns(connection, self._wrapper, writes)
+            now = self._database.now
+            tried = 0.0 if since is None else monotonic() - since
             given = (
                 insert(entries)
                 .values(created_at=now - tried, held_until=now + hold)
@@ -161,7 +169,7 @@ class Journal:
             await connection.execute(insert(deliveries), due)
             await bury(connection, self._wrapper, [entry for entry in made if not entry.stores])
             late = await behind(
-                connection, self._wrapper, [entry for entry in made if entry.stores]
+                connection, self._wrapper, [entry for entry in made if entry.stores], known
             )
             return [replace(entry, behind=late.get(entry.seq, frozenset())) for entry in made]
 
@@ -241,10 +249,10 @@ class Journal:
                 again = again.where(deliveries.c.target == driver)
             await connection.execute(again.values(parked=False))
 
-    async def forgetting(
+    async def has_to_wait(
         self, user_ids: Sequence[str], driver: str, ids: Sequence[str] = ()
     ) -> bool:
-        """Whether the driver still has to forget one of these users, or one of these records.
+        """Whether a store has to come after what waits for the driver: see `waiting_writes`.
 
         Without the journal, no: if it was empty when it was last seen.
         """
@@ -255,7 +263,7 @@ class Journal:
             if self._seen == 0:
                 return False
             raise
-        for wanted in waiting_deletions(self._wrapper, user_ids, ids, driver):
+        for wanted in waiting_writes(self._wrapper, user_ids, ids, driver):
             if await self._database.rows(wanted):
                 return True
         return False
@@ -334,12 +342,19 @@ class Journal:
         ]
 
     async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
-        """Of these stores, the records that were deleted meanwhile, as the deletes to make."""
+        """Of these stores, oldest first, the records that are deleted, as the deletes to make.
+
+        Not what is stored again by a later one of them.
+        """
         gone = await Tombstones.of(self._database, self._wrapper, stored)
         found: dict[str, Entry] = {}
         for entry in stored:
             verb: Verb = "delete" if entry.verb == "store" else "delete_knowledge"
-            for one in gone.killed(entry):
+            killed = gone.killed(entry)
+            for one in map(codec.record_id, entry.records):
+                if one not in killed:
+                    found.pop(one, None)
+                    continue
                 found[one] = Entry(
                     verb=verb,
                     user_id=entry.user_id,
@@ -404,15 +419,22 @@ class Journal:
         )
 
     @asynccontextmanager
-    async def claim(self, driver: str) -> AsyncIterator[bool]:
-        """Whether this process alone delivers to the driver now, until the end of the block."""
+    async def claim(self, driver: str) -> AsyncIterator[Claim | None]:
+        """To deliver alone to the driver in the block; what it gives asks whether it still is so.
+
+        That raises `JournalUnavailable`. None where another process delivers.
+        """
         if not self.shared:
-            yield True
+            yield _nothing
             return
         row = select(targets).where(targets.c.wrapper == self._wrapper, targets.c.target == driver)
         async with self._database.begin() as connection:
             locked = await connection.execute(row.with_for_update(skip_locked=True))
-            yield locked.first() is not None
+
+            async def ask() -> None:
+                await connection.execute(select(1))
+
+            yield ask if locked.first() is not None else None
 
     async def _entries(self, wanted: Select[Any]) -> list[Entry]:
         rows = await self._database.rows(wanted)

@@ -50,9 +50,13 @@ def _key(name: str) -> int:
 
 
 async def behind(
-    connection: AsyncConnection, wrapper: str, stored: Sequence[Entry]
+    connection: AsyncConnection, wrapper: str, stored: Sequence[Entry], known: bool
 ) -> dict[int, frozenset[str]]:
-    """By seq, the drivers that still have to get an earlier delete of what the store keeps."""
+    """By seq, the drivers that still have to get an earlier delete of what the store keeps.
+
+    Where the ids are `known`, also an earlier store of the user: who brings that finds the
+    tombstone of a delete between the two, and deletes what is stored again.
+    """
     earliest = select(
         entries.c.user_id, entries.c.record_id, deliveries.c.target, func.min(entries.c.seq)
     )
@@ -62,9 +66,13 @@ async def behind(
     users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
     ids = sorted({codec.record_id(record) for entry in stored for record in entry.records})
     rows: list[Any] = []
+    verbs = ["delete_user", "store"] if known else ["delete_user"]
     for some in parts(users):
-        of_users = earliest.where(entries.c.verb == "delete_user", entries.c.user_id.in_(some))
+        of_users = earliest.where(entries.c.verb.in_(verbs), entries.c.user_id.in_(some))
         rows += (await connection.execute(of_users)).all()
+    if known and any(entry.user_id is None for entry in stored):
+        knowledge = earliest.where(entries.c.verb == "store_knowledge")
+        rows += (await connection.execute(knowledge)).all()
     for some in parts(ids):
         rows += (await connection.execute(earliest.where(entries.c.record_id.in_(some)))).all()
     waiting: dict[tuple[str | None, str | None], list[tuple[str, int]]] = {}
@@ -73,26 +81,29 @@ async def behind(
     return {
         entry.seq: frozenset(
             target
-            for deleted in _deletes_of(entry)
-            for target, seq in waiting.get(deleted, ())
+            for concerned in _concerned(entry)
+            for target, seq in waiting.get(concerned, ())
             if seq < entry.seq
         )
         for entry in stored
     }
 
 
-def _deletes_of(stored: Entry) -> Iterator[tuple[str | None, str | None]]:
-    """User and record of each delete that concerns the store."""
+def _concerned(stored: Entry) -> Iterator[tuple[str | None, str | None]]:
+    """User and record of each earlier write that concerns the store."""
     yield stored.user_id, None
     for record in stored.records:
         yield stored.user_id, codec.record_id(record)
         yield None, codec.record_id(record)
 
 
-def waiting_deletions(
+def waiting_writes(
     wrapper: str, user_ids: Sequence[str], ids: Sequence[str], driver: str
 ) -> Iterator[Select[Any]]:
-    """One deletion of these users or records that the driver still has to get, if there is any."""
+    """One write that the driver has to get before what is to be stored, if there is any.
+
+    A deletion of these users or records; where the `ids` are known, also a store, as in `behind`.
+    """
     waiting = (
         select(entries.c.seq)
         .join(deliveries, deliveries.c.seq == entries.c.seq)
@@ -103,6 +114,10 @@ def waiting_deletions(
         yield waiting.where(entries.c.verb == "delete_user", entries.c.user_id.in_(some))
     for some in parts(ids):
         yield waiting.where(entries.c.record_id.in_(some))
+    if ids:
+        for some in parts(user_ids):
+            yield waiting.where(entries.c.verb == "store", entries.c.user_id.in_(some))
+        yield waiting.where(entries.c.verb == "store_knowledge")
 
 
 def late_deletes(wrapper: str, driver: str, now: Any) -> Select[Any]:

@@ -260,14 +260,15 @@ class FailoverDriver(JournalledDriver):
             started = monotonic()
             importing = require(primary.driver, SupportsImport)
             try:
-                if await self._journal.forgetting(users, primary.name, ids):
+                if await self._journal.has_to_wait(users, primary.name, ids):
                     raise DriverUnavailable(reason=f"{primary.name} has to forget them first")
                 await primary.ask(importing.import_records(records), records=len(records))
             except (EmbeddingQueueFull, JournalUnavailable):
                 raise
             except (DriverUnavailable, DriverTimeout):
-                tried = monotonic() - started
-                await self._journal.append(stores_of(records), [primary.name], tried=tried)
+                await self._journal.append(
+                    stores_of(records), [primary.name], since=started, known=known
+                )
                 self._deliverers[primary.name].wake()
         return answer(call, records)
 
@@ -279,7 +280,7 @@ class FailoverDriver(JournalledDriver):
         primary = self._nodes[0].name
         try:
             async with asyncio.timeout(self._settings.timeout):
-                while await self._journal.forgetting(users, primary, ids):
+                while await self._journal.has_to_wait(users, primary, ids):
                     self._deliverers[primary].wake()
                     await asyncio.sleep(_FORGOTTEN_SECONDS)
         except TimeoutError as error:
@@ -293,11 +294,17 @@ class FailoverDriver(JournalledDriver):
             kept = Overlay.of(entries, self._names[0]).kept
             gone = delete.verb == "delete_user"
             pending = sum(gone or key == delete.record_id for key in kept)
-        made = await self._journal.append([delete], self._names, hold=2 * self._settings.timeout)
-        answers = await asyncio.gather(
-            *(node.ask(make(node.driver, delete)) for node in self._nodes),
-            return_exceptions=True,
-        )
+        timeout = self._settings.timeout
+        started = monotonic()
+        made = await self._journal.append([delete], self._names, hold=3 * timeout)
+        # Once the delete is held no more, drivers may have got it, and later stores of the user.
+        late = monotonic() - started > timeout
+        answers: Sequence[bool | int | BaseException] = [DriverTimeout()] * len(self._nodes)
+        if not late:
+            answers = await asyncio.gather(
+                *(node.ask(make(node.driver, delete)) for node in self._nodes),
+                return_exceptions=True,
+            )
         reached = [
             node.name
             for node, each in zip(self._nodes, answers, strict=True)

@@ -38,9 +38,12 @@ from app.settings import JournalSettings, Limits, ReplicatedSettings
 
 T = TypeVar("T")
 
-_HOLD = 3
+_HOLD = 4
 """An entry is its maker's for that many times what one driver is waited for: no write takes longer.
-If one did, others would make it too, which changes nothing."""
+If a store did, others would make it too, which changes nothing."""
+_DELETE = 3
+"""So long after it began a delete is not made by its maker any more: it would delete what was
+stored since others may have made it."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -156,7 +159,7 @@ class ReplicatedDriver(JournalledDriver):
     async def _store(self, records: Sequence[Record], *, whole: bool) -> None:
         """Keep the records; only where `whole`, a primary that refuses them has none of them."""
         seconds = time_for(self._settings.timeout, len(records))
-        made = await self._append(stores_of(records), seconds)
+        made = await self._append(stores_of(records), seconds, known=not whole)
         try:
             await _in_time(self._primary, self._first(made, records), 2 * seconds)
         except MemoryServiceError as error:
@@ -189,19 +192,23 @@ class ReplicatedDriver(JournalledDriver):
 
     async def _delete(self, delete: Write) -> bool | int:
         seconds = self._settings.timeout
+        until = monotonic() + _DELETE * seconds
         made = await self._append([delete], seconds)
         try:
-            answered = await _in_time(self._primary, make(self._primary, delete), 2 * seconds)
+            first = make(self._primary, delete)
+            answered = await _in_time(self._primary, first, 2 * seconds, until)
         except MemoryServiceError as error:
             await self._hand_over(made)
             if error.uncertain:
                 raise
             raise ConnectionLost(reason=error.reason) from error  # it is going to happen
-        await self._spread(made, lambda driver: make(driver, delete), seconds)
+        await self._spread(made, lambda driver: make(driver, delete), seconds, until)
         return answered
 
-    async def _append(self, writes: Sequence[Write], seconds: float) -> list[Entry]:
-        return await self._journal.append(writes, self._names, hold=_HOLD * seconds)
+    async def _append(
+        self, writes: Sequence[Write], seconds: float, *, known: bool = False
+    ) -> list[Entry]:
+        return await self._journal.append(writes, self._names, hold=_HOLD * seconds, known=known)
 
     async def _hand_over(self, made: Sequence[Entry]) -> None:
         """Let the deliverers make the write everywhere; at the latest when it is held no more."""
@@ -214,6 +221,7 @@ class ReplicatedDriver(JournalledDriver):
         made: Sequence[Entry],
         on: Callable[[BaseMemoryDriver], Awaitable[object]],
         seconds: float,
+        until: float = inf,
     ) -> None:
         """The primary has the write: wait for who else must, and leave the rest to deliverers."""
         wanted = {
@@ -225,7 +233,7 @@ class ReplicatedDriver(JournalledDriver):
         late: MemoryServiceError | None = None
         if wanted:
             tasks = {
-                asyncio.create_task(_in_time(driver, on(driver), seconds)): driver.name
+                asyncio.create_task(_in_time(driver, on(driver), seconds, until)): driver.name
                 for driver in self._replicas
             }
             try:
@@ -270,8 +278,15 @@ def _told(found: Any, driver: BaseMemoryDriver, *, degraded: bool = False) -> An
     return Recalled.like(found, found, driver=driver.name, degraded=degraded)
 
 
-async def _in_time(driver: BaseMemoryDriver, asked: Awaitable[T], seconds: float) -> T:
-    """What the driver answers; raises `DriverTimeout` when it takes longer."""
+async def _in_time(
+    driver: BaseMemoryDriver, asked: Awaitable[T], seconds: float, until: float = inf
+) -> T:
+    """What the driver answers; raises `DriverTimeout` when it takes longer, or is `until` then."""
+    seconds = min(seconds, until - monotonic())
+    if seconds <= 0:
+        if asyncio.iscoroutine(asked):
+            asked.close()
+        raise DriverTimeout(reason=f"{driver.name}: it is too late to ask")
     try:
         async with asyncio.timeout(seconds):
             return await asked
