@@ -144,10 +144,10 @@ def _check_options(query: Mapping[str, str]) -> None:
             raise ValueError(f"the option {option} must name a file that can be read")
 
 
-def wrong_option(url: SecretStr, error: object) -> str | None:
+def wrong_option(url: SecretStr | None, error: object) -> str | None:
     """What is wrong with an option of a PostgreSQL URL, where a server refused it for that."""
     state = getattr(error, "sqlstate", None)
-    if state not in _REFUSALS:
+    if url is None or state not in _REFUSALS:
         return None
     options = dict(parse_qsl(urlsplit(url.get_secret_value()).query))
     named = [each for each in options if re.search(rf"\b{re.escape(each)}\b", str(error))]

@@ -66,17 +66,10 @@ async def repair(
     missing = set(wanted)
     found = Difference(len(missing), len(different), len(extra))
     if not dry_run:
-        if extra:
-            await settled()
-        for record in extra:
-            if not await _has(source, record):
-                await _delete(target, record)
+        await _lose(source, target, extra, settled)
         async for batch in _batches(source, missing | different):
             await _give(target, batch, different)
-            await settled()
-            for record in batch:
-                if not await _has(source, record):
-                    await _delete(target, record)
+            await _lose(source, target, batch, settled)
     return found
 
 
@@ -114,6 +107,20 @@ async def _give(target: BaseMemoryDriver, records: Sequence[Record], different: 
         if record_id(record) in different:
             await _delete(target, record)
     await require(target, SupportsImport).import_records(records)
+
+
+async def _lose(
+    source: BaseMemoryDriver,
+    target: BaseMemoryDriver,
+    records: Sequence[Record],
+    settled: Callable[[], Awaitable[None]],
+) -> None:
+    """Let the target lose those that the source does not have, nor is about to get."""
+    if records:
+        await settled()
+    for record in records:
+        if not await _has(source, record):
+            await _delete(target, record)
 
 
 async def _all(driver: BaseMemoryDriver) -> AsyncIterator[Record]:

@@ -29,6 +29,11 @@ class Write:
         """Whether it adds records, rather than deleting them."""
         return self.verb in ("store", "store_knowledge")
 
+    @property
+    def deleted_by(self) -> Verb:
+        """What deletes one of the records that it stores."""
+        return "delete" if self.verb == "store" else "delete_knowledge"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(Write):
@@ -51,6 +56,14 @@ class Entry(Write):
         if not ids:
             return self
         return replace(self, records=[r for r in self.records if record_id(r) not in ids])
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The places of some entries."""
+
+    oldest: int
+    newest: int
 
 
 @dataclass(frozen=True, slots=True)

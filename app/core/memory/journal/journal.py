@@ -40,7 +40,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
 from app.core.memory.journal.database import Database
-from app.core.memory.journal.entries import Entry, Lag, Verb, Write
+from app.core.memory.journal.entries import Entry, Lag, Span, Write
 from app.core.memory.journal.order import (
     before_a_delete,
     behind,
@@ -268,16 +268,17 @@ class Journal:
                 return True
         return False
 
-    async def under_way(self, driver: str) -> frozenset[int]:
+    async def under_way(self, driver: str) -> Span | None:
         """The places of the writes that the driver still has to get and did not refuse."""
         if not await self.count():
-            return frozenset()
+            return None
         wanted = (
-            select(entries.c.seq)
+            select(func.min(entries.c.seq), func.max(entries.c.seq))
             .join(deliveries, deliveries.c.seq == entries.c.seq)
             .where(self._mine, deliveries.c.target == driver, ~deliveries.c.parked)
         )
-        return frozenset(row.seq for row in await self._database.rows(wanted))
+        ((oldest, newest),) = await self._database.rows(wanted)
+        return None if oldest is None else Span(oldest, newest)
 
     async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
         """What the driver has to get next, oldest first; only what `after`, another, has."""
@@ -349,14 +350,13 @@ class Journal:
         gone = await Tombstones.of(self._database, self._wrapper, stored)
         found: dict[str, Entry] = {}
         for entry in stored:
-            verb: Verb = "delete" if entry.verb == "store" else "delete_knowledge"
             killed = gone.killed(entry)
             for one in map(codec.record_id, entry.records):
                 if one not in killed:
                     found.pop(one, None)
                     continue
                 found[one] = Entry(
-                    verb=verb,
+                    verb=entry.deleted_by,
                     user_id=entry.user_id,
                     record_id=one,
                     seq=entry.seq,

@@ -214,7 +214,7 @@ def refused(settings: JournalSettings, error: JournalUnavailable) -> Configurati
     source = _source(error)
     if isinstance(source, ValueError):  # the client, before it asks a server
         return ConfigurationError(f"MEMORY_JOURNAL_URL: {str(source).splitlines()[0]}")
-    option = wrong_option(settings.url, source) if settings.url is not None else None
+    option = wrong_option(settings.url, source)
     if option is not None:
         return ConfigurationError(f"MEMORY_JOURNAL_URL: {option}")
     state = getattr(source, "sqlstate", None) or ""

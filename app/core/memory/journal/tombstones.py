@@ -72,13 +72,12 @@ class Tombstones:
         if stored.user_id is not None and self._of_users.get(stored.user_id, 0) > stored.seq:
             return ids
         # Nobody knew the ids before it was tried, which may be before it was journalled.
-        verb = "delete" if stored.verb == "store" else "delete_knowledge"
         return {
             one
             for one in ids
             if any(
                 user_id in (None, stored.user_id)
                 and (seq > stored.seq or created_at >= stored.created_at)
-                for seq, created_at, user_id in self._of_records.get((verb, one), ())
+                for seq, created_at, user_id in self._of_records.get((stored.deleted_by, one), ())
             )
         }

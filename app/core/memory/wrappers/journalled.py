@@ -132,21 +132,17 @@ class JournalledDriver(WrappingDriver):
         """For ten seconds at most: what it refuses again stays refused."""
         if driver not in self._deliverers:
             return
-        with suppress(JournalUnavailable, TimeoutError):
-            async with asyncio.timeout(_CATCH_UP_SECONDS):
-                await self._deliverers[driver].try_again()
-                lag = (await self._journal.lag()).get(driver)
-                while lag is not None and lag.count > lag.parked:
-                    await asyncio.sleep(_CATCH_UP_SECONDS / 200)
-                    lag = (await self._journal.lag()).get(driver)
+        with suppress(JournalUnavailable, DriverTimeout):
+            await self._deliverers[driver].try_again()
+            await self.settled(driver)
 
     async def settled(self, driver: str) -> None:
         try:
             async with asyncio.timeout(_CATCH_UP_SECONDS):
-                under_way = await self._journal.under_way(driver)
-                while under_way:
+                first = under_way = await self._journal.under_way(driver)
+                while first and under_way and under_way.oldest <= first.newest:
                     await asyncio.sleep(_CATCH_UP_SECONDS / 200)
-                    under_way &= await self._journal.under_way(driver)
+                    under_way = await self._journal.under_way(driver)
         except TimeoutError as error:
             raise DriverTimeout(reason=f"{driver} still has to get earlier writes") from error
 

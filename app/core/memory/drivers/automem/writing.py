@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
@@ -33,6 +33,9 @@ _BATCH = 500
 _BODY_BYTES = 8_000_000
 _AT_ONCE = 8
 """Deletes under way together."""
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -141,36 +144,35 @@ class Writer:
 
     async def missing(self, records: Sequence[Stored]) -> list[Stored]:
         """Those that AutoMem does not have, each once."""
-        free = asyncio.Semaphore(_AT_ONCE)
         wanted = {record_id(record): record for record in records}
-
-        async def is_there(one: str) -> bool:
-            async with free:
-                return bool(await self.find(one))
-
-        there = await asyncio.gather(*map(is_there, wanted), return_exceptions=True)
-        for found in there:
-            if isinstance(found, BaseException):
-                raise found
+        there = await _some_at_once(self.find, wanted)
         return [record for record, found in zip(wanted.values(), there, strict=True) if not found]
 
     async def delete(self, rows: Iterable[Row]) -> int:
         """Delete these memories; how many records were deleted by this call."""
-        free = asyncio.Semaphore(_AT_ONCE)
 
         async def one(row: Row) -> str | None:
-            async with free:
-                gone = await self._client.delete(f"/memory/{row.automem_id}")
+            gone = await self._client.delete(f"/memory/{row.automem_id}")
             self._recent.deleted(row.record_id)
             return row.record_id if gone else None
 
-        answers = await asyncio.gather(*(one(row) for row in rows), return_exceptions=True)
-        deleted = set()
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-            deleted.add(answer)
-        return len(deleted - {None})
+        return len(set(await _some_at_once(one, rows)) - {None})
+
+
+async def _some_at_once(call: Callable[[S], Awaitable[T]], over: Iterable[S]) -> list[T]:
+    """The answers of a call for each; the first error is raised when all have ended."""
+    free = asyncio.Semaphore(_AT_ONCE)
+
+    async def answer(one: S) -> T:
+        async with free:
+            return await call(one)
+
+    answers: list[T] = []
+    for each in await asyncio.gather(*map(answer, over), return_exceptions=True):
+        if isinstance(each, BaseException):
+            raise each
+        answers.append(each)
+    return answers
 
 
 def _parts(bodies: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -25,7 +25,7 @@ async def connect(
     except (OverflowError, UnicodeError) as error:
         raise ConfigurationError(f"{setting}: the host or port is not valid") from error
     except (OSError, asyncpg.PostgresError) as error:
-        wrong = wrong_option(settings.url, error) if settings.url is not None else None
+        wrong = wrong_option(settings.url, error)
         if wrong is not None:
             raise ConfigurationError(f"{setting}: {wrong}") from error
         reason = f"{setting}: PostgreSQL at {place(dsn)} can't be reached ({describe(error)})"
