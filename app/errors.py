@@ -29,7 +29,7 @@ a ConfigurationError's is for the operator, who gets it at start; callers get it
 """
 
 import inspect
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 
 class MemoryServiceError(Exception):
@@ -217,3 +217,10 @@ class JournalUnavailable(DriverUnavailable):
 
     code = "journal_unavailable"
     uncertain = True
+
+
+def raise_uncertain(error: MemoryServiceError) -> NoReturn:
+    """Raise the error of a write that may happen all the same, not one that says it did not."""
+    if error.uncertain:
+        raise error
+    raise ConnectionLost(reason=error.reason) from error

@@ -33,6 +33,7 @@ from app.errors import (
     DriverUnavailable,
     JournalUnavailable,
     MemoryServiceError,
+    raise_uncertain,
 )
 from app.settings import JournalSettings, Limits, ReplicatedSettings
 
@@ -166,9 +167,7 @@ class ReplicatedDriver(JournalledDriver):
             if not error.uncertain and whole and await self._cancelled(made):
                 raise
             await self._hand_over(made)
-            if error.uncertain:
-                raise
-            raise ConnectionLost(reason=error.reason) from error  # it is going to happen
+            raise_uncertain(error)  # it is going to happen
         await self._spread(made, lambda driver: keep(driver, self._journal, made), seconds)
 
     async def _first(self, made: Sequence[Entry], records: Sequence[Record]) -> None:
@@ -199,9 +198,7 @@ class ReplicatedDriver(JournalledDriver):
             answered = await _in_time(self._primary, first, 2 * seconds, until)
         except MemoryServiceError as error:
             await self._hand_over(made)
-            if error.uncertain:
-                raise
-            raise ConnectionLost(reason=error.reason) from error  # it is going to happen
+            raise_uncertain(error)  # it is going to happen
         await self._spread(made, lambda driver: make(driver, delete), seconds, until)
         return answered
 

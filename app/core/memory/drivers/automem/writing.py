@@ -21,11 +21,11 @@ from app.core.memory.drivers.automem.mapping import (
 from app.core.memory.drivers.automem.recent import Recent
 from app.core.memory.drivers.automem.scope import dict_of, listed
 from app.errors import (
-    ConnectionLost,
     DriverTimeout,
     DriverUnavailable,
     MemoryServiceError,
     PartlyStored,
+    raise_uncertain,
 )
 
 _BATCH = 500
@@ -119,9 +119,7 @@ class Writer:
         try:
             return await self._arrived(records)
         except MemoryServiceError:
-            if error.uncertain:
-                raise error from error.__cause__
-            raise ConnectionLost(reason=error.reason) from error
+            raise_uncertain(error)
 
     async def _take_back(
         self, records: Sequence[Stored], total: int, error: MemoryServiceError
