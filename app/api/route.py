@@ -15,7 +15,13 @@ from starlette.exceptions import HTTPException
 from app.api.auth import authorise, check_scope, scope_of
 from app.api.limits import current_limits
 from app.core.memory.cache.freshness import Freshness, freshness
-from app.errors import BodyTimeout, BodyTooLarge, InvalidInput, UnsupportedMediaType
+from app.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    InvalidInput,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
 from app.settings import Settings
 
 
@@ -113,6 +119,8 @@ def _first_repeated(names: Iterable[str]) -> str | None:
         seen.add(name)
     return None
 
+    if _is_encoded(request):
+        raise UnsupportedEncoding
 
 async def _parse(request: Request, settings: Settings) -> Request:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -136,6 +144,14 @@ async def _parse(request: Request, settings: Settings) -> Request:
         raise _not_json(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except _Unusable as error:
         raise _not_json(str(error)) from None
+def _is_encoded(request: Request) -> bool:
+    """Whether the body's bytes are not those of its JSON, such as of one that is compressed."""
+    headers = request.headers.getlist
+    given = ",".join([*headers("content-encoding"), *headers("transfer-encoding")])
+    codings = {coding.strip().lower() for coding in given.split(",")}
+    return not codings <= {"", "identity", "chunked"}
+
+
     except RecursionError:
         raise _not_json("nested too deeply") from None
     except ValueError:
