@@ -77,6 +77,18 @@ def _find(token: bytes, accepted: Sequence[ApiKey]) -> ApiKey | None:
     """Compare with every key, so that the time tells nothing about any."""
     digest = hashlib.sha256(token).digest()
     matches = [key for key in accepted if hmac.compare_digest(digest, key.digest)]
+def may_see_figures(request: Request, settings: Settings) -> bool:
+    """Whether the caller may see figures in which every tenant's records count.
+
+    Who is served without a key may; so may a key without a tenant that reads or administers.
+    """
+    try:
+        key = authorise(request, settings)
+    except (Unauthorized, Forbidden):
+        return False
+    return key is None or (key.tenant is None and not key.scopes.isdisjoint({"read", "admin"}))
+
+
     return matches[0] if token and matches else None
 
 

@@ -311,7 +311,10 @@ class DriverState(_Response):
         description="ok; degraded: it serves, but see detail; unavailable."
     )
     detail: str | None
-    facts: dict[str, Any]
+    facts: dict[str, Any] = Field(
+        description="Figures, such as how many records there are; empty for a caller who may not "
+        "read every tenant's."
+    )
     drivers: list["DriverState"]
 
 
@@ -322,14 +325,27 @@ class Health(_Response):
     version: str
     capabilities: list[str] = Field(description="What the driver can do beyond the six verbs.")
     driver: DriverState
+    def without_figures(self) -> Self:
+        """The same without any figure, also of the drivers it holds."""
+        held = [driver.without_figures() for driver in self.drivers]
+        return self.model_copy(update={"facts": {}, "drivers": held})
+
 
     @classmethod
-    def of(cls, health: DriverHealth, version: str, capabilities: frozenset[str]) -> Self:
+    def of(
+        cls,
+        health: DriverHealth,
+        version: str,
+        capabilities: frozenset[str],
+        *,
+        figures: bool,
+    ) -> Self:
+        driver = DriverState.model_validate(health)
         return cls(
             status=health.status,
             version=version,
             capabilities=sorted(capabilities),
-            driver=DriverState.model_validate(health),
+            driver=driver if figures else driver.without_figures(),
         )
 
 
