@@ -76,7 +76,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.connections.discard(self)
-        lines = [self.scope["method"].encode() + b" " + self.url + b" HTTP/1.1"]
+        version = self.parser.get_http_version()
+        lines = [f"{self.scope['method']} ".encode() + self.url + f" HTTP/{version}".encode()]
         lines += [name + b": " + value for name, value in self.headers]
         h11 = H11Protocol(self.config, self.server_state, self.app_state)
         h11.connection_made(self.transport)

@@ -191,6 +191,17 @@ def test_a_head_without_end_is_refused(port: int, start: bytes, endless: bytes) 
 
 def test_a_request_that_offers_another_protocol_is_answered_in_this_one(port: int) -> None:
     for upgrade in ("h2c", "websocket"):
+@pytest.mark.parametrize("more", [[], ["Connection: Upgrade", "Upgrade: h2c"]])
+@pytest.mark.parametrize(("version", "status"), [("1.0", 403), ("1.1", 200)])
+def test_without_keys_what_comes_in_a_proxys_version_of_http_is_refused(
+    port: int, version: str, status: int, more: list[str]
+) -> None:
+    with connect(port) as connection:
+        request = head("/v1/memories?user_id=ada", *more, method="GET")
+        connection.sendall(request.replace(b" HTTP/1.1", f" HTTP/{version}".encode()))
+        assert read(connection.makefile("rb")).status_code == status
+
+
         response = httpx.post(
             f"http://127.0.0.1:{port}/v1/memories/recall",
             content=RECALL,
