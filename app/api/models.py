@@ -153,6 +153,14 @@ class RecallKnowledgeRequest(_Request):
     category: Category | None = Field(None, description="Only knowledge of this category.")
 
 
+class ForgetRequest(_Request):
+    """Whose memories to delete."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "ada"}]})
+
+    user_id: UserId
+
+
 class OwnerParameters(_Known):
     """Whose memory is meant."""
 
@@ -317,6 +325,11 @@ class DriverState(_Response):
     )
     drivers: list["DriverState"]
 
+    def without_figures(self) -> Self:
+        """The same without any figure, also of the drivers it holds."""
+        held = [driver.without_figures() for driver in self.drivers]
+        return self.model_copy(update={"facts": {}, "drivers": held})
+
 
 class Health(_Response):
     """The service's state."""
@@ -325,11 +338,6 @@ class Health(_Response):
     version: str
     capabilities: list[str] = Field(description="What the driver can do beyond the six verbs.")
     driver: DriverState
-    def without_figures(self) -> Self:
-        """The same without any figure, also of the drivers it holds."""
-        held = [driver.without_figures() for driver in self.drivers]
-        return self.model_copy(update={"facts": {}, "drivers": held})
-
 
     @classmethod
     def of(

@@ -165,6 +165,7 @@ SCOPES = {
     "get_memory": "read",
     "delete": "write",
     "delete_user": "write",
+    "forget_user": "write",
     "store_knowledge": "write",
     "store_knowledge_many": "write",
     "recall_knowledge": "read",
