@@ -23,8 +23,8 @@ _FORWARDING = re.compile(
 def was_forwarded(request: Request) -> bool:
     """Whether a proxy passed the request on: by a header that proxies add, or by HTTP/1.0.
 
-    nginx asks in HTTP/1.0 unless it is told otherwise, and names no caller; no client of today
-    does. A proxy that adds nothing and speaks HTTP/1.1 can't be told from a client.
+    nginx before 1.29.7 asks in HTTP/1.0 and adds nothing unless it is told to; no client of today
+    does. A proxy that adds nothing and speaks HTTP/1.1, as newer ones do, looks like a client.
     """
     if request.scope["http_version"] in {"0.9", "1.0"}:
         return True

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from fastapi import Request
 from starlette.convertors import Convertor, StringConvertor, register_url_convertor
 
+from app.api.forwarding import was_forwarded
 from app.errors import InvalidInput
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -46,13 +47,15 @@ def free_text(
 
 
 def check_free_text(request: Request, parameters: Iterable[tuple[str, str]]) -> None:
-    """Refuse what a proxy may rewrite, or decode and then rewrite: it would mean another record."""
+    """Refuse what a proxy may have rewritten, or may rewrite: it would mean another record."""
     for name, route in parameters:
         if _is_rewritable(request.path_params[name]):
-            raise InvalidInput(
-                f"a proxy may rewrite this in a path: {route} takes any {name} in its body",
-                ("path", name),
-            )
+            why = "a proxy may rewrite this in a path"
+        elif was_forwarded(request):  # what it was before can't be seen any more
+            why = "a proxy passed this on, and may have rewritten the path"
+        else:
+            continue
+        raise InvalidInput(f"{why}: {route} takes any {name} in its body", ("path", name))
 
 
 def _is_rewritable(text: str) -> bool:
