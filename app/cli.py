@@ -65,6 +65,7 @@ def serve(
             ws="none",
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # a caller is who connects; `was_forwarded` reads these headers
             backlog=_BACKLOG,
             timeout_graceful_shutdown=settings.shutdown_timeout,
             server_header=False,
@@ -125,7 +126,10 @@ def _tell_exposure(settings: Settings) -> None:
     if settings.accepted_keys:
         return
     if settings.allow_anonymous:
-        _log.warning("no_api_key", effect="anyone who reaches this address is served")
+        names = ", ".join(("localhost", "an IP address", *sorted(settings.host_names)))
+        _log.warning(
+            "no_api_key", effect="anyone who reaches this address is served", called_by=names
+        )
     else:
         _log.info("no_api_key", effect="only this machine is served")
 

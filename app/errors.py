@@ -9,6 +9,7 @@ MemoryServiceError                    500 internal_error
 ├── BodyTimeout                       408 body_timeout
 ├── BodyTooLarge                      413 body_too_large
 ├── UnsupportedMediaType              415 unsupported_media_type
+│   └── UnsupportedEncoding
 ├── CapabilityMissing                 501 capability_missing
 ├── ShuttingDown                      503 shutting_down
 ├── ConfigurationError (ValueError)   503 misconfigured
@@ -118,6 +119,12 @@ class UnsupportedMediaType(MemoryServiceError):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    """Send the body uncompressed, without a Content-Encoding."""
+
+    headers: ClassVar[dict[str, str]] = {"Accept-Encoding": "identity"}
 
 
 class CapabilityMissing(MemoryServiceError):

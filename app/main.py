@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
+from app.api.head import HeadMiddleware
 from app.api.openapi import openapi
 from app.api.problems import install_problems
 from app.api.request_id import RequestIdMiddleware
@@ -35,6 +36,7 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     app.state.driver = app.state.manager.driver()
     app.state.tenants = Tenants(app.state.driver, app.state.manager.settings)
     app.state.failure = None
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(ShutdownMiddleware)
     app.add_middleware(RequestIdMiddleware)
     install_problems(app)

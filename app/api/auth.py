@@ -2,17 +2,18 @@
 
 import hashlib
 import hmac
-import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, TypeVar
 
 from fastapi import Request
 
+from app.api.forwarding import was_forwarded
 from app.errors import Forbidden, OutOfScope, Unauthorized
-from app.settings import ApiKey, Scope, Settings
+from app.settings import ApiKey, Scope, Settings, host_name
 
-_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _VERBS: dict[Scope, str] = {"read": "read", "write": "write", "admin": "administer the service"}
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -47,8 +48,19 @@ def authorise(request: Request, settings: Settings) -> ApiKey | None:
         if key is None:
             raise Unauthorized
         return key
-    if not settings.allow_anonymous and not _is_local(request):
-        raise Forbidden
+    if not settings.allow_anonymous:
+        if not _is_local(request):
+            raise Forbidden
+        if was_forwarded(request):
+            raise Forbidden(
+                "No API key is configured, so only requests from this machine are served, and "
+                "none that a proxy passed on."
+            )
+    if not _is_meant(request, settings):
+        raise Forbidden(
+            "No API key is configured, and the request's Host is neither localhost nor one of "
+            "MEMORY_ALLOWED_HOSTS."
+        )
     return None
 
 
@@ -63,6 +75,18 @@ def check_scope(key: ApiKey | None, scope: Scope) -> None:
         raise OutOfScope(f"This API key may not {_VERBS[scope]}.")
     if scope == "admin" and key.tenant is not None:
         raise OutOfScope("This API key may not administer the service: it is a tenant's.")
+
+
+def may_see_figures(request: Request, settings: Settings) -> bool:
+    """Whether the caller may see figures in which every tenant's records count.
+
+    Who is served without a key may; so may a key without a tenant that reads or administers.
+    """
+    try:
+        key = authorise(request, settings)
+    except (Unauthorized, Forbidden):
+        return False
+    return key is None or (key.tenant is None and not key.scopes.isdisjoint({"read", "admin"}))
 
 
 def _token(request: Request) -> bytes:
@@ -80,11 +104,27 @@ def _find(token: bytes, accepted: Sequence[ApiKey]) -> ApiKey | None:
     return matches[0] if token and matches else None
 
 
+def _is_meant(request: Request, settings: Settings) -> bool:
+    """Whether the caller means this service: another Host is a web page's name, led here.
+
+    Who owns a name can let it lead anywhere, and a page of that name may then call what is there.
+    Nobody can let an address lead elsewhere.
+    """
+    name = host_name(re.sub(r":\d*$", "", request.headers.get("host", "")))
+    if name is None:
+        return False
+    if name in _LOCAL_NAMES or name in settings.host_names:
+        return True
+    return settings.allow_anonymous and _address(name) is not None
+
+
 def _is_local(request: Request) -> bool:
-    """Whether the caller is on this machine and means it: a foreign Host is a rebound DNS name."""
-    name = re.sub(r":\d+$", "", request.headers.get("host", ""))
+    address = _address(request.client.host) if request.client is not None else None
+    return address is not None and address.is_loopback
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        local = request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+        return ip_address(text)
     except ValueError:
-        local = False
-    return local and name.lower() in _LOCAL_NAMES
+        return None

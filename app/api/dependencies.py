@@ -28,6 +28,7 @@ from app.errors import (
     PoolExhausted,
     ShuttingDown,
     Unauthorized,
+    UnsupportedEncoding,
     UnsupportedMediaType,
 )
 
@@ -75,6 +76,6 @@ ALWAYS: tuple[type[MemoryServiceError], ...] = (
 )
 """The errors that any /v1 route can answer with."""
 
-WITH_BODY = (*ALWAYS, BodyTimeout, BodyTooLarge, UnsupportedMediaType)
+WITH_BODY = (*ALWAYS, BodyTimeout, BodyTooLarge, UnsupportedMediaType, UnsupportedEncoding)
 LOOKED_UP = (*ALWAYS, NotFound)
 OPTIONAL = (CapabilityMissing,)

@@ -153,6 +153,14 @@ class RecallKnowledgeRequest(_Request):
     category: Category | None = Field(None, description="Only knowledge of this category.")
 
 
+class ForgetRequest(_Request):
+    """Whose memories to delete."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "ada"}]})
+
+    user_id: UserId
+
+
 class OwnerParameters(_Known):
     """Whose memory is meant."""
 
@@ -311,8 +319,16 @@ class DriverState(_Response):
         description="ok; degraded: it serves, but see detail; unavailable."
     )
     detail: str | None
-    facts: dict[str, Any]
+    facts: dict[str, Any] = Field(
+        description="Figures, such as how many records there are; empty for a caller who may not "
+        "read every tenant's."
+    )
     drivers: list["DriverState"]
+
+    def without_figures(self) -> Self:
+        """The same without any figure, also of the drivers it holds."""
+        held = [driver.without_figures() for driver in self.drivers]
+        return self.model_copy(update={"facts": {}, "drivers": held})
 
 
 class Health(_Response):
@@ -324,12 +340,20 @@ class Health(_Response):
     driver: DriverState
 
     @classmethod
-    def of(cls, health: DriverHealth, version: str, capabilities: frozenset[str]) -> Self:
+    def of(
+        cls,
+        health: DriverHealth,
+        version: str,
+        capabilities: frozenset[str],
+        *,
+        figures: bool,
+    ) -> Self:
+        driver = DriverState.model_validate(health)
         return cls(
             status=health.status,
             version=version,
             capabilities=sorted(capabilities),
-            driver=DriverState.model_validate(health),
+            driver=driver if figures else driver.without_figures(),
         )
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 
 from app.api.request_id import request_id
 from app.errors import (
@@ -169,20 +169,28 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     status = error.status_code
     code = _CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
-    headers = {"Allow": ", ".join(_allowed(request))} if status == 405 else error.headers
+    headers = error.headers
+    if status == 405:
+        headers = {"Allow": ", ".join(_allowed(request, (headers or {}).get("Allow", "")))}
     return problem(status, code, str(error.detail), headers=headers)
 
 
-def _allowed(request: Request) -> list[str]:
-    """The methods of every route of this path; Starlette tells those of the first one only."""
-    routes = request.app.router.routes
-    return [
+def _allowed(request: Request, told: str) -> list[str]:
+    """The methods of every route of this path; Starlette tells those of the first one only.
+
+    A mounted application, which matches any method, has told its own.
+    """
+    routes = [route for route in request.app.router.routes if not isinstance(route, Mount)]
+    allowed = {
         method
         for method in _METHODS
         if any(
             route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
         )
-    ]
+    }
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    return sorted(allowed) or [told]
 
 
 async def _disconnected(_: Request, __: Exception) -> Response:

@@ -14,7 +14,7 @@ _HEAD_BYTES = 65_536
 class HttpProtocol(HttpToolsProtocol):
     """HTTP as h11 speaks it, at httptools' speed, each answer in one system call.
 
-    It refuses a head without end, and one that does not name exactly one host.
+    It refuses a head without end, and one that does not name exactly one host or has a fragment.
     """
 
     _in_head = True
@@ -51,6 +51,8 @@ class HttpProtocol(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             raise ValueError("a request is for one host")  # the parser makes it a parser's error
+        if b"#" in self.url:  # the path would end there, and could be another one's
+            raise ValueError("a request's target has no fragment")
         self._in_head = False
         if self.parser.should_upgrade():
             self.scope["method"] = self.parser.get_method().decode()
@@ -76,7 +78,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.connections.discard(self)
-        lines = [self.scope["method"].encode() + b" " + self.url + b" HTTP/1.1"]
+        version = self.parser.get_http_version()
+        lines = [f"{self.scope['method']} ".encode() + self.url + f" HTTP/{version}".encode()]
         lines += [name + b": " + value for name, value in self.headers]
         h11 = H11Protocol(self.config, self.server_state, self.app_state)
         h11.connection_made(self.transport)

@@ -9,23 +9,20 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import structlog
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from app.api.auth import authorise, check_scope, scope_of
 from app.api.limits import current_limits
+from app.api.paths import check_free_text, free_text
 from app.core.memory.cache.freshness import Freshness, freshness
-from app.errors import BodyTimeout, BodyTooLarge, InvalidInput, UnsupportedMediaType
+from app.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    InvalidInput,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
 from app.settings import Settings
-
-
-class _AnyText(StringConvertor):
-    """A path parameter that may hold slashes and line breaks: a user id is any text."""
-
-    regex = r"[\s\S]*"
-
-
-register_url_convertor("any", _AnyText())
 
 _DRAINED = 8
 """How many times the limit is read and dropped, so that the client gets to read the answer."""
@@ -55,6 +52,7 @@ class ApiRoute(APIRoute):
         has_body = self.body_field is not None
         has_query = bool(self.dependant.query_params)
         scope = scope_of(self.endpoint)
+        in_path = free_text(self.endpoint, self.param_convertors)
 
         async def checked(request: Request) -> Response:
             settings: Settings = request.app.state.manager.settings
@@ -64,6 +62,7 @@ class ApiRoute(APIRoute):
                 structlog.contextvars.bind_contextvars(api_key=key.name)
             check_scope(key, scope)
             _check_url(request, has_query=has_query)
+            check_free_text(request, in_path)
             token, wanted = current_limits.set(settings.limits), freshness.set(_freshness(request))
             try:
                 if has_body:
@@ -120,6 +119,8 @@ async def _parse(request: Request, settings: Settings) -> Request:
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         raise UnsupportedMediaType
+    if _is_encoded(request):
+        raise UnsupportedEncoding
     try:
         async with asyncio.timeout(settings.body_timeout):
             body = await _read(request, settings.limits.body_bytes)
@@ -141,6 +142,14 @@ async def _parse(request: Request, settings: Settings) -> Request:
     except ValueError:
         raise _not_json("a number has too many digits") from None
     return parsed
+
+
+def _is_encoded(request: Request) -> bool:
+    """Whether the body's bytes are not those of its JSON, such as of one that is compressed."""
+    headers = request.headers.getlist
+    given = ",".join([*headers("content-encoding"), *headers("transfer-encoding")])
+    codings = {coding.strip().lower() for coding in given.split(",")}
+    return not codings <= {"", "identity", "chunked"}
 
 
 def _decode(body: bytes) -> Any:

@@ -111,7 +111,7 @@ class IndexState:
             return f"the index is {self.kind}, and {self.setting} is {self.wanted_kind}"
         lists, wanted = self.lists or 1, self.wanted_lists or 1
         if self.kind == "ivfflat" and wanted >= _OUTGROWN * lists:
-            return f"{self.rows} rows have outgrown the index: it has {lists} of {wanted} lists"
+            return "the rows have outgrown the index: it has too few lists"
         return None
 
     def facts(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ alias. An empty variable counts as unset. A `.env` file in the working directory
 from app.settings.backends import CLUSTER, AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
 from app.settings.group import place, real, servers, variable_name, wrong_option
+from app.settings.hosts import host_name
 from app.settings.keys import SCOPES, ApiKey, Scope
 from app.settings.limits import Limits
 from app.settings.named import TENANT, NamedDriver, below, check_drivers
@@ -50,6 +51,7 @@ __all__ = [
     "check_drivers",
     "check_places",
     "databases_among",
+    "host_name",
     "load_settings",
     "place",
     "real",

@@ -15,6 +15,7 @@ from app.errors import ConfigurationError
 from app.settings.backends import AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
 from app.settings.group import DriverSettings, group, variable_name
+from app.settings.hosts import parse_hosts
 from app.settings.keys import ApiKey, parse_keys
 from app.settings.limits import Limits
 from app.settings.named import ENVIRONMENT, NamedDriver, read_drivers, scopes_above
@@ -50,6 +51,11 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(
         False, description="without any key, serve other machines too, not only this one"
     )
+    allowed_hosts: str = Field(
+        "",
+        description="without any key, names by which the service may be called besides localhost, "
+        "comma-separated",
+    )
     body_timeout: float = Field(
         60.0, gt=0, le=3_600, description="seconds to wait for all of a request's body, then 408"
     )
@@ -83,6 +89,12 @@ class Settings(BaseSettings):
     def _keys(cls, keys: SecretStr) -> SecretStr:
         parse_keys(keys.get_secret_value())
         return keys
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: str) -> str:
+        parse_hosts(hosts)
+        return hosts
 
     def of(self, name: str) -> "Settings":
         """The settings of one driver: its own options in the place of its group's.
@@ -128,6 +140,11 @@ class Settings(BaseSettings):
     def accepted_keys(self) -> tuple[ApiKey, ...]:
         """Every accepted key; empty: no key is needed."""
         return parse_keys(self.api_keys.get_secret_value())
+
+    @cached_property
+    def host_names(self) -> frozenset[str]:
+        """Every name of `allowed_hosts`, in the form of `host_name`."""
+        return parse_hosts(self.allowed_hosts)
 
 
 _GROUP_OF = {

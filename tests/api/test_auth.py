@@ -146,7 +146,7 @@ async def test_without_a_host_nobody_is_served(embedder: Embedder) -> None:
 
 async def test_every_machine_is_served_when_the_settings_say_so(embedder: Embedder) -> None:
     async with serving(
-        embedder, peer="203.0.113.9", host="memory.example", allow_anonymous=True
+        embedder, peer="203.0.113.9", host="localhost:8000", allow_anonymous=True
     ) as api:
         assert await status(api) == 200
 
@@ -165,6 +165,7 @@ SCOPES = {
     "get_memory": "read",
     "delete": "write",
     "delete_user": "write",
+    "forget_user": "write",
     "store_knowledge": "write",
     "store_knowledge_many": "write",
     "recall_knowledge": "read",

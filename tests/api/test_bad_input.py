@@ -1,5 +1,6 @@
 """Bad input: a clear problem that names the place, and nothing stored."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -313,6 +314,44 @@ async def test_a_body_of_another_type_is_not_read_as_json(
     content = json.dumps(MEMORY).encode()
     response = await api.client.post("/v1/memories", content=content, headers=headers)
     read_problem(response, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["marked only", "compressed"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Encoding": "gzip"},
+        {"Content-Encoding": "GZIP"},
+        {"Content-Encoding": "deflate"},
+        {"Content-Encoding": "br"},
+        {"Content-Encoding": "zstd"},
+        {"Content-Encoding": "unheard-of"},
+        {"Content-Encoding": "identity, gzip"},
+        {"Transfer-Encoding": "gzip, chunked"},
+    ],
+    ids=str,
+)
+async def test_a_body_that_is_encoded_is_refused_and_the_answer_says_how_to_send_it(
+    api: Api, headers: dict[str, str], plain: bool
+) -> None:
+    content = json.dumps(MEMORY).encode()
+    response = await api.client.post(
+        "/v1/memories",
+        content=content if plain else gzip.compress(content),
+        headers={**JSON, **headers},
+    )
+    problem = read_problem(response, 415, "unsupported_media_type")
+    assert problem["detail"] == "Send the body uncompressed, without a Content-Encoding."
+    assert response.headers["Accept-Encoding"] == "identity"
+    assert await api.records() == 0
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", "", "identity, identity"])
+async def test_a_body_that_says_it_is_not_encoded_is_taken(api: Api, coding: str) -> None:
+    response = await api.client.post(
+        "/v1/memories/recall", json={"user_id": "ada"}, headers={"Content-Encoding": coding}
+    )
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(

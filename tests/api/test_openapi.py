@@ -24,6 +24,7 @@ OPERATIONS = {
     "get_memory": ("get", "/v1/memories/{memory_id}", 200),
     "delete": ("delete", "/v1/memories/{memory_id}", 204),
     "delete_user": ("delete", "/v1/users/{user_id}/memories", 200),
+    "forget_user": ("post", "/v1/users/forget", 200),
     "store_knowledge": ("post", "/v1/knowledge", 201),
     "store_knowledge_many": ("post", "/v1/knowledge/batch", 201),
     "recall_knowledge": ("post", "/v1/knowledge/recall", 200),

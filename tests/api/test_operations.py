@@ -82,6 +82,24 @@ async def test_the_metrics_tell_how_far_behind_each_driver_is(client: httpx.Asyn
     assert 'memory_driver_journal_oldest_seconds{driver="first",wrapper="both"} 0.0' in metrics.text
 
 
+async def test_health_without_a_key_tells_the_state_of_every_driver_and_no_figures(
+    client: httpx.AsyncClient,
+) -> None:
+    def facts(driver: Any) -> list[Any]:
+        return [driver["facts"], *(each for held in driver["drivers"] for each in facts(held))]
+
+    def states(driver: Any) -> list[Any]:
+        held = [states(each) for each in driver["drivers"]]
+        return [driver["driver"], driver["status"], driver["detail"], held]
+
+    shown = (await client.get("/health", headers=ADMIN)).json()
+    hidden = (await client.get("/health")).json()
+    assert all(facts(shown["driver"]))
+    assert facts(hidden["driver"]) == [{}] * 4
+    assert states(hidden["driver"]) == states(shown["driver"])
+    assert hidden.keys() == shown.keys()
+
+
 async def test_a_repair_tells_what_differed(client: httpx.AsyncClient) -> None:
     health = (await client.get("/health")).json()
     assert [inner["driver"] for inner in health["driver"]["drivers"][0]["drivers"]] == [
@@ -99,7 +117,7 @@ async def test_a_repair_ends_what_was_refused_and_what_was_cached(
     assert (await client.post("/v1/memories", json=body, headers=ADMIN)).status_code == 201
 
     async def pending() -> Any:
-        driver = (await client.get("/health")).json()["driver"]
+        driver = (await client.get("/health", headers=ADMIN)).json()["driver"]
         return driver["drivers"][0]["facts"]["pending"]
 
     async with asyncio.timeout(20):

@@ -146,6 +146,7 @@ async def test_a_cause_is_not_told(embedder: Embedder) -> None:
         ("GET", "/v1/memories?user_id=ada"),
         ("GET", f"/v1/memories/{SOME_ID}?user_id=ada"),
         ("DELETE", "/v1/users/ada/memories"),
+        ("POST", "/v1/users/forget"),
         ("POST", "/v1/knowledge/batch"),
         ("GET", f"/v1/knowledge/{SOME_ID}"),
         ("DELETE", f"/v1/knowledge/{SOME_ID}"),
@@ -157,6 +158,7 @@ async def test_a_capability_that_the_driver_lacks_is_a_501(
     bodies: dict[str, Any] = {
         "/v1/memories/batch": {"memories": [MEMORY]},
         "/v1/memories/recall": {"user_id": "ada", "query": "kettle", "explain": True},
+        "/v1/users/forget": {"user_id": "ada"},
         "/v1/knowledge/batch": {"knowledge": [{"content": "x", "category": "y"}]},
     }
     async with serving(embedder, lambda _: FailingDriver(RuntimeError())) as api:
@@ -190,21 +192,29 @@ async def test_an_unknown_path_is_a_404(api: Api, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/memories", "GET, POST"),
-        ("DELETE", "/v1/memories", "GET, POST"),
-        ("OPTIONS", "/v1/memories", "GET, POST"),
-        ("PATCH", f"/v1/memories/{SOME_ID}", "DELETE, GET"),
+        ("PUT", "/v1/memories", "GET, HEAD, POST"),
+        ("DELETE", "/v1/memories", "GET, HEAD, POST"),
+        ("OPTIONS", "/v1/memories", "GET, HEAD, POST"),
+        ("PATCH", f"/v1/memories/{SOME_ID}", "DELETE, GET, HEAD"),
         ("GET", "/v1/users/ada/memories", "DELETE"),
+        ("HEAD", "/v1/users/ada/memories", "DELETE"),
+        ("GET", "/v1/users/forget", "POST"),
         ("GET", "/v1/knowledge", "POST"),
-        ("POST", "/health/live", "GET"),
-        ("BREW", "/health", "GET"),
+        ("HEAD", "/v1/knowledge", "POST"),
+        ("POST", "/health/live", "GET, HEAD"),
+        ("BREW", "/health", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+        ("DELETE", "/openapi.json", "GET, HEAD"),
+        ("POST", "/static-offline-docs/favicon.png", "GET, HEAD"),
     ],
 )
 async def test_a_405_tells_every_method_of_the_path(
     api: Api, method: str, path: str, allowed: str
 ) -> None:
     response = await api.client.request(method, path)
-    read_problem(response, 405, "method_not_allowed")
+    assert response.status_code == 405
+    if method != "HEAD":
+        read_problem(response, 405, "method_not_allowed")
     assert response.headers["Allow"] == allowed
 
 

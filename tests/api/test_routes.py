@@ -10,13 +10,16 @@ from urllib.parse import quote
 from uuid import UUID
 
 import pytest
+from fastapi import APIRouter
 
 from app import __version__
+from app.api.auth import needs
+from app.api.route import ApiRoute
 from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.ranking import Explanation
 from app.core.memory.records import Knowledge, Memory, Recalled
 from app.embedding import Embedder
-from tests.api.serving import Api, serving
+from tests.api.serving import Api, read_places, serving
 
 MEMORY_FIELDS = [
     "memory_id",
@@ -181,9 +184,7 @@ async def test_every_text_comes_back_as_it_was_and_is_found_by_it(api: Api, text
     assert (await api.client.get("/v1/memories", params=parameters)).json()["memories"] == [stored]
     excluded = await api.post("/v1/memories/recall", {"user_id": text, "exclude_tags": [text]})
     assert excluded.json()["memories"] == []
-    assert (await api.client.delete(f"/v1/users/{quote(text, '')}/memories")).json() == {
-        "deleted": 1
-    }
+    assert (await api.post("/v1/users/forget", {"user_id": text})).json() == {"deleted": 1}
 
 
 NUMBERS = [
@@ -240,14 +241,9 @@ async def test_metadata_keeps_its_order_and_shape(api: Api) -> None:
 
 HOSTILE_USERS = [
     "a/b",
-    "/",
-    "//",
     "a\nb",
     "a\n",
     "\n",
-    "..",
-    ".",
-    "%2F",
     "%",
     "%25",
     "?",
@@ -263,23 +259,98 @@ HOSTILE_USERS = [
     "x/memories",
     "memories/x",
     "x/memories\n",
-    "../memories",
     "*",
     "null",
-    "\\",
+    "a/b/c",
+    "...",
+    ".a",
+    "a..b/..c",
+    "%2G",
     "a" * 256,
 ]
 
 
-async def test_delete_user_deletes_that_user_only_whatever_its_id(api: Api) -> None:
-    for user_id in HOSTILE_USERS:
+REWRITABLE_USERS = [
+    "/",
+    "//",
+    ".",
+    "..",
+    "x/../ada",
+    "x/./ada",
+    "/ada",
+    "ada/",
+    "./ada",
+    "../ada",
+    "../memories",
+    "ada/.",
+    "ada/..",
+    "org//team",
+    "..;/ada",
+    "x/..;v=1/ada",
+    ";/ada",
+    "%2F",
+    "%2e%2E",
+    "x%2F..%2Fada",
+    "x%252F..%252Fada",
+    "org%2F/team",
+    "\\",
+    "a\\b",
+    "x\\..\\ada",
+    "x%5C..%5Cada",
+]
+"""What a proxy may make another id of, in a path, also one that decodes once more."""
+
+
+@pytest.mark.parametrize("way", ["path", "body"])
+async def test_a_user_is_deleted_and_nobody_else_whatever_its_id(api: Api, way: str) -> None:
+    users = HOSTILE_USERS if way == "path" else [*HOSTILE_USERS, *REWRITABLE_USERS]
+    for user_id in users:
         await store(api, user_id, "x")
         await store(api, user_id, "y")
-    for left, user_id in reversed(list(enumerate(HOSTILE_USERS))):
-        path = quote(user_id, safe="").replace(".", "%2E")
-        response = await api.client.delete(f"/v1/users/{path}/memories")
+    for left, user_id in reversed(list(enumerate(users))):
+        if way == "path":
+            path = quote(user_id, safe="").replace(".", "%2E")
+            response = await api.client.delete(f"/v1/users/{path}/memories")
+        else:
+            response = await api.post("/v1/users/forget", {"user_id": user_id})
         assert response.json() == {"deleted": 2}, user_id
         assert await api.records() == 2 * left
+
+
+@pytest.mark.parametrize("user_id", REWRITABLE_USERS)
+async def test_an_id_that_a_proxy_may_rewrite_is_refused_in_a_path_with_the_way_that_works(
+    api: Api, user_id: str
+) -> None:
+    for each in (user_id, "ada", "org/team"):
+        await store(api, each, "x")
+    path = quote(user_id, safe="").replace(".", "%2E")
+    response = await api.client.delete(f"/v1/users/{path}/memories")
+    assert read_places(response) == [["path", "user_id"]]
+    assert "POST /v1/users/forget" in response.json()["detail"]
+    assert await api.records() == 3
+
+
+async def test_no_free_text_is_in_a_path_without_another_way(api: Api) -> None:
+    document = api.app.openapi()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] != "path" or parameter["schema"].get("format") == "uuid":
+                    continue
+                hostile = path.replace(f"{{{parameter['name']}}}", "x%2F..%2Fada")
+                response = await api.client.delete(hostile)
+                assert read_places(response) == [["path", parameter["name"]]]
+                _, way = response.json()["detail"].split(": POST ")
+                assert "post" in document["paths"][way.split()[0]]
+
+
+def test_a_route_with_free_text_in_its_path_and_no_other_way_can_not_be_made() -> None:
+    router = APIRouter(route_class=ApiRoute)
+    with pytest.raises(TypeError, match="lacks @instead"):
+
+        @router.delete("/v1/anything/{name:any}")
+        @needs("write")
+        async def anything(name: str) -> None: ...
 
 
 async def test_paging_visits_every_memory_once_while_others_are_stored(api: Api) -> None:

@@ -259,6 +259,48 @@ async def test_a_tenants_answers_look_like_anybodys(tenants: Tenants) -> None:
     assert await acme.recalled(longest, conversation_id=longest) == ["kettle"]
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("free-key", True),
+        ("reader", True),
+        ("operator", True),
+        ("writer", False),
+        ("acme-key", False),
+        ("wrong", False),
+        ("", False),
+    ],
+)
+async def test_how_many_records_there_are_is_told_to_who_may_read_all_of_them(
+    embedder: Embedder, key: str, shown: bool
+) -> None:
+    keys = f"{KEYS},reader;scopes=read,writer;scopes=write,operator;scopes=admin"
+
+    async with serving(embedder, api_keys=keys) as api:
+        await Holder(api, "acme-key").store("ada", "kettle")
+        health = await Holder(api, key).send("GET", "/health")
+        assert health.status_code == 200
+        assert health.json()["status"] == health.json()["driver"]["status"] == "ok"
+        facts = {"memories": 1, "knowledge": 0} if shown else {}
+        assert health.json()["driver"]["facts"] == facts
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "shown"),
+    [
+        ("localhost", {}, True),
+        ("rebind.example", {}, False),
+        ("localhost", {"Via": "1.1 proxy"}, False),
+    ],
+)
+async def test_without_keys_it_is_told_to_who_would_be_served(
+    embedder: Embedder, host: str, headers: dict[str, str], shown: bool
+) -> None:
+    async with serving(embedder, host=host) as api:
+        health = (await api.client.get("/health", headers=headers)).json()
+    assert (health["status"], bool(health["driver"]["facts"])) == ("ok", shown)
+
+
 async def test_health_shows_the_whole_service_to_everybody(embedder: Embedder) -> None:
     async with serving(embedder, api_keys=KEYS) as api:
         for key in ("acme-key", "free-key", "none"):

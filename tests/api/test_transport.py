@@ -164,6 +164,8 @@ def test_a_client_that_leaves_before_its_body_ends_is_no_error(
         head("/v1/memories?user_id=\xff", method="GET"),
         head("/health/live", "X-Request-ID: a\x00b", method="GET"),
         head("/health/live", "Host: twice", method="GET"),
+        head("/health/live#", method="GET"),
+        head("/v1/users/ada/memories#/memories", method="DELETE"),
         b"GET /health/live HTTP/1.1\r\n\r\n",
         head("/v1/memories", "Content-Length: -1"),
         head("/v1/memories", "Content-Length: 1", "Content-Length: 2"),
@@ -187,6 +189,17 @@ def test_a_head_without_end_is_refused(port: int, start: bytes, endless: bytes) 
         with suppress(ConnectionResetError):
             assert read(connection.makefile("rb")).status_code == 400
     assert httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("more", [[], ["Connection: Upgrade", "Upgrade: h2c"]])
+@pytest.mark.parametrize(("version", "status"), [("1.0", 403), ("1.1", 200)])
+def test_without_keys_what_comes_in_a_proxys_version_of_http_is_refused(
+    port: int, version: str, status: int, more: list[str]
+) -> None:
+    with connect(port) as connection:
+        request = head("/v1/memories?user_id=ada", *more, method="GET")
+        connection.sendall(request.replace(b" HTTP/1.1", f" HTTP/{version}".encode()))
+        assert read(connection.makefile("rb")).status_code == status
 
 
 def test_a_request_that_offers_another_protocol_is_answered_in_this_one(port: int) -> None:

@@ -1,11 +1,12 @@
-"""For probes; these need no API key."""
+"""For probes; these need no API key, which shows more to who has one."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import __version__
-from app.api.dependencies import WholeDriverDep
+from app.api.auth import may_see_figures
+from app.api.dependencies import ManagerDep, WholeDriverDep
 from app.api.models import Health, Live
 from app.api.problems import problems
 from app.core.memory.base import capabilities
@@ -19,12 +20,15 @@ router = APIRouter(prefix="/health", tags=["health"])
     operation_id="health",
     responses={503: {"model": Health, "description": "The driver is unavailable."}},
 )
-async def health(driver: WholeDriverDep, response: Response) -> Health:
-    """Tell each driver's state; 503 when the service can't serve."""
+async def health(
+    driver: WholeDriverDep, manager: ManagerDep, request: Request, response: Response
+) -> Health:
+    """Tell each driver's state, and its figures to who may read; 503 when it can't serve."""
     state = await driver.health_check()
     if state.status == "unavailable":
         response.status_code = 503
-    return Health.of(state, __version__, capabilities(driver))
+    figures = may_see_figures(request, manager.settings)
+    return Health.of(state, __version__, capabilities(driver), figures=figures)
 
 
 @router.get("/live", operation_id="live")

@@ -16,6 +16,7 @@ from app.api.dependencies import (
 )
 from app.api.models import (
     Deleted,
+    ForgetRequest,
     ListParameters,
     Memories,
     Memory,
@@ -26,6 +27,7 @@ from app.api.models import (
     StoreManyRequest,
     StoreRequest,
 )
+from app.api.paths import instead
 from app.api.problems import problems
 from app.api.route import ApiRoute
 from app.core.memory.base import (
@@ -118,6 +120,18 @@ async def delete(
     responses=problems(*ALWAYS, *OPTIONAL),
 )
 @needs("write")
+@instead("POST /v1/users/forget")
 async def delete_user(user_id: UserIdPath, driver: DriverDep) -> Deleted:
-    """Delete all of a user's memories."""
+    """Delete all memories of a user whose id no proxy rewrites; `forget_user` takes any id."""
     return Deleted(deleted=await require(driver, SupportsDeleteUser).delete_user(user_id))
+
+
+@router.post(
+    "/users/forget",
+    operation_id="forget_user",
+    responses=problems(*WITH_BODY, *OPTIONAL),
+)
+@needs("write")
+async def forget_user(request: ForgetRequest, driver: DriverDep) -> Deleted:
+    """Delete all of a user's memories."""
+    return Deleted(deleted=await require(driver, SupportsDeleteUser).delete_user(request.user_id))

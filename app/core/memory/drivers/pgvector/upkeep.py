@@ -75,4 +75,4 @@ class IndexUpkeep:
                 connection, self._settings.index, setting=self._settings.called("index")
             )
         if self.stale and not before:
-            _log.warning("index_stale", reason=self.stale)
+            _log.warning("index_stale", reason=self.stale, rows=self._state.rows)
