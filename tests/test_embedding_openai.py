@@ -35,6 +35,8 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.traps: list[tuple[int, dict[str, str], Any] | float | None] = []
+        self.closes = False
+        """Whether every answer ends its connection."""
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.change: Callable[[list[dict[str, Any]]], Any] = lambda data: data
@@ -64,8 +66,11 @@ class Endpoint:
                 raw = content if isinstance(content, bytes) else json.dumps(content).encode()
                 lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(raw)}"]
                 lines += [f"{name}: {value}" for name, value in headers.items()]
+                lines += ["Connection: close"] * self.closes
                 writer.write("\r\n".join([*lines, "", ""]).encode() + raw)
                 await writer.drain()
+                if self.closes:
+                    break
         writer.close()
 
 
@@ -115,6 +120,45 @@ async def test_vectors_come_in_batches_and_in_order(embedder: Embedder, endpoint
     assert (embedder.name, embedder.dimension, embedder.max_tokens) == ("m3", 3, None)
     assert (await embedder.embed([])).shape == (0, 3)
     assert np.array([await embedder.embed_query("abc")]) == expected(["abc"])
+
+
+async def test_bursts_and_cancelled_callers_lose_no_connection(
+    url: str, endpoint: Endpoint
+) -> None:
+    embedder = build_embedder(settings(url, timeout=1.0, retries=0))
+    await embedder.open()
+    endpoint.closes = True
+    for turn in range(3):
+        endpoint.traps = [0.5] * 400
+        asked = [asyncio.create_task(embedder.embed_query(f"{turn} {n}")) for n in range(400)]
+        await asyncio.sleep(0.3)
+        for task in asked[: 100 * turn]:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    endpoint.traps = []
+    for n in range(3):
+        answers = await asyncio.gather(*(embedder.embed_query(f"{n} {m}") for m in range(60)))
+        assert len(answers) == 60
+    await embedder.close()
+
+
+async def test_queries_that_find_no_free_call_in_time_are_told_to_come_again(
+    url: str, endpoint: Endpoint
+) -> None:
+    embedder = build_embedder(settings(url, timeout=3.0, retries=0))
+    await embedder.open()
+    endpoint.traps = [2.0] * 64
+    first = [asyncio.create_task(embedder.embed_query(f"first {n}")) for n in range(64)]
+    await asyncio.sleep(0.1)
+    endpoint.traps += [10.0] * 64
+    second = [asyncio.create_task(embedder.embed_query(f"second {n}")) for n in range(64)]
+    third = asyncio.create_task(embedder.embed_query("third"))
+    with pytest.raises(EmbeddingQueueFull):
+        await third
+    await asyncio.gather(*first)
+    for answer in await asyncio.gather(*second, return_exceptions=True):
+        assert isinstance(answer, DriverTimeout)
+    await embedder.close()
 
 
 def encoded(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

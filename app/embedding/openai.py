@@ -19,6 +19,7 @@ from app.errors import (
     EmbeddingUnavailable,
 )
 from app.settings import EmbeddingSettings
+from app.slots import NoSlotFree, Slots
 
 try:
     import httpx
@@ -30,6 +31,7 @@ except ImportError as error:  # pragma: no cover - both are in the extra
 
 _AT_ONCE = 4
 """Calls of texts that run at the same time; queries are not counted."""
+_QUERIES_AT_ONCE = 64
 
 _REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -59,6 +61,7 @@ class OpenAIEmbedder(Embedder):
         self._opened = False
         self._http: httpx.AsyncClient | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._query_slots = Slots(_QUERIES_AT_ONCE, settings.timeout)
         self._waiting = 0
         self._cache = QueryCache(settings.query_cache, self._embed_query)
 
@@ -88,7 +91,11 @@ class OpenAIEmbedder(Embedder):
 
     async def _embed_query(self, text: str) -> Vector:
         await self.open()
-        vector: Vector = self._checked(await self._call([text]))[0]
+        try:
+            async with self._query_slots.one():
+                vector: Vector = self._checked(await self._call([text]))[0]
+        except NoSlotFree as error:
+            raise EmbeddingQueueFull from error
         return vector
 
     async def embed(self, texts: Sequence[str]) -> Vector:
@@ -167,6 +174,9 @@ class OpenAIEmbedder(Embedder):
                 base_url=str(self._settings.url),
                 headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else None,
                 timeout=self._settings.timeout,
+                limits=httpx.Limits(  # what may be under way is bounded before
+                    max_connections=None, max_keepalive_connections=_AT_ONCE + _QUERIES_AT_ONCE
+                ),
             )
         return self._http
 

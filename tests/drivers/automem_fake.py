@@ -5,10 +5,11 @@ one does: a graph, which is written at once, and vectors, which follow.
 """
 
 import asyncio
+import hashlib
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -26,13 +27,17 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from app.embedding import Embedder
+from tests.drivers.automem_ranking import (
+    Node,
+    a_result,
+    by_score,
+    found_by_keywords,
+    merged,
+    weigh,
+)
 
 TOKEN = "hunter2-token"  # noqa: S105 - no secret
 LONGEST_URL = 4_094
-STOPWORDS = frozenset(
-    {"about", "how", "the", "this", "was", "what", "when", "where", "which", "who"}
-)
-Node = dict[str, Any]
 
 
 class FakeAutomem:
@@ -47,6 +52,14 @@ class FakeAutomem:
         self.unembedded: list[str] = []
         self.embeds_batches = True
         self.has_vectors = True
+        self.vector_store_up = True
+        """While it is not, AutoMem goes on without it, and says "connected" all the same."""
+        self.lose_vector_calls = 0
+        """So many calls of the vector store fail, which AutoMem swallows."""
+        self.lose_provider_calls = 0
+        """So many times the embedding provider fails: a hash becomes the vector, for good."""
+        self.between_writes: Callable[[], Awaitable[None]] | None = None
+        """Runs in a store after the graph has its memories, and before their vectors are there."""
         self.database_up = True
         self.summarises = False
         self.before: Callable[[Request], Awaitable[Response | None]] | None = None
@@ -70,6 +83,7 @@ class FakeAutomem:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send = _closing(send)
         request = Request(scope, receive)
         self.calls.append((request.method, request.url.path))
         self.queries.append(parse_qs(scope["query_string"].decode()))
@@ -94,15 +108,32 @@ class FakeAutomem:
     async def catch_up(self) -> None:
         """Embed what waits for it."""
         waiting, self.unembedded = self.unembedded, []
-        for memory_id in waiting:
-            if memory_id in self.graph:
-                await self._embed([memory_id])
+        await self._embed([self.graph[one] for one in waiting if one in self.graph])
 
-    async def _embed(self, ids: list[str]) -> None:
-        vectors = await self._embedder.embed([self.graph[one]["content"] for one in ids])
-        for memory_id, vector in zip(ids, vectors, strict=True):
-            payload = {k: v for k, v in self.graph[memory_id].items() if k != "id"}
-            self.vectors[memory_id] = (vector, json.loads(json.dumps(payload)))
+    async def _embed(self, nodes: list[Node]) -> bool:
+        """Put their vectors beside what they are now; False where the vector store is away."""
+        nodes = json.loads(json.dumps(nodes))
+        vectors: list[Any] = list(await self._embedder.embed([node["content"] for node in nodes]))
+        if self.lose_provider_calls:
+            self.lose_provider_calls -= 1
+            vectors = [_placeholder(node["content"]) for node in nodes]
+        if self.between_writes is not None:
+            await self.between_writes()
+        if not self._reaches_vectors():
+            return False
+        for node, vector in zip(nodes, vectors, strict=True):
+            self.vectors[node.pop("id")] = (vector, node)
+        return True
+
+    def _reaches_vectors(self) -> bool:
+        if self.lose_vector_calls:
+            self.lose_vector_calls -= 1
+            return False
+        return self.has_vectors and self.vector_store_up
+
+    def _forget_vector(self, memory_id: str) -> None:
+        if self._reaches_vectors():
+            self.vectors.pop(memory_id, None)
 
     def add(self, content: str, tags: list[str], **more: Any) -> str:
         """A memory of another client."""
@@ -150,8 +181,8 @@ class FakeAutomem:
         self._need_database()
         ids = [self._keep(body, batch=True) for body in memories]
         if self.embeds_batches and self.has_vectors:
-            await self._embed(ids)
-            vectors = f"stored ({len(ids)})"
+            stored = await self._embed([self.graph[one] for one in ids])
+            vectors = f"stored ({len(ids)})" if stored else "failed"
         else:
             self.unembedded += ids
             vectors = "queued" if self.has_vectors else "unconfigured"
@@ -165,7 +196,7 @@ class FakeAutomem:
     async def _delete(self, request: Request) -> Response:
         memory_id = self._node(request)["id"]
         del self.graph[memory_id]
-        self.vectors.pop(memory_id, None)
+        self._forget_vector(memory_id)
         return JSONResponse({"status": "success", "memory_id": memory_id})
 
     def _node(self, request: Request) -> Node:
@@ -201,7 +232,7 @@ class FakeAutomem:
         found = self._tagged(request)
         for node in found:
             del self.graph[node["id"]]
-            self.vectors.pop(node["id"], None)
+            self._forget_vector(node["id"])
         return JSONResponse({"status": "success", "deleted": len(found)})
 
     async def _recall(self, request: Request) -> Response:
@@ -212,7 +243,7 @@ class FakeAutomem:
         limit = max(1, min(_whole(request, "limit", 5), 100))
         keep = _tag_filter(request)
         results: list[Node] = []
-        if query not in {"", "*"} and self.has_vectors:
+        if query not in {"", "*"} and self._reaches_vectors():
             vector = await self._embedder.embed_query(query)
             hits = [
                 (float(np.dot(vector, other)), memory_id, payload)
@@ -220,15 +251,15 @@ class FakeAutomem:
                 if keep(payload)
             ]
             for cosine, memory_id, payload in sorted(hits, key=lambda h: -h[0])[:100]:
-                results.append(_result(memory_id, payload, "vector", cosine))
+                results.append(a_result(memory_id, payload, "vector", cosine))
         if len(results) < limit:
             seen = {result["id"] for result in results}
             others = [n for n in self.graph.values() if n["id"] not in seen and keep(n)]
-            results += _by_keywords(others, query)[: limit - len(results)]
+            results += found_by_keywords(others, query)[: limit - len(results)]
         for result in results:
-            _weigh(result, query)
-        results.sort(key=_order)
-        results = _merge(results)[:limit]
+            weigh(result, query)
+        results.sort(key=by_score)
+        results = merged(results)[:limit]
         drop = [_fold(t) for ts in asked.getlist("exclude_tags") for t in ts.split(",") if t]
         results = [
             result
@@ -253,7 +284,7 @@ class FakeAutomem:
                 "falkordb": "connected",
                 "qdrant": "connected" if self.has_vectors else "disconnected",
                 "memory_count": count,
-                "vector_count": len(self.vectors),
+                "vector_count": len(self.vectors) if self.vector_store_up else None,
                 "sync_status": "synced" if count == len(self.vectors) else "drift_detected",
                 "vector_dimensions": {"configured": 384, "mismatch": False},
             }
@@ -265,95 +296,6 @@ class FakeAutomem:
     def _need_database(self) -> None:
         if not self.database_up:
             raise HTTPException(500, "Failed to reach FalkorDB at falkor.internal:6379")
-
-
-def _by_keywords(nodes: list[Node], query: str) -> list[Node]:
-    phrase = query.lower()
-    keywords = _keywords(query)
-    if not query or query == "*" or len(query) < 3:
-        nodes = sorted(nodes, key=lambda n: (n["importance"], n["timestamp"]), reverse=True)
-        return [_result(node["id"], node, "trending", node["importance"]) for node in nodes]
-    found = []
-    for node in nodes:
-        content, tags = node["content"].lower(), [tag.lower() for tag in node["tags"]]
-        score = sum(
-            2 * (word in content) + any(word in tag for tag in tags) for word in [*keywords, phrase]
-        )
-        if score:
-            found.append((score / (3 * len(keywords) + 3), node))
-    found.sort(key=lambda pair: (pair[0], pair[1]["timestamp"]), reverse=True)
-    return [_result(node["id"], node, "keyword", score) for score, node in found]
-
-
-def _keywords(text: str) -> list[str]:
-    found = re.findall(r"[a-z0-9_\-]+", text.lower())
-    return [word for word in dict.fromkeys(found) if len(word) >= 3 and word not in STOPWORDS]
-
-
-def _result(memory_id: str, memory: Node, kind: str, score: float) -> Node:
-    source = "qdrant" if kind == "vector" else "graph"
-    return {
-        "id": memory_id,
-        "match_type": kind,
-        "match_score": score,
-        "source": source,
-        "memory": memory,
-    }
-
-
-def _weigh(result: Node, query: str) -> None:
-    """AutoMem's weighted sum, with its default weights."""
-    memory, kind = result["memory"], result["match_type"]
-    tokens = _keywords(query)
-    terms = set(_terms(memory["metadata"])) | {tag.lower() for tag in memory["tags"]}
-    content = set(re.findall(r"[a-z0-9]+", memory["content"].lower()))
-    keyword = sum(token in content for token in tokens) / len(tokens) if tokens else 0.0
-    age = datetime.now(UTC) - datetime.fromisoformat(memory["timestamp"])
-    result["final_score"] = (
-        0.35 * (result["match_score"] if kind == "vector" else 0)
-        + 0.35 * (result["match_score"] if kind in {"keyword", "trending"} else keyword)
-        + 0.2 * (sum(token in terms for token in tokens) / len(tokens) if tokens else 0)
-        + 0.1 * memory["importance"]
-        + 0.05 * memory["confidence"]
-        + 0.1 * max(0.0, 1 - age.total_seconds() / 86_400 / 180)
-        + 0.2 * (query.lower() in terms)
-    )
-
-
-def _terms(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and 0 < len(value.strip()) <= 256:
-        lower = value.strip().lower()
-        yield lower
-        yield from re.findall(r"[a-z0-9_\-]+", lower)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _terms(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key != "entities":
-                yield from _terms(item)
-
-
-def _order(result: Node) -> tuple[float, bool, float]:
-    when = datetime.fromisoformat(result["memory"]["timestamp"]).timestamp()
-    return -result["final_score"], result["source"] != "qdrant", -when
-
-
-def _merge(results: list[Node]) -> list[Node]:
-    """One result for each fingerprint: the ASCII of the first 320 characters."""
-    kept: dict[str, Node] = {}
-    for result in results:
-        text = re.sub(r"[`*_#>~\-]", " ", result["memory"]["content"].lower())
-        text = re.sub(r"[^\w\s]", " ", text.encode("ascii", "ignore").decode())
-        mark = " ".join(text.split())[:320] or result["id"]
-        if mark in kept:
-            first = kept[mark]
-            first["deduped_from"] = sorted(
-                {*first.get("deduped_from", [first["id"]]), result["id"]}
-            )
-        else:
-            kept[mark] = result
-    return list(kept.values())
 
 
 def _tag_filter(request: Request) -> Callable[[Node], bool]:
@@ -417,6 +359,25 @@ async def _problem(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _error(error.status_code, error.detail)
     return _error(500, "Internal server error")
+
+
+def _placeholder(content: str) -> Any:
+    """A vector that tells nothing of the content but its hash."""
+    seed = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8])
+    vector = np.random.default_rng(seed).normal(size=384)
+    return vector / np.linalg.norm(vector)
+
+
+def _closing(send: Send) -> Send:
+    """Every answer ends its connection, as those of AutoMem's server do."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), (b"connection", b"close")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return closing
 
 
 async def _nowhere(message: Message) -> None:

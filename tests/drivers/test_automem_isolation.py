@@ -56,7 +56,7 @@ async def copied_to_ada(fake: FakeAutomem, **changes: Any) -> str:
     [node] = fake.graph.values()
     tags = [TAGS.everything, TAGS.user("ada"), TAGS.conversation("ada", "c"), TAGS.record("x")]
     made = fake.add(node["content"], tags, metadata={**node["metadata"], **changes})
-    await fake._embed([made])
+    await fake._embed([fake.graph[made]])
     return made
 
 
@@ -139,7 +139,7 @@ LEGACY = {"legacy_tag": "user:{user_id}"}
 
 async def legacy(fake: FakeAutomem, tag: str, content: str, **more: Any) -> str:
     made = fake.add(content, [tag], **more)
-    await fake._embed([made])
+    await fake._embed([fake.graph[made]])
     return made
 
 

@@ -1,4 +1,4 @@
-"""The way to AutoMem: one pool, a deadline for every call, and repeats where they are safe."""
+"""The way to AutoMem: a bound, a deadline for every call, and repeats where they are safe."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -11,10 +11,13 @@ import structlog
 from app.core.memory.drivers.automem.errors import Answered, backend_errors, may_pass
 from app.errors import DriverError, DriverUnavailable, PoolExhausted
 from app.settings import AutomemSettings
+from app.slots import Slots
 
 Query: TypeAlias = Iterable[tuple[str, str | int]]
 
-_BLIND = frozenset({"/recall", "/health", "/enrichment/status"})
+_PROBES = frozenset({"/health", "/enrichment/status"})
+"""Asked for AutoMem's state alone. They have a connection of their own, however many wait."""
+_BLIND = frozenset({"/recall", *_PROBES})
 """They answer 200 while AutoMem's database is down: that is no sign of it being back."""
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -29,6 +32,8 @@ class AutomemClient:
 
     def __init__(self, settings: AutomemSettings) -> None:
         self._settings = settings
+        self._slots = Slots(settings.pool_size, settings.pool_timeout)
+        self._probe_slots = Slots(1, settings.pool_timeout)
         self._http: httpx.AsyncClient | None = None
         self._failing = False
 
@@ -87,9 +92,10 @@ class AutomemClient:
         seconds: float | None = None,
     ) -> dict[str, Any]:
         """One try, within `seconds` or `AUTOMEM_TIMEOUT`."""
+        slots = self._probe_slots if path in _PROBES else self._slots
         try:
             with backend_errors(self._settings.called("api_token"), self._settings.called("url")):
-                async with asyncio.timeout(seconds or self._settings.timeout):
+                async with asyncio.timeout(seconds or self._settings.timeout), slots.one():
                     response = await self._opened().request(
                         method, path, params=list(query) or None, json=body
                     )
@@ -117,12 +123,9 @@ class AutomemClient:
             self._http = httpx.AsyncClient(
                 base_url=settings.url,
                 headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
-                timeout=httpx.Timeout(
-                    settings.timeout, connect=settings.connect_timeout, pool=settings.pool_timeout
-                ),
-                limits=httpx.Limits(
-                    max_connections=settings.pool_size,
-                    max_keepalive_connections=settings.pool_size,
+                timeout=httpx.Timeout(settings.timeout, connect=settings.connect_timeout),
+                limits=httpx.Limits(  # `Slots` bounds them
+                    max_connections=None, max_keepalive_connections=settings.pool_size
                 ),
             )
         return self._http

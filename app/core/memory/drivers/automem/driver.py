@@ -9,7 +9,6 @@ from app.core.memory.drivers.automem.client import AutomemClient
 from app.core.memory.drivers.automem.health import Health
 from app.core.memory.drivers.automem.listing import Listing
 from app.core.memory.drivers.automem.mapping import Row, Stored, Tags
-from app.core.memory.drivers.automem.recent import Recent
 from app.core.memory.drivers.automem.scope import (
     PAGE,
     Scope,
@@ -21,6 +20,7 @@ from app.core.memory.drivers.automem.scope import (
     whole_scope,
 )
 from app.core.memory.drivers.automem.search import Search, Wanted, everything
+from app.core.memory.drivers.automem.unembedded import Unembedded
 from app.core.memory.drivers.automem.writing import Writer
 from app.core.memory.records import (
     Knowledge,
@@ -64,9 +64,9 @@ class AutomemDriver(BaseMemoryDriver):
         self._tags = Tags(settings.tag_secret.get_secret_value())
         self._client = AutomemClient(settings)
         self._health = Health(self._client)
-        recent = Recent()
-        self._search = Search(self._client, recent)
-        self._writer = Writer(self._client, self._tags, recent, settings.search_chars)
+        unembedded = Unembedded()
+        self._search = Search(self._client, self._tags, unembedded)
+        self._writer = Writer(self._client, self._tags, unembedded, settings.search_chars)
         self._listing = Listing(self._search)
 
     @classmethod

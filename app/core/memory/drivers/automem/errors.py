@@ -14,9 +14,11 @@ from app.errors import (
     MemoryServiceError,
     PoolExhausted,
 )
+from app.slots import NoSlotFree
 
 # The first row that fits counts.
 TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
+    (NoSlotFree, PoolExhausted),
     (httpx.PoolTimeout, PoolExhausted),
     (httpx.ConnectTimeout, DriverUnavailable),
     (httpx.ConnectError, DriverUnavailable),
@@ -52,7 +54,13 @@ _SAID: dict[type[MemoryServiceError], str] = {
 }
 """What is told with the address; where no answer came, it may be wrong."""
 
-_NEVER_SENT = (httpx.PoolTimeout, httpx.ConnectTimeout, httpx.ConnectError, httpx.ProxyError)
+_NEVER_SENT = (
+    NoSlotFree,
+    httpx.PoolTimeout,
+    httpx.ConnectTimeout,
+    httpx.ConnectError,
+    httpx.ProxyError,
+)
 _REPEATABLE = frozenset({408, 429, 502, 503, 504})
 
 

@@ -8,6 +8,7 @@ from app.core.memory.base import DriverHealth, HealthStatus
 from app.core.memory.drivers.automem.client import AutomemClient, is_missing
 from app.core.memory.drivers.automem.scope import dict_of
 from app.errors import ConfigurationError, DriverError, DriverUnavailable, MemoryServiceError
+from app.flights import Flights
 
 _SECONDS = 2.0
 _SYNC = frozenset({"synced", "drift_detected", "orphaned_vectors", "unknown"})
@@ -18,6 +19,7 @@ class Health:
 
     def __init__(self, client: AutomemClient) -> None:
         self._client = client
+        self._checks: Flights[DriverHealth] = Flights()
 
     async def check(self) -> dict[str, Any]:
         """What `/health` says; raises when AutoMem can't serve."""
@@ -37,7 +39,13 @@ class Health:
                 raise
 
     async def state(self, driver: str) -> DriverHealth:
-        """ok; degraded without vector search; unavailable. Within two seconds; never raises."""
+        """ok; degraded without vector search; unavailable. Within two seconds; never raises.
+
+        Probes that come at the same time share one look.
+        """
+        return await self._checks.join(driver, lambda: self._look(driver))
+
+    async def _look(self, driver: str) -> DriverHealth:
         started = perf_counter()
         try:
             async with asyncio.timeout(_SECONDS):
@@ -46,7 +54,8 @@ class Health:
             return DriverHealth(driver=driver, status="unavailable", detail=_detail(error))
         status: HealthStatus = "ok"
         detail = None
-        if said.get("qdrant") != "connected":
+        # AutoMem says "connected" of a vector store that was there at its start: the count tells.
+        if said.get("qdrant") != "connected" or not _is_count(said.get("vector_count")):
             status, detail = "degraded", "AutoMem finds by words only: its vector store is away"
         elif dict_of(said.get("vector_dimensions")).get("mismatch") is True:
             status, detail = "degraded", "AutoMem's vectors are not of its configured dimension"

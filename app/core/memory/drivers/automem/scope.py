@@ -1,6 +1,6 @@
 """Which of AutoMem's memories a call may see, and how they are read page by page."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,11 @@ class Scope:
         if self.legacy_tag is not None and self.user_id is not None:
             return legacy_from_automem(memory, automem_id, self.user_id, self.legacy_tag)
         return None
+
+    def read_all_of(self, memories: Iterable[object]) -> list[Row]:
+        """The records in an answer's list that are of this scope."""
+        read = [self.read(memory, dict_of(memory).get("id")) for memory in memories]
+        return [row for row in read if row is not None]
 
     def _has(self, row: Row) -> bool:
         record = row.record

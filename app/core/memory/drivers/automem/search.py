@@ -1,15 +1,14 @@
 """Finding: AutoMem ranks, and what it leaves out is added here."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from app.core.memory.drivers.automem.client import AutomemClient
-from app.core.memory.drivers.automem.mapping import Row, Stored
-from app.core.memory.drivers.automem.recent import Recent
+from app.core.memory.drivers.automem.mapping import Row, Stored, Tags
 from app.core.memory.drivers.automem.scope import (
     PAGE,
     Scope,
@@ -18,6 +17,7 @@ from app.core.memory.drivers.automem.scope import (
     read_all,
     read_page,
 )
+from app.core.memory.drivers.automem.unembedded import Unembedded
 from app.core.memory.words import share, words
 
 _RECALL_MAX = 100
@@ -27,6 +27,8 @@ _LOOK_UPS = 8
 """Up to so many merged memories are fetched one by one; more of them page by page."""
 _QUERY_BYTES = 3_000
 """Of a query in a URL. Servers and proxies refuse request lines from 4,094 bytes on."""
+_TAGS_A_CALL = 60
+"""Records whose tags, of 46 bytes each, one such URL carries."""
 
 Wanted = Callable[[Stored], bool]
 
@@ -34,9 +36,10 @@ Wanted = Callable[[Stored], bool]
 class Search:
     """The ways to find a scope's records."""
 
-    def __init__(self, client: AutomemClient, recent: Recent) -> None:
+    def __init__(self, client: AutomemClient, tags: Tags, unembedded: Unembedded) -> None:
         self._client = client
-        self._recent = recent
+        self._tags = tags
+        self._unembedded = unembedded
 
     async def newest(
         self,
@@ -85,7 +88,8 @@ class Search:
                 score = _own_score(asked, query, row, 1.0)
                 if score > least and wanted(row.record):
                     found[row.record_id] = (score, row)
-        return _best(found.values(), count)
+        best = _sorted(found.values())[:count]
+        return [replace(row.record, score=score) for score, row in best]
 
     async def by_meaning(
         self, scope: Scope, query: str, count: int, wanted: Wanted
@@ -95,14 +99,22 @@ class Search:
         A record whose text is the query scores 1. One that AutoMem gave no score of its own (it has
         no vector yet, or was merged into another) has that of an equal text, or else half the share
         of the query's words that it has.
+
+        AutoMem's vector store may still have what its graph has no more: whatever is returned was
+        read from the graph.
         """
         text = query.strip()
         if len(text) < 3:
             # AutoMem would answer with what is important, whatever the query says.
             return await self.by_words(scope, query, count, wanted, least=-1.0)
         ranked = Ranked(query)
-        merged = await self._ask(scope, text, count, wanted, ranked)
-        left_out = {key for key in self._recent.unembedded(scope.tag) if key not in ranked.rows}
+        hidden = await self._ask(scope, text, count, wanted, ranked)
+        if len(ranked.rows) >= count:
+            await self._confirm(scope, count, wanted, ranked)
+        worst = ranked.threshold(count)
+        known = {row.automem_id for _, row in ranked.rows.values()}
+        merged = {one for score, ids in hidden if score >= worst for one in ids} - known
+        left_out = {key for key in self._unembedded.of_scope(scope.tag) if key not in ranked.rows}
         if len(ranked.rows) < count:
             async for rows in read_all(self._client, scope):
                 ranked.add(row for row in rows if wanted(row.record))
@@ -117,32 +129,49 @@ class Search:
         else:
             rows = await self._get(scope, merged)
             ranked.add(row for row in rows if wanted(row.record))
+        await self._confirm(scope, count, wanted, ranked)
         return ranked.best(count)
 
     async def _ask(
         self, scope: Scope, text: str, count: int, wanted: Wanted, ranked: "Ranked"
-    ) -> set[str]:
-        """One recall; AutoMem's ids of what it merged into the best `count` that are wanted."""
+    ) -> list[tuple[float, set[str]]]:
+        """One recall; for each result its score, and AutoMem's ids of what was merged into it."""
         limit = min(count + _SPARE, _RECALL_MAX) if wanted is everything else _RECALL_MAX
         answer = await self._client.get("/recall", [*_recall(text, limit), *scope.tags])
         merged: list[tuple[float, set[str]]] = []
-        seen: set[str] = set()
         for result in map(dict_of, listed(answer, "results")):
             row = scope.read(result.get("memory"), result.get("id"))
             hidden = result.get("deduped_from")
             ids = {str(one) for one in hidden} if isinstance(hidden, list) else set()
             score = _score(result.get("final_score"))
             # What is merged into a record that is not wanted may be wanted.
-            merged.append((score, ids))
+            merged.append((score, ids - {row.automem_id} if row is not None else ids))
             if row is None:
                 continue
-            seen.add(row.automem_id)
             if result.get("match_type") == "vector":
-                self._recent.embedded(row.record_id)
-            if not self._recent.was_deleted(row.record_id) and wanted(row.record):
-                ranked.scored(row, score)
-        worst = ranked.threshold(count)
-        return {one for score, ids in merged if score >= worst for one in ids} - seen
+                self._unembedded.remove(row.record_id)
+            if wanted(row.record):
+                ranked.scored(row, score, from_graph=result.get("source") == "graph")
+        return merged
+
+    async def _confirm(self, scope: Scope, count: int, wanted: Wanted, ranked: "Ranked") -> None:
+        """Drop from the best `count` what AutoMem's graph does not have."""
+        while doubtful := ranked.doubtful(count):
+            found = await self._in_graph(scope, doubtful)
+            ranked.drop(doubtful)
+            ranked.add(row for row in found if wanted(row.record))
+
+    async def _in_graph(self, scope: Scope, rows: Sequence[Row]) -> list[Row]:
+        """Those of the rows that AutoMem's graph has, as it has them now."""
+        theirs = [row.automem_id for row in rows if row.record_id == row.automem_id]
+        ours = [row.record_id for row in rows if row.record_id != row.automem_id]
+        found = await self._get(scope, theirs)
+        for start in range(0, len(ours), _TAGS_A_CALL):
+            tags = [self._tags.record(one) for one in ours[start : start + _TAGS_A_CALL]]
+            query: list[tuple[str, str | int]] = [*(("tags", tag) for tag in tags), ("limit", PAGE)]
+            answer = await self._client.get("/memory/by-tag", query)
+            found += scope.read_all_of(listed(answer, "memories"))
+        return found
 
     async def _get(self, scope: Scope, automem_ids: Iterable[str]) -> list[Row]:
         paths = [f"/memory/{quote(one, safe='')}" for one in automem_ids]
@@ -152,9 +181,7 @@ class Search:
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        memories = [dict_of(answer).get("memory") for answer in answers]
-        rows = [scope.read(memory, dict_of(memory).get("id")) for memory in memories]
-        return [row for row in rows if row is not None]
+        return scope.read_all_of(dict_of(answer).get("memory") for answer in answers)
 
 
 class Ranked:
@@ -164,18 +191,45 @@ class Ranked:
         self.rows: dict[str, tuple[float, Row]] = {}
         self._query = query
         self._words = words(query)
+        self._scores: dict[str, float] = {}
+        """What AutoMem gave, also to rows that are not there any more."""
+        self._in_graph: set[str] = set()
 
-    def scored(self, row: Row, score: float) -> None:
+    def scored(self, row: Row, score: float, *, from_graph: bool) -> None:
         """Take AutoMem's score."""
         if row.record.content.strip() == self._query.strip():
             score = 1.0
-        self.rows.setdefault(row.record_id, (score, row))
+        if row.record_id not in self.rows:
+            self._scores[row.record_id] = score
+            self.rows[row.record_id] = (score, row)
+        if from_graph:
+            self._in_graph.add(row.record_id)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Take rows without a score; those that are there already stay as they are."""
+        """Take rows as the graph has them; those that AutoMem gave a score keep it."""
         for row in rows:
-            if row.record_id not in self.rows:
-                self.rows[row.record_id] = (_own_score(self._words, self._query, row, 0.5), row)
+            if row.record_id not in self._in_graph:
+                self._in_graph.add(row.record_id)
+                score = self._scores.get(row.record_id)
+                if score is None:
+                    score = _own_score(self._words, self._query, row, 0.5)
+                self.rows[row.record_id] = (score, row)
+
+    def drop(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.rows.pop(row.record_id, None)
+
+    def doubtful(self, count: int) -> list[Row]:
+        """Those to look for in the graph before the best `count` are certain to be there.
+
+        Where there are any, some that follow the best `count` are among them, as a reserve.
+        """
+        chosen = [
+            (n, row)
+            for n, (_, row) in enumerate(self._ordered()[: count + _SPARE])
+            if row.record_id not in self._in_graph
+        ]
+        return [row for _, row in chosen] if any(n < count for n, _ in chosen) else []
 
     def threshold(self, count: int) -> float:
         """The score of the last of the best `count`, 0 where there are fewer."""
@@ -184,12 +238,14 @@ class Ranked:
 
     def best(self, count: int) -> list[Stored]:
         """The best `count`; equal texts have equal scores."""
+        return [replace(row.record, score=score) for score, row in self._ordered()[:count]]
+
+    def _ordered(self) -> list[tuple[float, Row]]:
         of_text: dict[str, float] = {}
         for score, row in self.rows.values():
             text = row.record.content
             of_text[text] = max(score, of_text.get(text, 0.0))
-        found = [(of_text[row.record.content], row) for _, row in self.rows.values()]
-        return _best(found, count)
+        return _sorted((of_text[row.record.content], row) for _, row in self.rows.values())
 
 
 def everything(record: Stored) -> bool:
@@ -243,9 +299,8 @@ def _own_score(asked: frozenset[str], query: str, row: Row, scale: float) -> flo
     return round(scale * share(asked, row.record.content), 6)
 
 
-def _best(scored: Iterable[tuple[float, Row]], count: int) -> list[Stored]:
-    best = sorted(scored, key=lambda pair: (pair[0], *_age(pair[1])), reverse=True)[:count]
-    return [replace(row.record, score=score) for score, row in best]
+def _sorted(scored: Iterable[tuple[float, Row]]) -> list[tuple[float, Row]]:
+    return sorted(scored, key=lambda pair: (pair[0], *_age(pair[1])), reverse=True)
 
 
 def _age(row: Row) -> tuple[datetime, str]:

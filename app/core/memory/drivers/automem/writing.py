@@ -18,8 +18,8 @@ from app.core.memory.drivers.automem.mapping import (
     from_automem,
     to_automem,
 )
-from app.core.memory.drivers.automem.recent import Recent
 from app.core.memory.drivers.automem.scope import dict_of, listed
+from app.core.memory.drivers.automem.unembedded import Unembedded
 from app.errors import (
     DriverTimeout,
     DriverUnavailable,
@@ -47,12 +47,12 @@ class Writer:
         self,
         client: AutomemClient,
         tags: Tags,
-        recent: Recent,
+        unembedded: Unembedded,
         search_chars: int,
     ) -> None:
         self._client = client
         self._tags = tags
-        self._recent = recent
+        self._unembedded = unembedded
         self._search_chars = search_chars
         self._clock = Clock()
 
@@ -102,7 +102,7 @@ class Writer:
         vectors = answer.get("qdrant") if answer is not None else None
         if not isinstance(vectors, str) or vectors != f"stored ({len(records)})":
             for record in records:
-                self._recent.stored(record_id(record), self._tags.of(record))
+                self._unembedded.add(record_id(record), self._tags.of(record))
 
     async def _arrived(self, records: Sequence[Stored]) -> bool:
         """Whether a POST whose answer was lost has stored its records.
@@ -151,7 +151,7 @@ class Writer:
 
         async def one(row: Row) -> str | None:
             gone = await self._client.delete(f"/memory/{row.automem_id}")
-            self._recent.deleted(row.record_id)
+            self._unembedded.remove(row.record_id)
             return row.record_id if gone else None
 
         return len(set(await _some_at_once(one, rows)) - {None})

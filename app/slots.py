@@ -1,0 +1,34 @@
+"""How many calls of one kind may be under way at the same time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class NoSlotFree(Exception):
+    """All slots stayed taken for as long as a caller waits; nothing was sent."""
+
+
+class Slots:
+    """`size` slots, each waited for for up to `seconds`, first come first served.
+
+    They stand in front of an httpx client that has no bound of its own: httpcore's pool loses a
+    slot for good when a caller stops waiting just as it gets one (encode/httpcore #550, #1093).
+    """
+
+    def __init__(self, size: int, seconds: float) -> None:
+        self._free = asyncio.Semaphore(size)
+        self._seconds = seconds
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Hold a slot; raises `NoSlotFree`."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            raise NoSlotFree from None
+        try:
+            yield
+        finally:
+            self._free.release()
