@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from alembic import op
 from app.core.memory.ranking.dates import occurred_at
 from app.core.memory.ranking.form import asks
+from app.core.memory.ranking.runs import parsable
 from app.core.memory.ranking.speakers import speaker_of
 
 revision = "0002"
@@ -34,7 +35,7 @@ ROWS = """
 """
 FILL = """
     update memories set speaker = :speaker, occurred_at = :occurred_at, asks = :asks,
-        words = to_tsvector('english', content)
+        words = to_tsvector('english', :parsable)
     where user_id = :user_id and memory_id = :memory_id
 """
 
@@ -53,6 +54,7 @@ def _fill(connection: Connection) -> None:
                     "speaker": speaker_of(row.content, metadata),
                     "occurred_at": occurred_at(metadata, row.created_at),
                     "asks": asks(row.content),
+                    "parsable": parsable(row.content),
                 }
             )
         connection.execute(text(FILL), filled)

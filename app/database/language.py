@@ -4,21 +4,21 @@ from uuid import UUID
 
 import asyncpg
 
+from app.core.memory.ranking.runs import parsable
 from app.errors import ConfigurationError
 
 _PAGE = 1_000
 _KNOWN = (
     "select exists (select from pg_ts_config where cfgname = $1 and pg_ts_config_is_visible(oid))"
 )
+_CONTENTS = """
+    select user_id, memory_id, content from memories where (user_id, memory_id) > ($1, $2)
+    order by user_id, memory_id limit $3
+"""
 _SPLIT = """
-    with page as (
-        select user_id, memory_id from memories where (user_id, memory_id) > ($2, $3)
-        order by user_id, memory_id limit $4
-    ), split as (
-        update memories set words = to_tsvector($1::text::regconfig, content)
-        from page where memories.user_id = page.user_id and memories.memory_id = page.memory_id
-    )
-    select user_id, memory_id from page order by user_id, memory_id
+    update memories set words = to_tsvector($1::text::regconfig, parsable)
+    from unnest($2::text[], $3::uuid[], $4::text[]) as page (owner, id, parsable)
+    where user_id = owner and memory_id = id
 """
 _LOCK = "lock table memories in share row exclusive mode"
 _SET = "update embedding_model set language = $1"
@@ -37,8 +37,11 @@ async def change(connection: "asyncpg.Connection[asyncpg.Record]", language: str
     count, last = 0, ("", UUID(int=0))
     async with connection.transaction():
         await connection.execute(_LOCK)
-        while rows := await connection.fetch(_SPLIT, language, *last, _PAGE):
+        while rows := await connection.fetch(_CONTENTS, *last, _PAGE):
+            owners, ids, contents = zip(*rows, strict=True)
+            texts = [parsable(content) for content in contents]
+            await connection.execute(_SPLIT, language, owners, ids, texts)
             count += len(rows)
-            last = (rows[-1]["user_id"], rows[-1]["memory_id"])
+            last = (owners[-1], ids[-1])
         await connection.execute(_SET, language)
     return count

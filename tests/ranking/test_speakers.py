@@ -1,5 +1,7 @@
 """Who said a memory, whom a query names, and what is a question."""
 
+import timeit
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,3 +141,16 @@ def test_a_question_ends_with_its_mark(content: str) -> None:
 @pytest.mark.parametrize("content", ["", " ", "Why.", "Why? Because.", "Why?)"])
 def test_anything_else_is_a_statement(content: str) -> None:
     assert not asks(content)
+
+
+def test_a_name_is_found_in_every_spelling_in_a_long_query() -> None:
+    query = "waters " * 40 + "Zoe\u0308 " + "a\u0315\u0300" * 3_000
+    assert speakers_named(query, ["Zoë", "Bob"]) == ["Zoë"]
+
+
+def test_a_row_of_combining_marks_is_looked_through_in_a_time_that_grows_with_it() -> None:
+    def least(length: int) -> float:
+        query = ("\u0315\u0300" * length)[:length]
+        return min(timeit.repeat(lambda: speakers_named(query, ["Zoë"]), number=1, repeat=5))
+
+    assert least(16_000) < 8 * least(4_000)  # to sort them all takes 16 times as long

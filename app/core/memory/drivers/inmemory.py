@@ -1,5 +1,6 @@
 """The reference driver: everything in this process, nothing kept when it ends."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -78,9 +79,7 @@ class InMemoryDriver(BaseMemoryDriver):
                 (similarity(vector, self._vectors[memory.memory_id]), memory) for memory in found
             ]
         else:
-            asked = words(query)
-            scored = [(share(asked, memory.content), memory) for memory in found]
-            scored = [(score, memory) for score, memory in scored if score > 0]
+            scored = await asyncio.to_thread(_by_words, query, found)
         best = sorted(scored, key=lambda pair: pair[0], reverse=True)[:top_k]
         return [replace(deepcopy(memory), score=score) for score, memory in best]
 
@@ -236,3 +235,10 @@ class InMemoryDriver(BaseMemoryDriver):
             "knowledge": len(self._knowledge),
         }
         return DriverHealth(driver=self.name, status="ok", facts=facts)
+
+
+def _by_words(query: str, memories: list[Memory]) -> list[tuple[float, Memory]]:
+    """Those that share a word with the query. Long texts take long: not for the event loop."""
+    asked = words(query)
+    scored = [(share(asked, memory.content), memory) for memory in memories]
+    return [(score, memory) for score, memory in scored if score > 0]

@@ -8,6 +8,8 @@ from typing import Any
 _PREFIX = re.compile(r"\s*([^\W\d_][^\W_]*(?:[ '\u2019.-]{1,2}[^\W_]+){0,3}\.?):\s")
 _MOST = 80
 _WORD = re.compile(r"\w+")
+_PIECE = re.compile(r"\s*\S{1,100}|\s+")
+"""At most 100 characters after white space, which no mark is composed with."""
 
 
 def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
@@ -46,4 +48,11 @@ def speakers_named(query: str, speakers: Iterable[str]) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(unicodedata.normalize("NFC", text).casefold())
+    return _WORD.findall(_composed(text).casefold())
+
+
+def _composed(text: str) -> str:
+    """`text` in NFC, piece by piece: to order n combining marks in a row takes n² steps."""
+    if text.isascii():
+        return text
+    return "".join(unicodedata.normalize("NFC", piece) for piece in _PIECE.findall(text))

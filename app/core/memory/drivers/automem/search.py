@@ -84,8 +84,9 @@ class Search:
         asked = words(query)
         found: dict[str, tuple[float, Row]] = {}
         async for rows in read_all(self._client, scope):
-            for row in rows:
-                score = _own_score(asked, query, row, 1.0)
+            # Long texts take long to split into words: not on the event loop.
+            scores = await asyncio.to_thread(_own_scores, asked, query, rows, 1.0)
+            for score, row in zip(scores, rows, strict=True):
                 if score > least and wanted(row.record):
                     found[row.record_id] = (score, row)
         best = _sorted(found.values())[:count]
@@ -117,13 +118,15 @@ class Search:
         left_out = {key for key in self._unembedded.of_scope(scope.tag) if key not in ranked.rows}
         if len(ranked.rows) < count:
             async for rows in read_all(self._client, scope):
-                ranked.add(row for row in rows if wanted(row.record))
+                own = [row for row in rows if wanted(row.record)]
+                await asyncio.to_thread(ranked.add, own)
         elif left_out or len(merged) > _LOOK_UPS:
             async for rows in read_all(self._client, scope):
                 chosen = [r for r in rows if r.record_id in left_out or r.automem_id in merged]
                 left_out -= {row.record_id for row in chosen}
                 merged -= {row.automem_id for row in chosen}
-                ranked.add(row for row in chosen if wanted(row.record))
+                own = [row for row in chosen if wanted(row.record)]
+                await asyncio.to_thread(ranked.add, own)
                 if not left_out and not merged:
                     break
         else:
@@ -291,6 +294,12 @@ def _score(given: object) -> float:
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
         return 0.0
     return round(1 - 1 / (1 + given), 6)
+
+
+def _own_scores(
+    asked: frozenset[str], query: str, rows: Iterable[Row], scale: float
+) -> list[float]:
+    return [_own_score(asked, query, row, scale) for row in rows]
 
 
 def _own_score(asked: frozenset[str], query: str, row: Row, scale: float) -> float:

@@ -18,6 +18,7 @@ from app.core.memory.drivers.pgvector.knowledge import KnowledgeTable
 from app.core.memory.drivers.pgvector.recall import Recall, explanation
 from app.core.memory.drivers.pgvector.upkeep import IndexUpkeep
 from app.core.memory.drivers.pgvector.writing import Writing
+from app.core.memory.ranking.runs import parsable
 from app.core.memory.records import (
     Knowledge,
     Memory,
@@ -110,8 +111,8 @@ class PgvectorDriver(BaseMemoryDriver):
             return [_memory(row) for row in rows]
         if use_vector:
             return [_memory(*best) for best in await self._recall.best(scope, query, top_k)]
-        language = self._connections.language
-        rows = await self._fetch(sql.RECALL_BY_WORDS[scoped], *scope, top_k, query, language)
+        statement, language = sql.RECALL_BY_WORDS[scoped], self._connections.language
+        rows = await self._fetch(statement, *scope, top_k, parsable(query), language)
         return [_memory(row, row["score"]) for row in rows]
 
     async def explain_recall(

@@ -15,6 +15,7 @@ from app.core.memory.drivers.pgvector import recall_sql as sql
 from app.core.memory.drivers.pgvector.connections import Connections
 from app.core.memory.ranking.dates import dates_named
 from app.core.memory.ranking.lexical import Turns, lexical
+from app.core.memory.ranking.runs import parsable
 from app.core.memory.ranking.speakers import speakers_named
 from app.embedding import Embedder, Vector
 from app.settings import RecallSettings
@@ -90,13 +91,13 @@ class Recall:
     async def _evidence(
         self, kind: sql.Scope, scope: tuple[str, str | None, list[str]], query: str
     ) -> Evidence:
+        arguments = (*scope, parsable(query), self._connections.language)
         async with self._connections.acquire() as connection:
-            language = self._connections.language
-            row = await connection.fetchrow(sql.EVIDENCE[kind], *scope, query, language)
+            row = await connection.fetchrow(sql.EVIDENCE[kind], *arguments)
             assert row is not None  # noqa: S101 - an aggregate without groups always has one
             many = row["n"] > sql.EXACT
             if many:
-                row = await connection.fetchrow(sql.EVIDENCE_OF_MANY[kind], *scope, query, language)
+                row = await connection.fetchrow(sql.EVIDENCE_OF_MANY[kind], *arguments)
                 assert row is not None  # noqa: S101
         return self._weigh(row, query, many=many)
 

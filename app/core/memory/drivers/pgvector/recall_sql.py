@@ -118,8 +118,10 @@ def _evidence(scope: Scope) -> str:
     any_word as materialized (select string_agg(word::text, ' | ')::tsquery as words from term),
     turn as materialized (
         select {_TURN}, case
-            when words @@ (select words from any_word)
-            then (select bit_or(1::bigint << n) from term where memories.words @@ word)
+            when words @@ (select words from any_word) then (
+                select bit_or(1::bigint << n)
+                from (select memories.words || '' as own offset 0) as once, term where own @@ word
+            )
             else 0
         end as mask
         from memories

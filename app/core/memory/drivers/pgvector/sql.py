@@ -67,11 +67,13 @@ GET = f"""
 STORE = f"""
     insert into memories ({_MEMORY}, embedding, context, speaker, occurred_at, asks, words)
     select {_MEMORY.replace("tags", "array(select json_array_elements_text(tags))")},
-        embedding, context, speaker, occurred_at, asks, to_tsvector($13::text::regconfig, content)
+        embedding, context, speaker, occurred_at, asks,
+        to_tsvector($14::text::regconfig, coalesce(parsable, content))
     from unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::json[], $7::timestamptz[],
-        $8::vector[], $9::vector[], $10::text[], $11::timestamptz[], $12::boolean[]
-    ) as new ({_MEMORY}, embedding, context, speaker, occurred_at, asks)
+        $8::vector[], $9::vector[], $10::text[], $11::timestamptz[], $12::boolean[],
+        $13::text[]
+    ) as new ({_MEMORY}, embedding, context, speaker, occurred_at, asks, parsable)
 """
 
 IMPORT = f"{STORE} on conflict do nothing"

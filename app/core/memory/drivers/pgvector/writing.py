@@ -9,6 +9,7 @@ from app.core.memory.drivers.pgvector import sql
 from app.core.memory.drivers.pgvector.connections import Connections
 from app.core.memory.ranking.dates import occurred_at
 from app.core.memory.ranking.form import asks
+from app.core.memory.ranking.runs import parsable
 from app.core.memory.ranking.speakers import said, speaker_of
 from app.core.memory.records import Memory, dump_json
 from app.embedding import Embedder
@@ -51,6 +52,7 @@ class Writing:
                 speaker_of(memory.content, memory.metadata),
                 occurred_at(memory.metadata, memory.created_at),
                 asks(memory.content),
+                text if (text := parsable(memory.content)) != memory.content else None,
             )
             for n, memory in enumerate(memories)
         ]

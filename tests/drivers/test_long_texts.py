@@ -1,0 +1,47 @@
+"""Long texts are searched by words without holding up everybody else."""
+
+import asyncio
+
+import pytest
+
+from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.drivers.inmemory import InMemoryDriver
+from app.core.memory.records import NewMemory
+from app.embedding import Embedder
+from app.settings import Limits
+from tests.drivers.conftest import OpenAutomem
+
+
+async def check(driver: BaseMemoryDriver, query: str) -> None:
+    searching = asyncio.create_task(driver.recall("ada", query=query, use_vector=False))
+    turns = 0
+    while not searching.done():
+        await asyncio.sleep(0.005)
+        turns += 1
+    assert len(await searching) == 10
+    assert turns > 5
+
+
+@pytest.fixture
+def batch() -> list[NewMemory]:
+    content = " ".join(f"w{n:x}" for n in range(6_000))[:32_000]
+    return [NewMemory(user_id="ada", content=f"{n} {content}") for n in range(200)]
+
+
+QUERY = " ".join(f"w{n:x}" for n in range(60))
+
+
+async def test_others_are_served_while_inmemory_searches(
+    embedder: Embedder, batch: list[NewMemory]
+) -> None:
+    driver = InMemoryDriver(embedder, Limits())
+    await driver.store_many(batch)
+    await check(driver, QUERY)
+
+
+async def test_others_are_served_while_what_automem_gave_is_searched(
+    open_automem: OpenAutomem, batch: list[NewMemory]
+) -> None:
+    driver = await open_automem()
+    await driver.store_many(batch)
+    await check(driver, QUERY)
