@@ -89,7 +89,7 @@ async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Em
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
     await server.open()
     # What is written here outlives any process that is killed, and need not outlive a power cut.
-    admin = await asyncpg.connect(server.dsn)
+    admin = await asyncpg.connect(server.admin_dsn)
     await admin.execute("alter system set fsync = off")
     await admin.execute("select pg_reload_conf()")
     await admin.close()
@@ -135,7 +135,7 @@ async def new_database(postgres: EmbeddedPostgres, template: str) -> AsyncIterat
 
 def database_url(server: EmbeddedPostgres, name: str) -> str:
     """The URL of another database of the server."""
-    return server.dsn.replace("/memory?", f"/{name}?")
+    return server.admin_dsn.replace("/memory?", f"/{name}?")
 
 
 @pytest.fixture(scope="session")

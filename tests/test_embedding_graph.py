@@ -160,7 +160,9 @@ def operators(graphs: Path) -> set[str]:
 @pytest.mark.usefixtures("embedder")
 async def test_attention_is_one_operator_in_a_graph() -> None:
     model = Path(locate_model(EmbeddingSettings()))
-    graph = onnx.load(cache.default_folder() / cache.key_of(model) / "model.onnx").graph
+    graphs = cache.default_folder()
+    assert graphs is not None
+    graph = onnx.load(graphs / cache.key_of(model) / "model.onnx").graph
     assert {"Attention", "SkipLayerNormalization", "BiasGelu"} <= {
         node.op_type for node in graph.node
     }

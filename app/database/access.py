@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from app.database import accounts
 from app.database.embedded import EmbeddedPostgres
 from app.errors import ConfigurationError
+from app.private import is_private
 from app.settings import CLUSTER, DatabaseSettings, real
 
 
@@ -20,7 +22,13 @@ async def reached(settings: DatabaseSettings) -> AsyncIterator[str]:
         yield settings.url.get_secret_value()
         return
     cluster = real(settings.data_dir) / CLUSTER
-    if not (cluster / "PG_VERSION").exists():
+    try:
+        is_there = (cluster / "PG_VERSION").exists()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{settings.called('data_dir')}: {cluster} can't be used ({error.strerror})"
+        ) from error
+    if not is_there:
         raise ConfigurationError(
             f"{settings.called('url')} is not set, and {settings.called('data_dir')}: "
             f"{cluster.parent} has no database"
@@ -44,8 +52,9 @@ def _running(cluster: Path) -> str | None:
     """The DSN of the server that runs on `cluster`, as PostgreSQL's own note about it says."""
     try:
         lines = (cluster / "postmaster.pid").read_text().splitlines()
+        owner = cluster.stat().st_uid
     except OSError:
         return None
-    if len(lines) < 8 or lines[7].strip() != "ready":
+    if len(lines) < 8 or lines[7].strip() != "ready" or not is_private(Path(lines[4]), owner):
         return None
-    return f"postgresql://memory@/memory?host={lines[4]}&port={lines[3]}"
+    return accounts.url(accounts.SERVICE, accounts.DATABASE, lines[4], lines[3])

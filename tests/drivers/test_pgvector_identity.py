@@ -125,7 +125,7 @@ async def test_another_server_in_the_place_of_the_first_is_noticed_when_one_conn
 ) -> None:
     url = await new_database()
     name = urlsplit(url).path.strip("/")
-    admin = await asyncpg.connect(other_postgres.dsn)
+    admin = await asyncpg.connect(other_postgres.admin_dsn)
     await admin.execute(f"create database {name}")
     moved = await open_driver(database_url(other_postgres, name), migrate=True)
     await moved.store("ada", "there")

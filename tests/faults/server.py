@@ -23,9 +23,9 @@ class Server(EmbeddedPostgres):
         self._may_start.set()
         self._at_head = False
 
-    async def _start(self, binaries: Path) -> None:
+    async def _start(self) -> None:
         await self._may_start.wait()
-        await super()._start(binaries)
+        await super()._start()
 
     def kill(self, *, away: bool = False) -> None:
         """SIGKILL; with `away` it stays dead until it is `back`."""
@@ -46,10 +46,10 @@ class Server(EmbeddedPostgres):
             if not self._at_head:
                 await migrations.upgrade(self.dsn, dimension)
                 self._at_head = True
-        admin = await asyncpg.connect(self.dsn.replace("/memory?", "/postgres?"))
+        admin = await asyncpg.connect(self.admin_dsn.replace("/memory?", "/postgres?"))
         await admin.execute(f"create database {name} template {template}")
         await admin.close()
-        return self.dsn.replace("/memory?", f"/{name}?")
+        return self.admin_dsn.replace("/memory?", f"/{name}?")
 
 
 async def rows(url: str) -> Rows:

@@ -27,6 +27,8 @@ class Home:
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / "tmp"
             temporary.mkdir()
+            for part in (Path(folder), temporary):
+                part.chmod(0o711)  # where root starts it, PostgreSQL is another user
             yield cls(Path(folder) / "data", temporary)
 
     def service(self) -> Service:

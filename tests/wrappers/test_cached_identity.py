@@ -100,7 +100,7 @@ async def test_another_server_under_the_same_settings_shares_nothing(
     embedder: Embedder,
 ) -> None:
     name = urlsplit(await new_database()).path.strip("/")
-    admin = await asyncpg.connect(other_postgres.dsn)
+    admin = await asyncpg.connect(other_postgres.admin_dsn)
     await admin.execute(f"create database {name}")
     url = SecretStr(f"postgresql://memory@127.0.0.1:{door.port}/{name}")
     settings = DatabaseSettings(url=url, migrate=True)

@@ -41,7 +41,7 @@ async def strict(tmp_path: Path) -> AsyncIterator[EmbeddedPostgres]:
     await server.open()
     rules = tmp_path / "postgresql" / "pg_hba.conf"
     rules.write_text(f"local all journal scram-sha-256\n{rules.read_text()}")
-    admin = await asyncpg.connect(server.dsn)
+    admin = await asyncpg.connect(server.admin_dsn)
     await admin.execute(f"create role journal login password '{PASSWORD}'")
     await admin.execute("create database journal owner journal")
     await admin.execute("select pg_reload_conf()")
@@ -57,13 +57,13 @@ def url_of(server: EmbeddedPostgres, password: str) -> str:
 async def test_a_role_or_a_database_that_is_not_there_is_refused(
     postgres: EmbeddedPostgres,
 ) -> None:
-    nobody = postgres.dsn.replace("memory@", f"nobody_of_that_name:{PASSWORD}@")
+    nobody = postgres.admin_dsn.replace("memory@", f"nobody_of_that_name:{PASSWORD}@")
     assert "does not let this user in" in await refusal(nobody)
     assert "no such database" in await refusal(database_url(postgres, "never_made"))
 
 
 async def test_a_role_that_may_not_make_tables_is_refused(postgres: EmbeddedPostgres) -> None:
-    admin = await asyncpg.connect(postgres.dsn)
+    admin = await asyncpg.connect(postgres.admin_dsn)
     await admin.execute("create role only_reads login")
     await admin.execute("create database of_another")
     url = database_url(postgres, "of_another").replace("memory@", f"only_reads:{PASSWORD}@")
@@ -85,7 +85,7 @@ async def test_an_option_that_the_server_does_not_take_is_refused(
     postgres: EmbeddedPostgres, option: str
 ) -> None:
     name = option.partition("=")[0]
-    url = f"{postgres.dsn.replace('memory@', f'memory:{PASSWORD}@')}&{option}"
+    url = f"{postgres.admin_dsn.replace('memory@', f'memory:{PASSWORD}@')}&{option}"
     assert f"PostgreSQL does not take the option {name} (" in await refusal(url)
     with pytest.raises(ConfigurationError) as refused:
         await connect(DatabaseSettings(url=SecretStr(url)), url)
@@ -130,7 +130,7 @@ async def test_a_wrong_password_is_refused_at_the_start(strict: EmbeddedPostgres
 async def test_a_password_that_changes_while_it_runs_makes_it_unavailable_until_it_is_back(
     strict: EmbeddedPostgres,
 ) -> None:
-    admin = await asyncpg.connect(strict.dsn)
+    admin = await asyncpg.connect(strict.admin_dsn)
     running, late = (journal(url_of(strict, PASSWORD)) for _ in range(2))
     await running.open(["first"])
     await admin.execute("alter database journal allow_connections false")

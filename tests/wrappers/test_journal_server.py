@@ -200,7 +200,7 @@ async def test_another_server_on_this_machine_is_accepted(
 ) -> None:
     await door.open(f"{other_postgres.socket_dir}/.s.PGSQL.5432")
     await accepted(wrapped(kind, f"postgresql://memory@localhost:{door.port}/memory", driver))
-    await accepted(wrapped(kind, other_postgres.dsn, driver))
+    await accepted(wrapped(kind, other_postgres.admin_dsn, driver))
 
 
 async def test_what_can_t_be_compared_is_accepted(

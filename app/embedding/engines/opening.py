@@ -60,12 +60,16 @@ def _graph_engine(settings: EmbeddingSettings, place: str) -> Engine:
 
     graphs, temporary = settings.cache_dir or cache.default_folder(), None
     try:
-        folder = _cached(place, graphs)
+        folder = _cached(place, graphs) if graphs is not None else None
         if folder is None:
-            if not cache.is_writable(graphs):
-                temporary = Path(tempfile.mkdtemp(prefix="memory-embedding-"))
-                _log.warning("embedding_cache_unwritable", folder=str(graphs))
-            folder = _exported(settings, place, temporary or graphs)
+            if graphs is None or not cache.is_writable(graphs):
+                _log.warning(
+                    "embedding_cache_unwritable",
+                    folder=str(graphs) if graphs is not None else None,
+                    change="MEMORY_EMBEDDING_CACHE_DIR",
+                )
+                graphs = temporary = Path(tempfile.mkdtemp(prefix="memory-embedding-"))
+            folder = _exported(settings, place, graphs)
         manifest = cache.find(folder)
         if manifest is None:
             raise _NoGraph("its graph was lost again")

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from app.embedding.graph.manifest import Incomplete, Manifest, sha256
+from app.private import is_safe
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -22,16 +23,18 @@ _OTHERS = frozenset({"onnx", "openvino", "coreml", "__pycache__"})
 """Folders of a model that sentence-transformers on torch does not read."""
 
 
-def default_folder() -> Path:
-    """The user's cache, by the XDG base directory specification."""
+def default_folder() -> Path | None:
+    """The user's cache, by the XDG base directory specification.
+
+    None for a user without a home, and where others could put their graphs in the place of ours.
+    """
     cache = os.environ.get("XDG_CACHE_HOME")
-    if cache and os.path.isabs(cache):
-        return Path(cache) / "memory-driver-service"
     try:
-        home = Path.home()
-    except RuntimeError:
-        home = Path(tempfile.gettempdir())
-    return home / ".cache" / "memory-driver-service"
+        caches = Path(cache) if cache and os.path.isabs(cache) else Path.home() / ".cache"
+        folder = (caches / "memory-driver-service").resolve()
+    except (RuntimeError, OSError):
+        return None
+    return folder if is_safe(folder) else None
 
 
 def key_of(model: Path) -> str:

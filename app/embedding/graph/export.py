@@ -65,7 +65,12 @@ def main(arguments: list[str]) -> int:
         else:
             settings = load_settings().embedding
             place, name = locate_model(settings), settings.model
-            graphs = str(settings.cache_dir or cache.default_folder())
+            folder = settings.cache_dir or cache.default_folder()
+            if folder is None:
+                raise ConfigurationError(
+                    "MEMORY_EMBEDDING_CACHE_DIR: this user has no cache of its own: name a folder"
+                )
+            graphs = str(folder)
         importlib.import_module("onnxruntime")
         print(export(place, name, Path(graphs)))  # noqa: T201 - the answer of a command
     except (ConfigurationError, Unsupported, ImportError, OSError) as error:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.memory.journal.tables import create
 from app.errors import ConfigurationError, InUse, JournalUnavailable
+from app.private import close_folder, keep_private
 from app.settings import JournalSettings, place, real, wrong_option
 
 FILES = ".sqlite"
@@ -82,6 +83,7 @@ def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
     folder = real(settings.path)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        close_folder(folder, _is_ours)
     except FileExistsError as error:
         raise ConfigurationError(
             f"MEMORY_JOURNAL_PATH: {folder} is a file: name a folder, which is made if it is not "
@@ -91,14 +93,36 @@ def make_engine(settings: JournalSettings, wrapper: str) -> AsyncEngine:
         raise ConfigurationError(
             f"MEMORY_JOURNAL_PATH: {folder} can't be made ({error.strerror})"
         ) from error
+    file = file_of(settings, wrapper)
+    _close_files(file)
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(file_of(settings, wrapper))),
+        URL.create("sqlite+aiosqlite", database=str(file)),
         pool_size=1,  # transactions one after the other, as SQLite has them
         max_overflow=0,
         pool_timeout=settings.timeout,
     )
     event.listen(engine.sync_engine, "connect", _configure)
     return engine
+
+
+def _is_ours(name: str) -> bool:
+    return FILES in name
+
+
+def _close_files(file: Path) -> None:
+    """Make the file, whose mode SQLite gives to those beside it, and close all of them to others.
+
+    Raises `ConfigurationError` for another user's.
+    """
+    for path in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm"))):
+        if path == file or path.exists():
+            try:
+                keep_private(path)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"MEMORY_JOURNAL_PATH: {path} can't be used ({error.strerror}): give it to the "
+                    "user of the service, or choose another folder"
+                ) from error
 
 
 def file_of(settings: JournalSettings, wrapper: str) -> Path:

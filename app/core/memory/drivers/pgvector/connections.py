@@ -221,8 +221,15 @@ class Connections:
             await connection.execute(_SESSION)
             await self._identify(connection)
 
+        async def connect_now(dsn: str | None = None, **options: Any) -> Connection:
+            await asyncio.sleep(0)  # a socket without a server refuses at once: let others run
+            if self._server is not None:
+                dsn = self.dsn  # it may have moved
+            return await asyncpg.connect(dsn, **options)
+
         return await asyncpg.create_pool(
             dsn,
+            connect=connect_now,
             min_size=self._settings.pool_min_size,
             max_size=self._settings.pool_max_size,
             timeout=self._settings.connect_timeout,
