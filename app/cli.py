@@ -5,7 +5,6 @@ import logging
 import socket
 from typing import Annotated, Any, TypeAlias
 
-import structlog
 import typer
 import uvicorn
 from fastapi import FastAPI
@@ -15,7 +14,7 @@ from app.api.protocol import HttpProtocol
 from app.commands import refuse
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError
-from app.logs import configure_logging
+from app.logs import configure_logging, get_logger
 from app.main import create_app
 from app.settings import Settings, load_settings, unknown_variables
 
@@ -24,7 +23,7 @@ _BACKLOG = 2048
 Address: TypeAlias = tuple[int, int, int, str, Any]
 """As `socket.getaddrinfo` gives it."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(database_commands.index, name="index")

@@ -11,13 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-import structlog
-
 from app.errors import ConfigurationError, InUse
+from app.logs import get_logger
 from app.settings import CLUSTER, real
 from app.tasks import end
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 # PostgreSQL stops when this script's standard input ends: when the service closes it, and also
 # when the service is killed and the kernel does. It is a session of its own, out of Ctrl-C's reach.
