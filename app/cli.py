@@ -16,7 +16,7 @@ from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError
 from app.logs import configure_logging, get_logger
 from app.main import create_app
-from app.settings import Settings, load_settings, unknown_variables
+from app.settings import Settings, load_settings
 
 _BACKLOG = 2048
 
@@ -47,8 +47,6 @@ def serve(
         options = {"host": host, "port": port}
         settings = load_settings(**{k: v for k, v in options.items() if v is not None})
         configure_logging(settings)
-        for name, meant in unknown_variables().items():
-            _log.warning("unknown_setting", variable=name, did_you_mean=meant)
         address = _address(settings)
         _check_exposure(settings)
         app = create_app(MemoryDriverManager(settings))
