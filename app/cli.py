@@ -5,7 +5,6 @@ import logging
 import socket
 from typing import Annotated, Any, TypeAlias
 
-import structlog
 import typer
 import uvicorn
 from fastapi import FastAPI
@@ -15,16 +14,16 @@ from app.api.protocol import HttpProtocol
 from app.commands import refuse
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError
-from app.logs import configure_logging
+from app.logs import configure_logging, get_logger
 from app.main import create_app
-from app.settings import Settings, load_settings, unknown_variables
+from app.settings import Settings, load_settings
 
 _BACKLOG = 2048
 
 Address: TypeAlias = tuple[int, int, int, str, Any]
 """As `socket.getaddrinfo` gives it."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(database_commands.index, name="index")
@@ -48,8 +47,6 @@ def serve(
         options = {"host": host, "port": port}
         settings = load_settings(**{k: v for k, v in options.items() if v is not None})
         configure_logging(settings)
-        for name, meant in unknown_variables().items():
-            _log.warning("unknown_setting", variable=name, did_you_mean=meant)
         address = _address(settings)
         _check_exposure(settings)
         app = create_app(MemoryDriverManager(settings))

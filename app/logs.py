@@ -2,11 +2,47 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import Processor, WrappedLogger
 
 from app.settings import Settings
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module: it logs as the process has configured structlog.
+
+    A program that only imports drivers may have configured nothing. structlog would then print to
+    the program's standard output; this logger prints to standard error, and leaves structlog as
+    it is.
+    """
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        None,
+        wrapper_class=_configured,  # type: ignore[arg-type]  # it is only ever called
+        logger_factory_args=(name,),
+    )
+    return logger
+
+
+def _configured(logger: WrappedLogger, processors: list[Processor], context: Any) -> Any:
+    if not structlog.is_configured():
+        logger = structlog.PrintLogger(sys.stderr)
+        # structlog's own shows the variables of every frame, and so contents and passwords.
+        processors = [
+            _console(sys.stderr.isatty())
+            if isinstance(each, structlog.dev.ConsoleRenderer)
+            else each
+            for each in processors
+        ]
+    build = structlog.get_config()["wrapper_class"]
+    return build(logger, processors=processors, context=context)
+
+
+def _console(colors: bool = True) -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback
+    )
 
 
 def configure_logging(settings: Settings) -> None:
@@ -30,7 +66,7 @@ def configure_logging(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     last: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [_console()]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -17,9 +17,9 @@ from app.api.shutdown import ShutdownMiddleware
 from app.api.tenants import Tenants
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import DriverTimeout, DriverUnavailable, MemoryServiceError
-from app.logs import configure_logging
+from app.logs import configure_logging, get_logger
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:

@@ -20,6 +20,10 @@ __all__ = ["loop_of_the_tests", "pytest_runtest_makereport"]
 for _name in list(os.environ):
     if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_")):
         del os.environ[_name]
+# One engine on every machine: auto may take another where the processor has bf16. Whoever wants to
+# see what another does sets TEST_EMBEDDING_ENGINE: every test that names no engine is on it.
+_engine = os.environ.get("TEST_EMBEDDING_ENGINE") or "onnxruntime"
+os.environ["MEMORY_EMBEDDING_ENGINE"] = _engine
 # Here and in the services that tests start: threads of torch that wait for each other only burn
 # what the other process of the tests needs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -76,8 +80,7 @@ class NewDatabase(Protocol):
 async def embedder() -> AsyncIterator[Embedder]:
     """The default model, as the service loads it."""
     # One thread: the tests share the cores with PostgreSQL and with the services they start.
-    # And one engine on every machine: auto may take another where the processor has bf16.
-    embedder = build_embedder(EmbeddingSettings(threads=1, engine="onnxruntime"))
+    embedder = build_embedder(EmbeddingSettings(threads=1))
     await embedder.open()
     yield embedder
     await embedder.close()

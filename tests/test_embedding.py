@@ -205,7 +205,8 @@ async def test_a_broken_model_is_refused(tiny_model: Path, tmp_path: Path, broke
 
 @pytest.mark.parametrize("device", ["nope", "cuda:99"])
 async def test_a_device_that_is_not_there_is_refused(tiny_model: Path, device: str) -> None:
-    embedder = build_embedder(EmbeddingSettings(model=str(tiny_model), device=device))
+    wanted = EmbeddingSettings(model=str(tiny_model), device=device, engine="auto")
+    embedder = build_embedder(wanted)
     with pytest.raises(ConfigurationError, match="MEMORY_EMBEDDING_DEVICE"):
         await embedder.open()
     await embedder.close()

@@ -50,8 +50,9 @@ def distilbert(folder: Path, pooling: str = "cls", *more: Any, **options: Any) -
 
 
 def settings(model: Path, graphs: Path, **more: Any) -> EmbeddingSettings:
-    """One thread, and graphs in a folder of the test's own."""
-    return EmbeddingSettings(model=str(model), cache_dir=graphs, threads=1, **more)
+    """An engine that has graphs, on one thread, and they in a folder of the test's own."""
+    given = {"engine": "onnxruntime", "threads": 1, **more}
+    return EmbeddingSettings(model=str(model), cache_dir=graphs, **given)
 
 
 async def agreement(wanted: EmbeddingSettings, model: Path) -> tuple[float, list[str]]:
@@ -296,7 +297,8 @@ from pathlib import Path
 from app.embedding import build_embedder
 from app.settings import EmbeddingSettings
 async def main():
-    embedder = build_embedder(EmbeddingSettings(model=sys.argv[1], cache_dir=Path(sys.argv[2])))
+    embedder = build_embedder(EmbeddingSettings(
+        model=sys.argv[1], cache_dir=Path(sys.argv[2]), engine="onnxruntime"))
     await embedder.open()
     await embedder.embed(["the kettle"])
     await embedder.close()

@@ -14,13 +14,11 @@ from app.errors import ConfigurationError
 from app.settings import (
     ApiKey,
     DatabaseSettings,
-    EmbeddingSettings,
     Limits,
     NamedDriver,
     Settings,
     check_drivers,
     load_settings,
-    unknown_variables,
     variables,
 )
 
@@ -102,7 +100,6 @@ def test_without_any_variable_the_defaults_hold() -> None:
 def test_an_empty_variable_counts_as_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "")
     assert load_settings() == Settings()
-    assert unknown_variables() == {}
 
 
 SET: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -195,32 +192,6 @@ def test_sizes_of_the_pool_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
     monkeypatch.setenv("DATABASE_POOL_MAX_SIZE", "11")
     assert load_settings().database.pool_max_size == 11
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("MEMORY_DRIVE", "MEMORY_DRIVER"),
-        ("MEMORY_API_KEY", "MEMORY_API_KEYS"),
-        ("MEMORY_MAX_CONTENT_CHAR", "MEMORY_MAX_CONTENT_CHARS"),
-        ("memory_datadir", "MEMORY_DATA_DIR"),
-    ],
-)
-def test_an_unknown_variable_gets_a_suggestion(
-    name: str, meant: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(name, "x")
-    assert unknown_variables() == {name.upper(): meant}
-
-
-def test_an_unknown_variable_of_the_env_file_is_found_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".env").write_text("MEMORY_PORT=9\nMEMORY_DRIVE=x\nOTHER=1\n")
-    for group in (Settings, Limits, EmbeddingSettings, DatabaseSettings):
-        monkeypatch.setitem(group.model_config, "env_file", str(tmp_path / ".env"))
-    assert load_settings().port == 9
-    assert unknown_variables() == {"MEMORY_DRIVE": "MEMORY_DRIVER"}
 
 
 def test_a_variable_outranks_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

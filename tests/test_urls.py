@@ -65,6 +65,37 @@ def test_a_url_of_postgresql_is_whole(rest: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgres://ada:hunter2@ss@h/d"),
+        ("DATABASE_URL", "postgresql://ada@crm:hunter2@h/d"),
+        ("DATABASE_URL", "postgresql://ada:x@hunter2/@h/d"),
+        ("MEMORY_JOURNAL_URL", "postgresql://ada:hunter2@ss@h/d"),
+        ("MEMORY_DRIVERS__PGVECTOR__URL", "postgres://ada:hunter2@ss@h/d"),
+        ("MEMORY_CACHE_URL", "redis://:hunter2/ss@h/0"),
+        ("MEMORY_CACHE_URL", "redis://ada:12#hunter2@h/0"),
+        ("MEMORY_CACHE_URL", "redis://ada:12/hunter2@h/0"),
+        ("MEMORY_CACHE_URL", "redis://ada:12?hunter2@h/0"),
+    ],
+)
+def test_a_password_that_would_end_before_the_host_is_told_how_to_be_written(
+    name: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert SECRET in url
+    monkeypatch.setenv(name, url)
+    with pytest.raises(ConfigurationError, match="write an @ of the user or password as %40") as no:
+        load_settings().of("pgvector")
+    option = "drivers.pgvector.url"
+    assert str(no.value).startswith(f"{option if 'DRIVERS' in name else name}: ")
+    assert SECRET not in str(no.value) + str(no.value.__cause__)
+
+
+@pytest.mark.parametrize("url", ["http://ada:hunter2@ss@h", "http://ada:1#hunter2@h"])
+def test_a_url_of_automem_has_no_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "without a user" in refusal("AUTOMEM_URL", url, monkeypatch)
+
+
+@pytest.mark.parametrize(
     "rest", ["/abc", "/-1", "/1/2", "/1.5", "/0?db=abc", "/0?db=-1", ":many/0", ":65536/0", ":0/0"]
 )
 def test_a_database_and_a_port_of_redis_are_numbers(
@@ -93,13 +124,14 @@ def test_an_option_of_redis_is_one_that_a_url_can_say(
     ("name", "value"),
     [
         ("DATABASE_URL", "postgresql://h:1,g/d"),
-        ("DATABASE_URL", "postgresql://u:p%2F@[::1]:5433/d?sslmode=disable"),
+        ("DATABASE_URL", "postgresql://u@h/d?application_name=a@b"),
+        ("DATABASE_URL", "postgresql://u:p%2F%40@[::1]:5433/d?sslmode=disable"),
         ("DATABASE_URL", "postgresql://u@/d?host=/socket&port=5433"),
         ("DATABASE_URL", "postgresql://h/d?target_session_attrs=read-write&application_name=a"),
         ("MEMORY_JOURNAL_URL", "postgresql:///d?host=h,g&port=1,2"),
         ("MEMORY_CACHE_URL", "redis://h"),
         ("MEMORY_CACHE_URL", "rediss://u:p@h:1/"),
-        ("MEMORY_CACHE_URL", "redis://h/15"),
+        ("MEMORY_CACHE_URL", "redis://:p@ss@h/15"),
         ("MEMORY_CACHE_URL", "unix:///socket?db=3"),
         ("MEMORY_CACHE_URL", "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=no&username=a"),
     ],

@@ -10,16 +10,15 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
-
 from app.database import accounts, programs, server_user
 from app.database.room import Room
 from app.errors import ConfigurationError, InUse
+from app.logs import get_logger
 from app.private import close_folder, open_private
 from app.settings import CLUSTER, real
 from app.tasks import end
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 # PostgreSQL stops when this script's standard input ends: when the service closes it, and also
 # when the service is killed and the kernel does. It is a session of its own, out of Ctrl-C's reach.

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 import asyncpg
-import structlog
 from asyncpg.pool import PoolConnectionProxy
+
+from app.logs import get_logger
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Kind: TypeAlias = Literal["ivfflat", "hnsw"]
@@ -36,7 +37,7 @@ _HNSW_MEGABYTES = 1_024
 _HNSW_BYTES_A_ROW = 600
 """Of a row's place in the graph, beside its vector."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 INDEXES = """
     select

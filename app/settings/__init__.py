@@ -17,7 +17,6 @@ from app.settings.service import (
     Settings,
     all_groups,
     load_settings,
-    unknown_variables,
     variables,
 )
 from app.settings.wrappers import (
@@ -56,7 +55,6 @@ __all__ = [
     "place",
     "real",
     "servers",
-    "unknown_variables",
     "variable_name",
     "variables",
     "wrong_option",

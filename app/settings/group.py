@@ -16,6 +16,12 @@ _REFUSALS = ("08P01", "22023", "42501", "42704", "55P02")
 """How PostgreSQL, or a pooler, answers an option that it does not know, or its value."""
 
 
+ESCAPES = (
+    "must have one @, before the host: write an @ of the user or password as %40, and / as %2F, "
+    "? as %3F, # as %23"
+)
+
+
 def group(prefix: str) -> SettingsConfigDict:
     return SettingsConfigDict(
         enable_decoding=False,  # a group's own name, such as MEMORY_LIMITS, is not a setting
@@ -114,6 +120,8 @@ def postgresql_url(url: SecretStr | None) -> SecretStr | None:
             "must look like postgresql://user:password@host:5432/database, with "
             "%-escapes for special characters of the password"
         )
+    if parts.netloc.count("@") > 1 or "@" in parts.path + parts.fragment:
+        raise ValueError(ESCAPES)
     _check_ports(parts.netloc.rpartition("@")[2], None)
     _check_ports(query.get("host", ""), query.get("port"))
     _check_options(query)

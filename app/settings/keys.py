@@ -70,6 +70,8 @@ def _parse(entry: str, where: str) -> ApiKey:
 def _digest(key: str, where: str) -> bytes:
     if not key:
         raise ValueError(f"{where}: has no key")
+    if len(key) > 1 and key[0] == key[-1] and key[0] in "'\"":
+        raise ValueError(f"{where}: the quotes around it would be part of the key: leave them out")
     if key[:7].lower() != "sha256:":
         _refuse_word(key, where)
         return hashlib.sha256(key.encode()).digest()

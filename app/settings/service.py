@@ -9,16 +9,22 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, DotEnvSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+)
 
 from app.errors import ConfigurationError
 from app.settings.backends import AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
+from app.settings.environment import check_file, check_variables, is_service_link
 from app.settings.group import DriverSettings, group, variable_name
 from app.settings.hosts import parse_hosts
 from app.settings.keys import ApiKey, parse_keys
 from app.settings.limits import Limits
-from app.settings.named import ENVIRONMENT, NamedDriver, read_drivers, scopes_above
+from app.settings.named import NamedDriver, read_drivers, scopes_above
 from app.settings.recall import RecallSettings
 from app.settings.wrappers import (
     CacheSettings,
@@ -83,6 +89,24 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("named drivers"),  # no variable: `load_settings` reads them
     )
     """The drivers that the configuration names, by name."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Pass over the MEMORY_PORT that Kubernetes sets for a Service called memory."""
+        environment = EnvSettingsSource(settings_cls)
+        environment.env_vars = {
+            name: value
+            for name, value in environment.env_vars.items()
+            if not is_service_link(name.upper(), value)
+        }
+        return init_settings, environment, dotenv_settings
 
     @field_validator("api_keys")
     @classmethod
@@ -163,6 +187,7 @@ def load_settings(**instead: Any) -> Settings:
     Raises `ConfigurationError` that names the first wrong variable.
     """
     try:
+        _check_environment()
         settings = Settings(**instead)
     except ValidationError as error:
         groups: dict[str, type[BaseSettings]] = {g.__name__: g for g in all_groups()}
@@ -213,12 +238,14 @@ def variables() -> Iterator[tuple[str, FieldInfo]]:
                 yield variable_name(kind, name), field
 
 
-def unknown_variables() -> dict[str, str | None]:
-    """Set `MEMORY_*` variables that mean nothing here, each with the nearest known name."""
-    known = [name for name, _ in variables()]
-    in_file = DotEnvSettingsSource(Settings).env_vars
-    return {
-        name: next(iter(difflib.get_close_matches(name, known, n=1)), None)
-        for name in sorted({name.upper() for name in (*os.environ, *in_file)})
-        if name.startswith("MEMORY_") and not name.startswith(ENVIRONMENT) and name not in known
-    }
+def _check_environment() -> None:
+    """Refuse what was meant as a setting, and is none, in the environment and the `.env` file."""
+    known = {name: name for name, _ in variables()}
+    for kind in all_groups():
+        prefix = kind.model_config.get("env_prefix", "")
+        for field in kind.model_fields.keys() - _GROUPS.keys() - {"named"}:
+            known.setdefault(f"{prefix}{field}".upper(), variable_name(kind, field))
+    file = Settings.model_config.get("env_file")
+    if isinstance(file, (str, Path)):
+        check_file(Path(file))
+    check_variables(known, os.environ, DotEnvSettingsSource(Settings).env_vars)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
-from app.settings.group import DriverSettings, folder, group, postgresql_url
+from app.settings.group import ESCAPES, DriverSettings, folder, group, postgresql_url
 
 _REDIS_OPTIONS = (
     "client_name",
@@ -132,17 +132,22 @@ class CacheSettings(DriverSettings):
     def _redis(cls, url: SecretStr | None) -> SecretStr | None:
         if url is None:
             return None
+        is_cut = False  # by a /, ? or # of the password: its rest, and the host, are behind
         try:
             parts = urlsplit(url.get_secret_value())
+            is_cut = "@" in parts.path + parts.query + parts.fragment
             is_unix = parts.scheme == "unix"
             host = parts.scheme in {"redis", "rediss"} and parts.port != 0 and parts.hostname
             whole = bool(parts.path if is_unix else host)
             named = [] if is_unix else [parts.path.strip("/")]
-            options = parse_qs(parts.query)
+            options = parse_qs(parts.query, strict_parsing=bool(parts.query))
             databases = [*named, *options.get("db", [])]
         except ValueError:
             whole = False
-        if not whole or not all(re.fullmatch("[0-9]*", each) for each in databases):
+        whole = whole and all(re.fullmatch("[0-9]*", each) for each in databases)
+        if is_cut and (not whole or "@" in parts.fragment):
+            raise ValueError(ESCAPES)
+        if not whole:
             raise ValueError(
                 "must look like redis://user:password@host:6379/0, where the last is the number "
                 "of a database"

@@ -1,6 +1,7 @@
 """Runs commands as an operator does: in a process of their own, with nothing else set."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,11 @@ async def run_command(
         subprocess.run,
         [sys.executable, "-m", "app", *words],
         cwd=root,
-        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", **settings},
+        env={
+            "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+            "MEMORY_EMBEDDING_ENGINE": os.environ["MEMORY_EMBEDDING_ENGINE"],
+            **settings,
+        },
         input=said,
         capture_output=True,
         text=True,

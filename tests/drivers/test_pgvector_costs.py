@@ -44,9 +44,7 @@ async def test_words_are_split_in_a_time_that_grows_with_the_length(
 async def test_a_long_text_of_marks_is_stored_and_found_in_time(
     open_driver: OpenDriver, new_database: NewDatabase, pattern: str
 ) -> None:
-    driver = await open_driver(
-        await new_database(), timeout=3.0
-    )  # these took eight seconds
+    driver = await open_driver(await new_database(), timeout=3.0)  # these took eight seconds
     stored = await driver.store("ada", repeated(pattern, 32_768))
     query = repeated(pattern, 8_192)
     for use_vector in (True, False):

@@ -31,7 +31,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
         "MEMORY_PORT": "0",
         "HF_HUB_OFFLINE": "1",
         "MEMORY_EMBEDDING_THREADS": "1",
-        "MEMORY_EMBEDDING_ENGINE": "onnxruntime",
+        "MEMORY_EMBEDDING_ENGINE": os.environ["MEMORY_EMBEDDING_ENGINE"],
     }
     return {**inherited, **ours, **settings}
 

@@ -33,6 +33,26 @@ REFUSED: Mapping[str, tuple[dict[str, str], str]] = {
         {"MEMORY_DRIVER": "pgvector", "DATABASE_URL": f"postgresql://ada:{SECRET}/@localhost/m"},
         "DATABASE_URL: ",
     ),
+    "a URL with an @ in the password": (
+        {"MEMORY_DRIVER": "pgvector", "DATABASE_URL": f"postgres://ada:{SECRET}@ss@localhost/m"},
+        "DATABASE_URL: must have one @, before the host: write an @ of the user or password as %40",
+    ),
+    "a key under a name that is none": (
+        {"MEMORY_DRIVER": "inmemory", "MEMORY_API_KEY": SECRET},
+        "MEMORY_API_KEY: there is no such setting; did you mean MEMORY_API_KEYS?",
+    ),
+    "a key under a name whose prefix is misspelt": (
+        {"MEMORY_DRIVER": "inmemory", "MEMROY_API_KEYS": SECRET},
+        "MEMROY_API_KEYS: there is no such setting; did you mean MEMORY_API_KEYS?",
+    ),
+    "a variable that is misspelt beside the right one": (
+        {"MEMORY_DIRVER": "inmemory", "MEMORY_DRIVER": "nope"},
+        "MEMORY_DIRVER: there is no such setting; did you mean MEMORY_DRIVER?",
+    ),
+    "a key in quotes": (
+        {"MEMORY_DRIVER": "inmemory", "MEMORY_API_KEYS": f'"{SECRET}"'},
+        "MEMORY_API_KEYS: the quotes around its value would be part of it",
+    ),
     "a half hashed key": ({"MEMORY_API_KEYS": f"sha256:{SECRET}"}, "MEMORY_API_KEYS: "),
     "a key with a parameter that is none": (
         {"MEMORY_API_KEYS": f"good,{SECRET};{SECRET}=x"},
@@ -159,10 +179,3 @@ def test_it_refuses_a_port_in_use_in_one_line() -> None:
             output, errors = process.communicate(timeout=60)
         telling = f"can't listen on 127.0.0.1:{port}"
         assert_refused(output, errors, process.returncode, telling)
-
-
-def test_it_tells_the_right_name_of_a_misspelt_variable() -> None:
-    with start({"MEMORY_DIRVER": "inmemory", "MEMORY_DRIVER": "nope"}) as process:
-        _, errors = process.communicate(timeout=60)
-    assert '"variable": "MEMORY_DIRVER", "did_you_mean": "MEMORY_DRIVER"' in errors
-    assert "Memory driver 'nope' not found" in errors.splitlines()[-1]

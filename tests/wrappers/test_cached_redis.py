@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import redis.exceptions
-import structlog
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -23,6 +22,7 @@ from app.core.memory.wrappers.cached import CachedDriver, new_store
 from app.embedding.base import Embedder, SharedVectors, Vector
 from app.embedding.query_cache import QueryCache
 from app.errors import ConfigurationError
+from app.logs import get_logger
 from app.settings import CacheSettings, DatabaseSettings, NamedDriver, Settings
 from tests.redis_server import RedisServer, running
 from tests.wrappers.backend import Backend
@@ -36,7 +36,7 @@ SECRET = "hunter2"  # noqa: S105
 def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The events that are logged."""
     # A logger that was used before may be bound to how logs were configured then.
-    fresh = structlog.stdlib.get_logger("app.core.memory.cache.redis")
+    fresh = get_logger("app.core.memory.cache.redis")
     monkeypatch.setattr("app.core.memory.cache.redis._log", fresh)
     with capture_logs() as events:
         yield events

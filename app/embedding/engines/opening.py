@@ -5,8 +5,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import structlog
-
 from app.embedding.engines.base import Engine
 from app.embedding.engines.cores import cores
 from app.embedding.engines.processor import has_bf16
@@ -14,9 +12,10 @@ from app.embedding.graph import cache
 from app.embedding.graph.manifest import Manifest
 from app.embedding.locate import local_folder, locate_model
 from app.errors import ConfigurationError
+from app.logs import get_logger
 from app.settings import EmbeddingSettings
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 _ONNXRUNTIME = {"onnxruntime": "embedding", "tokenizers": "embedding"}
 _PACKAGES = {"onnxruntime": _ONNXRUNTIME, "openvino": {**_ONNXRUNTIME, "openvino": "openvino"}}

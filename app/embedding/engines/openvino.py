@@ -7,16 +7,15 @@ from pathlib import Path
 from queue import LifoQueue
 from typing import Any, ClassVar
 
-import structlog
-
 from app.embedding.base import Vector
 from app.embedding.engines.base import Engine, Prepared
 from app.embedding.engines.graph import GraphEngine
 from app.embedding.engines.onnx import OnnxEngine
 from app.embedding.graph import agreement
 from app.embedding.graph.manifest import GRAPH, Manifest
+from app.logs import get_logger
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 _PASSES_AT_ONCE = 2
 

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import structlog
-
 from app.embedding.graph.manifest import Incomplete, Manifest, sha256
+from app.logs import get_logger
 from app.private import is_safe
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 _FORMAT = 2
 """Raised when an export of an older version of this code must not be used any more."""

@@ -9,13 +9,13 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from app.core.memory.cache.store import ALL, UNCERTAIN_SECONDS, CacheStore, Found, Write
 from app.errors import ConfigurationError
+from app.logs import get_logger
 from app.settings import CacheSettings
 from app.tasks import end
 
@@ -33,7 +33,7 @@ _MOST_OWED = 1_000
 _ERRORS = (RedisError, OSError, TimeoutError)
 """All that can come of asking Redis."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class RedisStore(CacheStore):

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, suppress
 from time import monotonic, time
 from typing import Any, TypeVar
 
-import structlog
 from sqlalchemy import Select, func
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -28,6 +27,7 @@ from app.core.memory.journal.opening import (
     set_up,
 )
 from app.errors import ConfigurationError, JournalUnavailable
+from app.logs import get_logger
 from app.settings import JournalSettings
 from app.tasks import end
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 _CLOSING_SECONDS = 1.0
 """What is under way when it is closed has that long, or longer where the server answers."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Database:

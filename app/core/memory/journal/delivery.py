@@ -7,8 +7,6 @@ from contextlib import suppress
 from itertools import groupby
 from time import monotonic
 
-import structlog
-
 from app.core.memory.base import (
     BaseMemoryDriver,
     SupportsDeleteKnowledge,
@@ -25,6 +23,7 @@ from app.errors import (
     DriverUnavailable,
     MemoryServiceError,
 )
+from app.logs import get_logger
 from app.tasks import end
 
 _AT_ONCE = 200
@@ -36,7 +35,7 @@ _WAIT_SECONDS = (0.2, 30.0)
 _HEALTH_SECONDS = 10.0
 _UPKEEP_SECONDS = 3_600.0
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Deliverer:

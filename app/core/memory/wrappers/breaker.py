@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeVar
 
-import structlog
-
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver
 from app.errors import (
@@ -15,6 +13,7 @@ from app.errors import (
     EmbeddingUnavailable,
     MemoryServiceError,
 )
+from app.logs import get_logger
 from app.tasks import end
 
 State = Literal["closed", "open"]
@@ -23,7 +22,7 @@ T = TypeVar("T")
 _PROBE_SECONDS = 5.0
 _RECORDS_IN_TIME = 25
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def time_for(timeout: float, records: int) -> float:

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from time import monotonic
 from typing import Any, Self
 
-import structlog
-
 from app import metrics
 from app.core.memory.base import (
     BaseMemoryDriver,
@@ -44,12 +42,13 @@ from app.errors import (
     JournalUnavailable,
     MemoryServiceError,
 )
+from app.logs import get_logger
 from app.settings import FailoverSettings, JournalSettings, Limits
 
 _FORGOTTEN_SECONDS = 0.05
 """Between two looks whether a user is forgotten."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class FailoverDriver(JournalledDriver):

@@ -8,8 +8,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-import structlog
-
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 from app.core.memory.journal.delivery import Deliverer
@@ -18,6 +16,7 @@ from app.core.memory.journal.placing import refuse_same_cluster, refuse_same_ser
 from app.core.memory.wrappers.base import WrappingDriver
 from app.core.memory.wrappers.breaker import Breaker, Node
 from app.errors import ConfigurationError, DriverTimeout, DriverUnavailable, JournalUnavailable
+from app.logs import get_logger
 from app.settings import JournalSettings, Limits
 
 _DELIVERY_SECONDS = 30.0
@@ -25,7 +24,7 @@ _DELIVERY_SECONDS = 30.0
 
 _CATCH_UP_SECONDS = 10.0
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class JournalledDriver(WrappingDriver):

@@ -8,8 +8,6 @@ from math import inf
 from time import monotonic
 from typing import Any, Self, TypeVar
 
-import structlog
-
 from app.core.memory.base import (
     BaseMemoryDriver,
     DriverContext,
@@ -35,6 +33,7 @@ from app.errors import (
     MemoryServiceError,
     raise_uncertain,
 )
+from app.logs import get_logger
 from app.settings import JournalSettings, Limits, ReplicatedSettings
 
 T = TypeVar("T")
@@ -46,7 +45,7 @@ _DELETE = 3
 """So long after it began a delete is not made by its maker any more: it would delete what was
 stored since others may have made it."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class ReplicatedDriver(JournalledDriver):

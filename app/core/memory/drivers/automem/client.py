@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 
 import httpx
 import stamina
-import structlog
 
 from app.core.memory.drivers.automem.errors import Answered, backend_errors, may_pass
 from app.errors import DriverError, DriverUnavailable, PoolExhausted
+from app.logs import get_logger
 from app.settings import AutomemSettings
 from app.slots import Slots
 
@@ -20,7 +20,7 @@ _PROBES = frozenset({"/health", "/enrichment/status"})
 _BLIND = frozenset({"/recall", *_PROBES})
 """They answer 200 while AutoMem's database is down: that is no sign of it being back."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class AutomemClient:

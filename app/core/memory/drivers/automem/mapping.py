@@ -15,10 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-import structlog
-
 from app.core.memory.codec import record_id
 from app.core.memory.records import Knowledge, Memory, dump_json
+from app.logs import get_logger
 
 Stored: TypeAlias = Memory | Knowledge
 
@@ -29,7 +28,7 @@ _UNREAD: Final = 257
 _BLANK: Final = "(blank)"
 """What AutoMem, which refuses blank text, gets to search for a content of spaces."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Tags:

@@ -5,8 +5,6 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import structlog
-
 from app.core.memory.codec import record_id
 from app.core.memory.drivers.automem.client import AutomemClient
 from app.core.memory.drivers.automem.errors import was_sent
@@ -27,6 +25,7 @@ from app.errors import (
     PartlyStored,
     raise_uncertain,
 )
+from app.logs import get_logger
 
 _BATCH = 500
 """The most memories that AutoMem takes at once."""
@@ -37,7 +36,7 @@ _AT_ONCE = 8
 S = TypeVar("S")
 T = TypeVar("T")
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Writer:

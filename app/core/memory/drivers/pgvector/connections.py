@@ -8,7 +8,6 @@ from time import monotonic
 from typing import Any, TypeAlias
 
 import asyncpg
-import structlog
 from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 from pgvector.asyncpg import register_vector
@@ -28,6 +27,7 @@ from app.errors import (
     MemoryServiceError,
     PoolExhausted,
 )
+from app.logs import get_logger
 from app.settings import DatabaseSettings, place
 from app.tasks import end
 
@@ -50,7 +50,7 @@ _RELEASE_SECONDS = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
 _OLDEST_PGVECTOR = (0, 8)
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Connections:

@@ -3,18 +3,17 @@
 import asyncio
 from typing import Any
 
-import structlog
-
 from app.core.memory.drivers.pgvector.connections import Connections
 from app.core.memory.drivers.pgvector.errors import backend_errors
 from app.database import indexes
 from app.errors import MemoryServiceError
+from app.logs import get_logger
 from app.settings import DatabaseSettings
 from app.tasks import end
 
 _LOOK_SECONDS = 60.0
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class IndexUpkeep:
