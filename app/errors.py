@@ -192,6 +192,10 @@ class DriverUnavailable(DriverError):
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
+class DatabaseChanged(DriverUnavailable):
+    """The backend's database is not as it was when it was opened; try again."""
+
+
 class ConnectionLost(DriverUnavailable):
     """The memory backend was lost while it answered; a write may or may not have happened."""
 

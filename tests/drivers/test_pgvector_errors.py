@@ -1,6 +1,7 @@
 """Every error that asyncpg can raise leaves the driver as one of ours."""
 
 import inspect
+import struct
 
 import asyncpg
 import pytest
@@ -9,6 +10,7 @@ from asyncpg import exceptions
 from app.core.memory.drivers.pgvector.errors import backend_errors, describe, translate
 from app.errors import (
     ConfigurationError,
+    DatabaseChanged,
     DriverError,
     DriverTimeout,
     DriverUnavailable,
@@ -55,7 +57,16 @@ def test_every_public_error_is_mapped(kind: type[Exception]) -> None:
         (exceptions.ReadOnlySQLTransactionError(""), DriverUnavailable),
         (asyncpg.InterfaceError("connection is closed"), DriverUnavailable),
         (exceptions.ClientConfigurationError(""), ConfigurationError),
-        (exceptions.UndefinedTableError(""), DriverError),
+        (exceptions.UndefinedTableError(""), DatabaseChanged),
+        (exceptions.InternalServerError(""), DatabaseChanged),
+        (exceptions.InvalidCachedStatementError(""), DatabaseChanged),
+        (ValueError("unknown type: public.vector"), DatabaseChanged),
+        (TypeError(), DatabaseChanged),
+        (KeyError("x"), DatabaseChanged),
+        (IndexError(), DatabaseChanged),
+        (OverflowError(), DatabaseChanged),
+        (UnicodeDecodeError("utf-8", b"", 0, 1, ""), DatabaseChanged),
+        (struct.error(), DatabaseChanged),
         (exceptions.DataError(""), DriverError),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -66,8 +77,8 @@ def test_an_error_means_what_its_kind_says(
     assert type(translate(error)) is expected
 
 
-def test_our_own_errors_and_bugs_pass_unchanged() -> None:
-    for error in (InvalidInput("x"), KeyError("x")):
+def test_our_own_errors_pass_unchanged() -> None:
+    for error in (InvalidInput("x"), ConfigurationError("x")):
         with pytest.raises(type(error)) as raised, backend_errors():
             raise error
         assert raised.value is error

@@ -23,6 +23,7 @@ from app.embedding import Embedder
 from app.errors import (
     ConfigurationError,
     ConnectionLost,
+    DatabaseChanged,
     DriverUnavailable,
     MemoryServiceError,
     PoolExhausted,
@@ -57,6 +58,8 @@ class Connections:
     """A pool that opens itself again after PostgreSQL was away.
 
     However many callers find it closed, one attempt to open it runs at a time, for all of them.
+    A database that is not as it was when it was opened (restored, made anew) is opened anew, with
+    every check: types, plans and the answers of those checks belong to what was opened.
     """
 
     def __init__(self, settings: DatabaseSettings, embedder: Embedder, language: str) -> None:
@@ -75,6 +78,10 @@ class Connections:
         self._opening: asyncio.Task[asyncpg.Pool[asyncpg.Record]] | None = None
         self._failing = False
         self._closed = False
+        self._served = False
+        """Whether it was open: what is wrong with the database later is an outage."""
+        self._leaving: set[asyncio.Task[None]] = set()
+        """The ends of pools that were given up."""
         self._refused: str | None = None
         self._answered = -inf
         """When a statement last succeeded, by the monotonic clock."""
@@ -90,7 +97,7 @@ class Connections:
     async def close(self) -> None:
         """Give running statements a moment, then disconnect."""
         self._closed = True
-        await end(self._opening)
+        await end(self._opening, *self._leaving)
         pool, self._pool, self._opening = self._pool, None, None
         self.database = None
         if pool is not None:
@@ -106,6 +113,7 @@ class Connections:
     async def acquire(self) -> AsyncIterator[Pooled]:
         """A connection for one verb; every failure inside leaves as a `MemoryServiceError`."""
         sent = False
+        pool = None
         try:
             pool = self._pool or await self._opened_in_time()
             with backend_errors():
@@ -118,12 +126,33 @@ class Connections:
         except PoolExhausted:
             raise
         except DriverUnavailable as error:
+            if isinstance(error, DatabaseChanged):
+                self._give_up(pool)
             self._report(error)
             if sent:
                 raise ConnectionLost(reason=error.reason) from error.__cause__
             raise
         self._answered = monotonic()
         self._report(None)
+
+    def _give_up(self, pool: "asyncpg.Pool[asyncpg.Record] | None") -> None:
+        """Let the next caller open the database anew; what uses the old pool may end."""
+        if pool is None or pool is not self._pool:
+            return
+        self._pool = None
+        leaving = asyncio.create_task(self._leave(pool))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+    async def _leave(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await pool.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pool.terminate()
+        except asyncio.CancelledError:
+            pool.terminate()
+            raise
 
     async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Pooled:
         try:
@@ -190,11 +219,15 @@ class Connections:
             if error.reason != self._refused:
                 _log.error("postgresql_refused", reason=error.reason)
             self._refused = error.reason
+            if self._served:
+                raise DriverUnavailable(error.detail, reason=error.reason) from error
             raise
 
     async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
         with backend_errors():
             self._pool = await self._connect()
+        self._served = True
+        self._refused = None
         self._report(None)
         return self._pool
 

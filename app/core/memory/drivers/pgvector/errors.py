@@ -1,5 +1,6 @@
 """asyncpg's errors as the service's own: one table, one context manager."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ from asyncpg import exceptions as pg
 
 from app.errors import (
     ConfigurationError,
+    DatabaseChanged,
     DriverError,
     DriverTimeout,
     DriverUnavailable,
@@ -28,10 +30,30 @@ TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
     (pg.PostgresSystemError, DriverUnavailable),
     (pg.TransactionRollbackError, DriverUnavailable),
     (pg.ReadOnlySQLTransactionError, DriverUnavailable),
+    (pg.InvalidCachedStatementError, DatabaseChanged),
+    (pg.OutdatedSchemaCacheError, DatabaseChanged),
+    (pg.InternalServerError, DatabaseChanged),  # such as "cache lookup failed for type"
+    (pg.UndefinedTableError, DatabaseChanged),
+    (pg.UndefinedColumnError, DatabaseChanged),
+    (pg.UndefinedObjectError, DatabaseChanged),
+    (pg.UndefinedFunctionError, DatabaseChanged),
+    (pg.InvalidSchemaNameError, DatabaseChanged),
+    (pg.DatatypeMismatchError, DatabaseChanged),
     (pg.PostgresError, DriverError),
+    (pg.UnsupportedClientFeatureError, DatabaseChanged),
+    (pg.ProtocolError, DatabaseChanged),
     (asyncpg.InterfaceError, DriverUnavailable),
     (asyncpg.InternalClientError, DriverUnavailable),
     (OSError, DriverUnavailable),
+    # What a codec raises that reads or writes a type which is another now.
+    (ValueError, DatabaseChanged),
+    (TypeError, DatabaseChanged),
+    (LookupError, DatabaseChanged),
+    (ArithmeticError, DatabaseChanged),
+    (AttributeError, DatabaseChanged),
+    (AssertionError, DatabaseChanged),
+    (BufferError, DatabaseChanged),
+    (struct.error, DatabaseChanged),
 )
 
 
@@ -45,9 +67,11 @@ def translate(error: Exception) -> MemoryServiceError | None:
 
 @contextmanager
 def backend_errors() -> Iterator[None]:
-    """Let no asyncpg error, and no failure of its socket, leave as it is."""
+    """Let no error of asyncpg, of a codec or of the socket leave as it is; ours pass."""
     try:
         yield
+    except MemoryServiceError:
+        raise
     except tuple(kind for kind, _ in TRANSLATIONS) as error:
         raise (translate(error) or DriverError()) from error
 

@@ -100,7 +100,11 @@ EXPORT_MEMORIES = f"""
     where (user_id, memory_id) > ($1, $2) order by user_id, memory_id limit $3
 """
 
-HEALTH = "select true from alembic_version, embedding_model"
+HEALTH = """
+    select true from alembic_version, embedding_model
+    left join (select embedding from memories limit 0) m on true
+    left join (select embedding from global_knowledge limit 0) k on true
+"""
 
 ENCODING = "select current_setting('server_encoding')"
 
