@@ -326,6 +326,11 @@ class Connections:
                     "if the role may not create extensions, let an administrator run: "
                     "create extension vector"
                 ) from error
+            if revision is None:
+                told = (
+                    "a new, empty database: were records here before, it is not the one with them"
+                )
+                _log.warning("database_created", place=where, detail=told)
             revision = await self._revision(connection)
         if revision != head:
             raise ConfigurationError(
