@@ -1,18 +1,21 @@
 """The way of every /v1 request before its route: authorise, then bound and parse the body."""
 
 import asyncio
-import json
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, NoReturn
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import structlog
 from fastapi import Request, Response
+from fastapi.dependencies.utils import ModelField
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from app.api.auth import authorise, check_scope, scope_of
+from app.api.body import first_repeated, parse
 from app.api.limits import current_limits
 from app.core.memory.cache.freshness import Freshness, freshness
 from app.errors import BodyTimeout, BodyTooLarge, InvalidInput, UnsupportedMediaType
@@ -31,12 +34,8 @@ _DRAINED = 8
 """How many times the limit is read and dropped, so that the client gets to read the answer."""
 
 
-_LARGE = 65_536
-"""Bytes of a body from which on it is parsed in a thread: others are answered meanwhile."""
-
-
 class _JsonRequest(Request):
-    """A request whose JSON is already parsed."""
+    """A request whose JSON is already parsed and validated."""
 
     parsed: Any
 
@@ -52,7 +51,7 @@ class ApiRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        has_body = self.body_field is not None
+        body = self.body_field
         has_query = bool(self.dependant.query_params)
         scope = scope_of(self.endpoint)
 
@@ -66,8 +65,8 @@ class ApiRoute(APIRoute):
             _check_url(request, has_query=has_query)
             token, wanted = current_limits.set(settings.limits), freshness.set(_freshness(request))
             try:
-                if has_body:
-                    request = await _parse(request, settings)
+                if body is not None:
+                    request = await _parse(request, body, settings)
                 return await handle(request)
             finally:
                 freshness.reset(wanted)
@@ -100,21 +99,12 @@ def _check_url(request: Request, *, has_query: bool) -> None:
         raise InvalidInput("the query is not percent-encoded UTF-8", ("query",)) from None
     if names and not has_query:
         raise InvalidInput("there are no query parameters here", ("query", names[0]))
-    repeated = _first_repeated(names)
+    repeated = first_repeated(names)
     if repeated is not None:
         raise InvalidInput("the parameter is given twice", ("query", repeated))
 
 
-def _first_repeated(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
-
-
-async def _parse(request: Request, settings: Settings) -> Request:
+async def _parse(request: Request, field: ModelField, settings: Settings) -> Request:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
@@ -127,24 +117,16 @@ async def _parse(request: Request, settings: Settings) -> Request:
         raise BodyTimeout from None
     parsed = _JsonRequest(request.scope, request.receive)
     parsed._body = body
-    try:
-        large = len(body) > _LARGE
-        parsed.parsed = await asyncio.to_thread(_decode, body) if large else _decode(body)
-    except UnicodeDecodeError as error:
-        raise _not_json(f"not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise _not_json(f"{error.msg} at line {error.lineno} column {error.colno}") from None
-    except _Unusable as error:
-        raise _not_json(str(error)) from None
-    except RecursionError:
-        raise _not_json("nested too deeply") from None
-    except ValueError:
-        raise _not_json("a number has too many digits") from None
+    parsed.parsed = await parse(body, settings.limits.body_bytes, partial(_validated, field))
     return parsed
 
 
-def _decode(body: bytes) -> Any:
-    return _JSON.decode(body.decode())
+def _validated(field: ModelField, value: Any) -> Any:
+    """The model of `field`, which FastAPI then takes as it is, in place of its JSON."""
+    model, errors = field.validate(value, {}, loc=("body",))
+    if errors:
+        raise RequestValidationError(errors)
+    return model
 
 
 async def _read(request: Request, limit: int) -> bytes:
@@ -159,26 +141,3 @@ async def _read(request: Request, limit: int) -> bytes:
     if size > limit:
         raise BodyTooLarge(f"The request body is too large; the limit is {limit} bytes.")
     return bytes(body)
-
-
-class _Unusable(Exception):
-    """What Python's parser lets pass: NaN, and a key given twice, of which it keeps the last."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        repeated = _first_repeated(name for name, _ in pairs)
-        raise _Unusable(f"an object has the key {json.dumps(repeated)} twice")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise _Unusable(f"{name} is not a number")
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
-
-
-def _not_json(reason: str) -> InvalidInput:
-    return InvalidInput(f"invalid JSON: {reason}", ("body",))
