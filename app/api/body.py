@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import accumulate
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from app.errors import InvalidInput
 
@@ -25,22 +25,20 @@ _BYTES_PER_ARRAY = 64
 _one_at_a_time = ThreadPoolExecutor(1, "body")
 """Python's parser is one call that lets nothing else run, so several would add up."""
 
-Built = TypeVar("Built")
 
-
-async def parse(body: bytes, limit: int, build: Callable[[Any], Built]) -> Built:
-    """What `build` makes of the JSON in `body`, of which `limit` bytes would be allowed.
+async def parse(body: bytes, limit: int, build: Callable[[Any], Any]) -> Any:
+    """The JSON in `body`, where `limit` bytes are allowed; of a large one, what `build` makes.
 
     Raises `InvalidInput` for what is no JSON or would be too dear to build.
     """
     if len(body) <= _LARGE:
-        return build(_parse(body))
+        return _parse(body)
     run = copy_context().run
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_one_at_a_time, run, _parse_large, body, limit, build)
 
 
-def _parse_large(body: bytes, limit: int, build: Callable[[Any], Built]) -> Built:
+def _parse_large(body: bytes, limit: int, build: Callable[[Any], Any]) -> Any:
     _bound(body, limit)
     return build(_parse(body))
 

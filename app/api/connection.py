@@ -2,7 +2,7 @@
 
 import asyncio
 import resource
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import structlog
 from uvicorn.config import Config
@@ -58,7 +58,7 @@ class Parsers(Protocol):
     ) -> Parser: ...
 
 
-class Door:
+class _Door:
     """Makes a server's connections, and refuses those that would be too many."""
 
     def __init__(self, parsers: Parsers) -> None:
@@ -90,6 +90,11 @@ class Door:
         if count <= self._most // 2:
             self._told = False
         return False
+
+
+def bounded(parsers: Parsers) -> type[asyncio.Protocol]:
+    """The `http` of uvicorn's configuration, which it only calls."""
+    return cast("type[asyncio.Protocol]", _Door(parsers))
 
 
 class _Refused(asyncio.Protocol):

@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 import structlog
 from fastapi import Request, Response
-from fastapi.dependencies.utils import ModelField
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -34,8 +33,12 @@ _DRAINED = 8
 """How many times the limit is read and dropped, so that the client gets to read the answer."""
 
 
+_Validate = Callable[..., tuple[Any, list[Any]]]
+"""FastAPI's, of the field that is the body."""
+
+
 class _JsonRequest(Request):
-    """A request whose JSON is already parsed and validated."""
+    """A request whose JSON is already parsed; a large one is the model already."""
 
     parsed: Any
 
@@ -66,7 +69,7 @@ class ApiRoute(APIRoute):
             token, wanted = current_limits.set(settings.limits), freshness.set(_freshness(request))
             try:
                 if body is not None:
-                    request = await _parse(request, body, settings)
+                    request = await _parse(request, body.validate, settings)
                 return await handle(request)
             finally:
                 freshness.reset(wanted)
@@ -104,7 +107,7 @@ def _check_url(request: Request, *, has_query: bool) -> None:
         raise InvalidInput("the parameter is given twice", ("query", repeated))
 
 
-async def _parse(request: Request, field: ModelField, settings: Settings) -> Request:
+async def _parse(request: Request, validate: _Validate, settings: Settings) -> Request:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
@@ -117,13 +120,13 @@ async def _parse(request: Request, field: ModelField, settings: Settings) -> Req
         raise BodyTimeout from None
     parsed = _JsonRequest(request.scope, request.receive)
     parsed._body = body
-    parsed.parsed = await parse(body, settings.limits.body_bytes, partial(_validated, field))
+    parsed.parsed = await parse(body, settings.limits.body_bytes, partial(_validated, validate))
     return parsed
 
 
-def _validated(field: ModelField, value: Any) -> Any:
-    """The model of `field`, which FastAPI then takes as it is, in place of its JSON."""
-    model, errors = field.validate(value, {}, loc=("body",))
+def _validated(validate: _Validate, value: Any) -> Any:
+    """The model, which FastAPI takes as it is: a large one is not made on the loop."""
+    model, errors = validate(value, {}, loc=("body",))
     if errors:
         raise RequestValidationError(errors)
     return model

@@ -69,9 +69,18 @@ def head(*headers: str) -> bytes:
 
 
 UPGRADE = ("Connection: Upgrade", "Upgrade: h2c")
+KNOWN = (f"Authorization: Bearer {KEY}", "Content-Type: application/json")
 
 
-@pytest.mark.parametrize("headers", [(), UPGRADE], ids=["httptools", "h11"])
+def send_without_end(client: socket.socket, piece: bytes) -> None:
+    """Return where far more was taken than anything may have."""
+    for _ in range(5_000):
+        client.sendall(piece)
+
+
+@pytest.mark.parametrize(
+    "headers", [(), UPGRADE, KNOWN, (*KNOWN, *UPGRADE)], ids=["-", "h11", "key", "key, h11"]
+)
 @pytest.mark.parametrize(
     "start", [b"0\r\n", b"0\r\nX: ", b"1;"], ids=["many", "one long", "chunk extension"]
 )
@@ -80,8 +89,7 @@ def test_trailers_without_end(target: Service, headers: tuple[str, ...], start: 
     with watched(target, 64), connect(target) as client:
         client.sendall(head("Transfer-Encoding: chunked", *headers) + start)
         with pytest.raises(ConnectionError):
-            for _ in range(5_000):
-                client.sendall(piece)
+            send_without_end(client, piece)
 
 
 def test_refused_requests_whose_answers_nobody_takes(target: Service) -> None:
