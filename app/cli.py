@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import database_commands, driver_commands, journal_commands
+from app.api.connection import bounded
 from app.api.protocol import HttpProtocol
 from app.commands import refuse
 from app.core.memory.manager import MemoryDriverManager
@@ -58,7 +59,7 @@ def serve(
     server = _Server(
         uvicorn.Config(
             app,
-            http=HttpProtocol,
+            http=bounded(HttpProtocol),
             ws="none",
             log_config=None,
             access_log=False,

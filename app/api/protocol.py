@@ -4,44 +4,90 @@ import asyncio
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_HEAD_BYTES = 65_536
-"""Of a request line with its headers; beyond what one read from the socket brings."""
+_FRAMING_BYTES = 65_536
+"""Of a request line with its headers, and of what is around and behind the bytes of a body."""
+
+_PIECE_BYTES = 8_192
+"""What the parser gets at once: it can't be stopped at the end of a request."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP as h11 speaks it, at httptools' speed, each answer in one system call.
+    """HTTP as h11 speaks it, at httptools' speed.
 
-    It refuses a head without end, and one that does not name exactly one host or has a fragment.
+    It refuses a head and trailers without end, and a head that does not name exactly one host or
+    has a fragment. It reads no further while requests wait for the answer to one before them.
     """
 
     _in_head = True
-    _head_size = 0
+    _framing = 0
+    _stopped = False
+    _rest = memoryview(b"")
+    """What was read and the parser has yet to get."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        super().connection_made(_OneWrite(transport, self.loop))
+        super().connection_made(transport)
+        flow: Any = self
+        self.flow = FlowControl(flow)
 
     def data_received(self, data: bytes) -> None:
+        if self._rest or len(data) > _PIECE_BYTES:
+            self._rest = memoryview(bytes(self._rest) + data)
+            self._read_on()
+        else:
+            self._feed(data)
+
+    def pause_reading(self) -> None:
+        """Called by the flow control."""
+        self._stopped = True
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Called by the flow control."""
+        self.loop.call_soon(self._read_on)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._stopped:
+            self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """Go on with what was read and then with reading, unless something has to be waited for."""
+        while self.parser is not None and not self.transport.is_closing():
+            if self.flow.read_paused or self.pipeline:
+                self.pause_reading()
+                return
+            if not self._rest:
+                self._stopped = False
+                self.transport.resume_reading()
+                return
+            piece, self._rest = self._rest[:_PIECE_BYTES], self._rest[_PIECE_BYTES:]
+            self._feed(piece)
+
+    def _feed(self, piece: bytes | memoryview) -> None:
         self._unset_keepalive_if_required()
-        in_head = self._in_head
+        self._framing += len(piece)
         try:
-            self.parser.feed_data(data)
+            self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            self._hand_over(data[upgrade.args[0] :])
+            rest, self._rest = self._rest, memoryview(b"")
+            self._hand_over(bytes(piece[upgrade.args[0] :]) + bytes(rest))
         except httptools.HttpParserError:
             self._refuse()
         else:
-            if in_head and self._in_head:
-                self._head_size += len(data)
-                if self._head_size > _HEAD_BYTES:
-                    self._refuse()
+            if self._framing > _FRAMING_BYTES:
+                self._refuse()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._head_size = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._framing = 0
+        super().on_body(body)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # what follows a body is not read
@@ -54,12 +100,14 @@ class HttpProtocol(HttpToolsProtocol):
         if b"#" in self.url:  # the path would end there, and could be another one's
             raise ValueError("a request's target has no fragment")
         self._in_head = False
+        self._framing = 0
         if self.parser.should_upgrade():
             self.scope["method"] = self.parser.get_method().decode()
         else:
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._framing = 0
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
@@ -79,52 +127,11 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self.connections.discard(self)
         version = self.parser.get_http_version()
+        self.parser = None  # type: ignore[assignment]  # as uvicorn's, when it is done
+        self.transport.resume_reading()
         lines = [f"{self.scope['method']} ".encode() + self.url + f" HTTP/{version}".encode()]
         lines += [name + b": " + value for name, value in self.headers]
         h11 = H11Protocol(self.config, self.server_state, self.app_state)
         h11.connection_made(self.transport)
         self.transport.set_protocol(h11)
         h11.data_received(b"\r\n".join([*lines, b"", rest]))
-
-
-class _OneWrite(asyncio.Transport):
-    """A transport that gathers what is written until the event loop's next step.
-
-    uvicorn writes the head and the body of an answer apart. Each write wakes the client, which
-    costs more than anything else that the service does for a request.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._transport = transport
-        self._loop = loop
-        self._waiting: list[bytes] = []
-
-    def write(self, data: Any) -> None:
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._waiting.append(data)
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._transport.write(b"".join(waiting))
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._transport.set_protocol(protocol)
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
-
-    def pause_reading(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._transport.resume_reading()

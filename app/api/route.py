@@ -1,17 +1,19 @@
 """The way of every /v1 request before its route: authorise, then bound and parse the body."""
 
 import asyncio
-import json
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, NoReturn
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import structlog
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from app.api.auth import authorise, check_scope, scope_of
+from app.api.body import first_repeated, parse
 from app.api.limits import current_limits
 from app.api.paths import check_free_text, free_text
 from app.core.memory.cache.freshness import Freshness, freshness
@@ -28,12 +30,12 @@ _DRAINED = 8
 """How many times the limit is read and dropped, so that the client gets to read the answer."""
 
 
-_LARGE = 65_536
-"""Bytes of a body from which on it is parsed in a thread: others are answered meanwhile."""
+_Validate = Callable[..., tuple[Any, list[Any]]]
+"""FastAPI's, of the field that is the body."""
 
 
 class _JsonRequest(Request):
-    """A request whose JSON is already parsed."""
+    """A request whose JSON is already parsed; a large one is the model already."""
 
     parsed: Any
 
@@ -49,7 +51,7 @@ class ApiRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        has_body = self.body_field is not None
+        body = self.body_field
         has_query = bool(self.dependant.query_params)
         scope = scope_of(self.endpoint)
         in_path = free_text(self.endpoint, self.param_convertors)
@@ -65,8 +67,8 @@ class ApiRoute(APIRoute):
             check_free_text(request, in_path)
             token, wanted = current_limits.set(settings.limits), freshness.set(_freshness(request))
             try:
-                if has_body:
-                    request = await _parse(request, settings)
+                if body is not None:
+                    request = await _parse(request, body.validate, settings)
                 return await handle(request)
             finally:
                 freshness.reset(wanted)
@@ -99,21 +101,12 @@ def _check_url(request: Request, *, has_query: bool) -> None:
         raise InvalidInput("the query is not percent-encoded UTF-8", ("query",)) from None
     if names and not has_query:
         raise InvalidInput("there are no query parameters here", ("query", names[0]))
-    repeated = _first_repeated(names)
+    repeated = first_repeated(names)
     if repeated is not None:
         raise InvalidInput("the parameter is given twice", ("query", repeated))
 
 
-def _first_repeated(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
-
-
-async def _parse(request: Request, settings: Settings) -> Request:
+async def _parse(request: Request, validate: _Validate, settings: Settings) -> Request:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
@@ -128,19 +121,7 @@ async def _parse(request: Request, settings: Settings) -> Request:
         raise BodyTimeout from None
     parsed = _JsonRequest(request.scope, request.receive)
     parsed._body = body
-    try:
-        large = len(body) > _LARGE
-        parsed.parsed = await asyncio.to_thread(_decode, body) if large else _decode(body)
-    except UnicodeDecodeError as error:
-        raise _not_json(f"not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise _not_json(f"{error.msg} at line {error.lineno} column {error.colno}") from None
-    except _Unusable as error:
-        raise _not_json(str(error)) from None
-    except RecursionError:
-        raise _not_json("nested too deeply") from None
-    except ValueError:
-        raise _not_json("a number has too many digits") from None
+    parsed.parsed = await parse(body, settings.limits.body_bytes, partial(_validated, validate))
     return parsed
 
 
@@ -152,8 +133,12 @@ def _is_encoded(request: Request) -> bool:
     return not codings <= {"", "identity", "chunked"}
 
 
-def _decode(body: bytes) -> Any:
-    return _JSON.decode(body.decode())
+def _validated(validate: _Validate, value: Any) -> Any:
+    """The model, which FastAPI takes as it is: a large one is not made on the loop."""
+    model, errors = validate(value, {}, loc=("body",))
+    if errors:
+        raise RequestValidationError(errors)
+    return model
 
 
 async def _read(request: Request, limit: int) -> bytes:
@@ -168,26 +153,3 @@ async def _read(request: Request, limit: int) -> bytes:
     if size > limit:
         raise BodyTooLarge(f"The request body is too large; the limit is {limit} bytes.")
     return bytes(body)
-
-
-class _Unusable(Exception):
-    """What Python's parser lets pass: NaN, and a key given twice, of which it keeps the last."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        repeated = _first_repeated(name for name, _ in pairs)
-        raise _Unusable(f"an object has the key {json.dumps(repeated)} twice")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise _Unusable(f"{name} is not a number")
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
-
-
-def _not_json(reason: str) -> InvalidInput:
-    return InvalidInput(f"invalid JSON: {reason}", ("body",))

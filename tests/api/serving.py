@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from app.api.connection import bounded
 from app.api.protocol import HttpProtocol
 from app.core.memory.base import BaseMemoryDriver, DriverContext
 from app.core.memory.drivers.inmemory import InMemoryDriver
@@ -80,7 +81,7 @@ def listening(app: FastAPI) -> Iterator[int]:
     """The application behind uvicorn on a socket of its own; the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(
-            app, http=HttpProtocol, ws="none", log_config=None, access_log=False
+            app, http=bounded(HttpProtocol), ws="none", log_config=None, access_log=False
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
