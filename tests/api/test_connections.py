@@ -77,7 +77,7 @@ def test_a_client_that_takes_nothing_is_ended(port: int) -> None:
 
 def test_a_client_that_takes_its_answers_slowly_gets_all(port: int) -> None:
     with connect(port) as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         client.sendall(head("/openapi.json", method="GET") * 50)
         stream = client.makefile("rb")
         for _ in range(50):
