@@ -15,15 +15,17 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core.memory.drivers.pgvector import sql
 from app.core.memory.drivers.pgvector.connecting import connect
-from app.core.memory.drivers.pgvector.errors import backend_errors, describe
+from app.core.memory.drivers.pgvector.errors import backend_errors, describe, translate
 from app.database import cluster, migrations
 from app.database.embedded import EmbeddedPostgres
 from app.database.vectors import vector_type
-from app.embedding import Embedder
+from app.embedding import Embedder, Vector
 from app.errors import (
     ConfigurationError,
     ConnectionLost,
     DatabaseChanged,
+    DriverError,
+    DriverTimeout,
     DriverUnavailable,
     MemoryServiceError,
     PoolExhausted,
@@ -78,6 +80,8 @@ class Connections:
         self._opening: asyncio.Task[asyncpg.Pool[asyncpg.Record]] | None = None
         self._failing = False
         self._closed = False
+        self._sample: Vector | None = None
+        """Our model's vector of the sample, once it was open."""
         self._served = False
         """Whether it was open: what is wrong with the database later is an outage."""
         self._leaving: set[asyncio.Task[None]] = set()
@@ -120,7 +124,12 @@ class Connections:
                 connection = await self._take(pool)
                 sent = True
                 try:
-                    yield connection
+                    with backend_errors():
+                        yield connection
+                except DriverError as error:
+                    if type(error) is DriverError and not await self._as_opened(connection):
+                        raise DatabaseChanged(reason=error.reason) from error.__cause__
+                    raise
                 finally:
                     await _release(pool, connection)
         except PoolExhausted:
@@ -134,6 +143,25 @@ class Connections:
             raise
         self._answered = monotonic()
         self._report(None)
+
+    async def check(self) -> None:
+        """Raise a `DriverUnavailable` unless the database is as it was when it was opened."""
+        async with self.acquire() as connection:
+            if not await self._as_opened(connection):
+                raise DatabaseChanged(reason="the database is not as it was opened")
+
+    async def _as_opened(self, connection: "Connection | Pooled") -> bool:
+        """Whether the schema, the model and the language are those that were found at the start."""
+        ours = self._embedder
+        try:
+            rows = await connection.fetch(
+                sql.AS_OPENED, self._sample, ours.dimension, _AGREEMENT, self.language
+            )
+        except asyncpg.PostgresError as error:
+            if isinstance(translate(error), DriverTimeout):
+                raise
+            return False
+        return len(rows) == 1
 
     def _give_up(self, pool: "asyncpg.Pool[asyncpg.Record] | None") -> None:
         """Let the next caller open the database anew; what uses the old pool may end."""
@@ -215,7 +243,9 @@ class Connections:
                 return await self._opened()
         except TimeoutError as error:
             raise DriverUnavailable(reason="it takes long to connect") from error
-        except ConfigurationError as error:
+        except (DriverTimeout, DriverUnavailable):
+            raise
+        except (ConfigurationError, DriverError) as error:
             if error.reason != self._refused:
                 _log.error("postgresql_refused", reason=error.reason)
             self._refused = error.reason
@@ -275,7 +305,8 @@ class Connections:
     async def _identify(self, connection: Connection) -> None:
         """See which database a new connection leads to; if to another, the old ones are given up.
 
-        A server may have been put in the place of another: restored, or failed over to.
+        A server may have been put in the place of another: restored, or failed over to. Raises
+        `DatabaseChanged` where that one can't be used without being opened.
         """
         found: frozenset[str] = frozenset()
         refusal = None
@@ -290,6 +321,8 @@ class Connections:
         if refusal is not None:
             _log.warning("postgresql_identity_unknown", reason=refusal)
         if self._pool is not None:
+            if not await self._as_opened(connection):
+                raise DatabaseChanged(reason="a new connection leads to another database")
             await self._pool.expire_connections()
         self.database = found
 
@@ -356,7 +389,7 @@ class Connections:
         same = dimension == ours.dimension
         name = None
         if same:
-            sample = (await ours.embed([_SAMPLE]))[0]
+            sample = self._sample = (await ours.embed([_SAMPLE]))[0]
             await connection.execute(sql.REMEMBER_MODEL, ours.name, ours.dimension, sample)
             model = await connection.fetchrow(sql.MODEL, sample)
             assert model is not None  # noqa: S101 - it was just remembered
