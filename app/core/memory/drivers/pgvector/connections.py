@@ -14,6 +14,7 @@ from pgvector.asyncpg import register_vector
 from app.core.memory.drivers.pgvector.checks import Checks, Connection, Pooled
 from app.core.memory.drivers.pgvector.connecting import connect
 from app.core.memory.drivers.pgvector.errors import backend_errors, describe
+from app.core.memory.drivers.pgvector.expected import ExpectedRecords
 from app.database import cluster
 from app.database.embedded import EmbeddedPostgres
 from app.database.vectors import vector_type
@@ -59,6 +60,7 @@ class Connections:
         self._settings = settings
         self._embedder = embedder
         self._checks = Checks(settings, embedder, language)
+        self._records = ExpectedRecords(settings)
         self._server = (
             EmbeddedPostgres(settings.data_dir, settings.called("data_dir"))
             if settings.url is None
@@ -135,6 +137,8 @@ class Connections:
         async with self.acquire() as connection:
             if not await self._checks.still_hold(connection):
                 raise DatabaseChanged(reason="the database is not as it was opened")
+            if not self._records.seen:
+                await self._records.look(connection, self.database or frozenset())
 
     def _give_up(self, pool: "asyncpg.Pool[asyncpg.Record] | None") -> None:
         """Let the next caller open the database anew; what uses the old pool may end."""
@@ -170,6 +174,11 @@ class Connections:
             and pool.get_idle_size() == 0
             and pool.get_size() >= pool.get_max_size()
         )
+
+    @property
+    def missing(self) -> str | None:
+        """What is wrong, where records are expected and there are none, as of the last look."""
+        return self._records.missing
 
     @property
     def language(self) -> str:
@@ -249,6 +258,7 @@ class Connections:
         try:
             schema = await self._checks.make(connection, dsn)
             await self._identify(connection)
+            await self._records.look(connection, self.database or frozenset())
             await connection.close(timeout=_RELEASE_SECONDS)
         finally:
             connection.terminate()

@@ -145,4 +145,8 @@ LANGUAGE = """
 """
 
 HAS_MEMORIES = "select exists (select from memories)"
+RECORDS = f"""
+    select 'memories'::regclass::oid::text as table,
+        ({HAS_MEMORIES}) or exists (select from global_knowledge) as some
+"""
 SET_LANGUAGE = "update embedding_model set language = $1"
