@@ -39,6 +39,9 @@ class DatabaseSettings(DriverSettings):
     index_rebuild: bool | None = Field(
         None, description="rebuild a stale index by itself; unset: only the embedded server's"
     )
+    expect_records: bool = Field(
+        False, description="tell it as an error where there are no records: not the right database"
+    )
     data_dir: Path = Field(
         Path(".memory-data"),
         validation_alias=AliasChoices("MEMORY_DATA_DIR"),

@@ -5,18 +5,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from math import inf
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any
 
 import asyncpg
 from asyncpg import exceptions as pg
-from asyncpg.pool import PoolConnectionProxy
 from pgvector.asyncpg import register_vector
-from sqlalchemy.exc import DBAPIError
 
-from app.core.memory.drivers.pgvector import sql
+from app.core.memory.drivers.pgvector.checks import Checks, Connection, Pooled
 from app.core.memory.drivers.pgvector.connecting import connect
 from app.core.memory.drivers.pgvector.errors import backend_errors, describe
-from app.database import cluster, migrations
+from app.core.memory.drivers.pgvector.expected import ExpectedRecords
+from app.database import cluster
 from app.database.embedded import EmbeddedPostgres
 from app.database.vectors import vector_type
 from app.embedding import Embedder
@@ -24,20 +23,15 @@ from app.errors import (
     ConfigurationError,
     ConnectionLost,
     DatabaseChanged,
+    DriverError,
+    DriverTimeout,
     DriverUnavailable,
     MemoryServiceError,
     PoolExhausted,
 )
 from app.logs import get_logger
-from app.settings import DatabaseSettings, place
+from app.settings import DatabaseSettings
 from app.tasks import end
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
-
-_SAMPLE = "Ada keeps a copper kettle on the windowsill and waters the basil on Sundays."
-_AGREEMENT = 0.999
-"""Least cosine between one model's vectors of the sample, whatever engine computes them."""
 
 _SESSION = """
     set plan_cache_mode = force_generic_plan;
@@ -48,8 +42,6 @@ _SESSION = """
 compile statements as short as these, or to share them among processes, costs more than it saves."""
 
 _RELEASE_SECONDS = 1.0
-_LOCK_NOT_AVAILABLE = "55P03"
-_OLDEST_PGVECTOR = (0, 8)
 
 _log = get_logger(__name__)
 
@@ -63,12 +55,12 @@ class Connections:
     """
 
     def __init__(self, settings: DatabaseSettings, embedder: Embedder, language: str) -> None:
-        self.language = language
-        """The text search configuration that texts and queries are split into words by."""
         self.database: frozenset[str] | None = None
         """Which one it is, by whatever way it is reached: None before it was, empty if untold."""
         self._settings = settings
         self._embedder = embedder
+        self._checks = Checks(settings, embedder, language)
+        self._records = ExpectedRecords(settings)
         self._server = (
             EmbeddedPostgres(settings.data_dir, settings.called("data_dir"))
             if settings.url is None
@@ -120,7 +112,12 @@ class Connections:
                 connection = await self._take(pool)
                 sent = True
                 try:
-                    yield connection
+                    with backend_errors():
+                        yield connection
+                except DriverError as error:
+                    if type(error) is DriverError and not await self._checks.still_hold(connection):
+                        raise DatabaseChanged(reason=error.reason) from error.__cause__
+                    raise
                 finally:
                     await _release(pool, connection)
         except PoolExhausted:
@@ -134,6 +131,14 @@ class Connections:
             raise
         self._answered = monotonic()
         self._report(None)
+
+    async def check(self) -> None:
+        """Raise a `DriverUnavailable` unless the database is as it was when it was opened."""
+        async with self.acquire() as connection:
+            if not await self._checks.still_hold(connection):
+                raise DatabaseChanged(reason="the database is not as it was opened")
+            if not self._records.seen:
+                await self._records.look(connection, self.database or frozenset())
 
     def _give_up(self, pool: "asyncpg.Pool[asyncpg.Record] | None") -> None:
         """Let the next caller open the database anew; what uses the old pool may end."""
@@ -169,6 +174,16 @@ class Connections:
             and pool.get_idle_size() == 0
             and pool.get_size() >= pool.get_max_size()
         )
+
+    @property
+    def missing(self) -> str | None:
+        """What is wrong, where records are expected and there are none, as of the last look."""
+        return self._records.missing
+
+    @property
+    def language(self) -> str:
+        """The text search configuration that texts and queries are split into words by."""
+        return self._checks.language
 
     def answered_within(self, seconds: float) -> bool:
         """Whether some statement succeeded in the last `seconds`."""
@@ -215,7 +230,9 @@ class Connections:
                 return await self._opened()
         except TimeoutError as error:
             raise DriverUnavailable(reason="it takes long to connect") from error
-        except ConfigurationError as error:
+        except (DriverTimeout, DriverUnavailable):
+            raise
+        except (ConfigurationError, DriverError) as error:
             if error.reason != self._refused:
                 _log.error("postgresql_refused", reason=error.reason)
             self._refused = error.reason
@@ -239,12 +256,9 @@ class Connections:
         dsn = self.dsn
         connection = await connect(self._settings, dsn, command_timeout=self._settings.timeout)
         try:
-            await self._migrate(connection, dsn)
-            schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
-            await register_vector(connection, schema=schema)
-            await self._check_model(connection)
-            await self._check_language(connection)
+            schema = await self._checks.make(connection, dsn)
             await self._identify(connection)
+            await self._records.look(connection, self.database or frozenset())
             await connection.close(timeout=_RELEASE_SECONDS)
         finally:
             connection.terminate()
@@ -275,7 +289,8 @@ class Connections:
     async def _identify(self, connection: Connection) -> None:
         """See which database a new connection leads to; if to another, the old ones are given up.
 
-        A server may have been put in the place of another: restored, or failed over to.
+        A server may have been put in the place of another: restored, or failed over to. Raises
+        `DatabaseChanged` where that one can't be used without being opened.
         """
         found: frozenset[str] = frozenset()
         refusal = None
@@ -290,101 +305,10 @@ class Connections:
         if refusal is not None:
             _log.warning("postgresql_identity_unknown", reason=refusal)
         if self._pool is not None:
+            if not await self._checks.still_hold(connection):
+                raise DatabaseChanged(reason="a new connection leads to another database")
             await self._pool.expire_connections()
         self.database = found
-
-    async def _migrate(self, connection: Connection, dsn: str) -> None:
-        where = place(dsn)
-        encoding = await connection.fetchval(sql.ENCODING)
-        if encoding != "UTF8":
-            raise ConfigurationError(
-                f"the database at {where} is encoded as {encoding}, which can't keep every text: "
-                "create it with encoding UTF8"
-            )
-        version = await connection.fetchval(sql.EXTENSION_VERSION)
-        if version is None:
-            raise ConfigurationError(
-                f"PostgreSQL at {where} lacks the extension pgvector: install it there (Debian: "
-                "postgresql-NN-pgvector; container: the image pgvector/pgvector)"
-            )
-        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_PGVECTOR:
-            raise ConfigurationError(
-                f"PostgreSQL at {where} has pgvector {version}, and 0.8 or newer is needed: "
-                "install it there, then run: alter extension vector update"
-            )
-        head = migrations.head()
-        revision = await self._revision(connection)
-        if self._settings.migrates and migrations.is_older(revision):
-            try:
-                await migrations.upgrade(dsn, self._embedder.dimension)
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
-                    reason = f"another process migrates the database at {where}"
-                    raise DriverUnavailable(reason=reason) from error
-                raise ConfigurationError(
-                    f"the database at {where} can't be migrated ({describe(error)}); "
-                    "if the role may not create extensions, let an administrator run: "
-                    "create extension vector"
-                ) from error
-            if revision is None:
-                told = (
-                    "a new, empty database: were records here before, it is not the one with them"
-                )
-                _log.warning("database_created", place=where, detail=told)
-            revision = await self._revision(connection)
-        if revision != head:
-            raise ConfigurationError(
-                f"the database at {where} has schema {revision or 'none'}, and this version needs "
-                f"{head}: run {self._settings.upgrade}, or set "
-                f"{self._settings.called('migrate')}=true"
-            )
-
-    async def _revision(self, connection: Connection) -> str | None:
-        if not await connection.fetchval(sql.REVISION_TABLE):
-            return None
-        revision: str | None = await connection.fetchval(sql.REVISION)
-        return revision
-
-    async def _check_model(self, connection: Connection) -> None:
-        """Refuse a model other than the one that the rows were embedded with.
-
-        It is known by its vector of one sentence, so the same model by another path or another
-        engine is the same, and another model of the same name and dimension is not.
-        """
-        ours = self._embedder
-        dimension = await connection.fetchval(sql.DIMENSION)
-        same = dimension == ours.dimension
-        name = None
-        if same:
-            sample = (await ours.embed([_SAMPLE]))[0]
-            await connection.execute(sql.REMEMBER_MODEL, ours.name, ours.dimension, sample)
-            model = await connection.fetchrow(sql.MODEL, sample)
-            assert model is not None  # noqa: S101 - it was just remembered
-            same = model["agreement"] >= _AGREEMENT
-            name = model["name"]
-        if not same:
-            raise ConfigurationError(
-                f"MEMORY_EMBEDDING_MODEL: {ours.name!r} ({ours.dimension} dimensions) is not the "
-                f"model of this database's vectors ({name or 'another'}, {dimension} dimensions): "
-                "set it back, choose another database, or give up the stored records with "
-                "`alembic downgrade base` and `alembic upgrade head`"
-            )
-
-    async def _check_language(self, connection: Connection) -> None:
-        """Take the language that the stored words are of, or `simple` for one not known here."""
-        row = await connection.fetchrow(sql.LANGUAGE, self.language)
-        assert row is not None  # noqa: S101 - `_check_model` has made it
-        if row["wanted"] != self.language:
-            _log.warning("language_unknown", language=self.language, instead=row["wanted"])
-        if row["wanted"] != row["language"]:
-            if await connection.fetchval(sql.HAS_MEMORIES):
-                raise ConfigurationError(
-                    f"MEMORY_RECALL_LANGUAGE: the words of the stored memories are "
-                    f"{row['language']}, not {row['wanted']}: set it back, or run "
-                    "`memory-driver language` to split them anew"
-                )
-            await connection.execute(sql.SET_LANGUAGE, row["wanted"])
-        self.language = row["wanted"]
 
 
 async def _release(pool: "asyncpg.Pool[asyncpg.Record]", connection: Pooled) -> None:

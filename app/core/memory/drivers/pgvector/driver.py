@@ -245,8 +245,7 @@ class PgvectorDriver(BaseMemoryDriver):
     async def health_check(self) -> DriverHealth:
         started = perf_counter()
         try:
-            if not await self._answers():
-                return self._health("unavailable", "the schema is not there")
+            await self._answers()
         except (TimeoutError, MemoryServiceError) as error:
             full = self._connections.all_busy or isinstance(error, PoolExhausted)
             busy = full and self._connections.answered_within(_BUSY_SECONDS)
@@ -255,14 +254,16 @@ class PgvectorDriver(BaseMemoryDriver):
             return self._health(status, late if isinstance(error, TimeoutError) else error.detail)
         self._upkeep.start()
         latency = round((perf_counter() - started) * 1000, 1)
+        if missing := self._connections.missing:
+            return self._health("degraded", missing, latency_ms=latency)
         if stale := self._upkeep.stale:
             detail = f"{stale}: recall of knowledge is slow or less good until it is rebuilt"
             return self._health("degraded", detail, latency_ms=latency)
         return self._health("ok", latency_ms=latency)
 
-    async def _answers(self) -> bool:
-        """Whether the schema is there; raises TimeoutError without waiting for the cleaning up."""
-        probe = asyncio.ensure_future(self._fetch(sql.HEALTH))
+    async def _answers(self) -> None:
+        """Raise unless requests can be served; TimeoutError without waiting for the cleaning up."""
+        probe = asyncio.ensure_future(self._connections.check())
         probe.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             done, _ = await asyncio.wait({probe}, timeout=_HEALTH_SECONDS)
@@ -270,7 +271,7 @@ class PgvectorDriver(BaseMemoryDriver):
             probe.cancel()
         if not done:
             raise TimeoutError
-        return len(probe.result()) == 1
+        probe.result()
 
     def _health(
         self, status: HealthStatus, detail: str | None = None, **facts: Any

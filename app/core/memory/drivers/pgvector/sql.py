@@ -100,10 +100,13 @@ EXPORT_MEMORIES = f"""
     where (user_id, memory_id) > ($1, $2) order by user_id, memory_id limit $3
 """
 
-HEALTH = """
+# $1 our model's vector of the sample, $2 its dimension, $3 the least agreement, $4 the language
+AS_OPENED = """
     select true from alembic_version, embedding_model
     left join (select embedding from memories limit 0) m on true
     left join (select embedding from global_knowledge limit 0) k on true
+    where language = $4::text
+        and case when dimension = $2::int then 1 - (sample <=> $1) >= $3::float8 else false end
 """
 
 ENCODING = "select current_setting('server_encoding')"
@@ -142,4 +145,8 @@ LANGUAGE = """
 """
 
 HAS_MEMORIES = "select exists (select from memories)"
+RECORDS = f"""
+    select 'memories'::regclass::oid::text as table,
+        ({HAS_MEMORIES}) or exists (select from global_knowledge) as some
+"""
 SET_LANGUAGE = "update embedding_model set language = $1"
