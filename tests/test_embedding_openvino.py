@@ -23,6 +23,9 @@ from app.embedding.locate import locate_model
 from app.errors import ConfigurationError
 from app.settings import EmbeddingSettings
 
+SMALL = 0.98 if has_bf16() else 0.9999
+"""Least cosine of the small model's vectors: random weights make more of bf16's rounding."""
+
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "kettle", *"abcdefgh"]
 TEXTS = [
     "",
@@ -79,15 +82,16 @@ async def test_vectors_are_the_models_own(small: Path, graphs: Path, default: bo
     assert embedder.engine == "openvino"
     assert "embedding_openvino" in events
     own = SentenceTransformer(place, device="cpu")
+    least = 0.9999 if default else SMALL
     texts = TEXTS[::6] if default else TEXTS  # it prepares itself for each length, which takes long
     try:
         vectors = await embedder.embed(texts)
         theirs = own.encode_document(texts, normalize_embeddings=True)
         assert vectors.dtype == np.float32
-        assert (vectors * theirs).sum(axis=1).min() >= 0.9999
+        assert (vectors * theirs).sum(axis=1).min() >= least
         queries = np.array([await embedder.embed_query(text) for text in TEXTS[:12]])
         theirs = own.encode_query(TEXTS[:12], normalize_embeddings=True)
-        assert (queries * theirs).sum(axis=1).min() >= 0.9999
+        assert (queries * theirs).sum(axis=1).min() >= least
     finally:
         await embedder.close()
 
@@ -99,8 +103,8 @@ async def test_queries_during_a_bulk_load_get_their_own_vectors(small: Path, gra
         before = await embedder.embed(TEXTS)
         bulk = asyncio.create_task(embedder.embed(TEXTS * 20))
         queries = np.array(await asyncio.gather(*(embedder.embed_query(text) for text in TEXTS)))
-        assert (queries * alone).sum(axis=1).min() >= 0.9999
-        assert (await bulk * np.tile(before, (20, 1))).sum(axis=1).min() >= 0.9999
+        assert (queries * alone).sum(axis=1).min() >= SMALL
+        assert (await bulk * np.tile(before, (20, 1))).sum(axis=1).min() >= SMALL
     finally:
         await embedder.close()
 
