@@ -86,3 +86,24 @@ asyncio.run(main())
 """,
     )
     assert said.stdout == "", said.stderr
+
+
+REPEATING = """
+import asyncio
+from app.retries import attempts
+
+async def main():
+    async for attempt in attempts(lambda error: True, 1, 5.0):
+        with attempt:
+            if attempt.num == 1:
+                raise ValueError("hunter2")
+
+asyncio.run(main())
+"""
+
+
+def test_a_repeated_call_is_told_on_standard_error(root: Path) -> None:
+    said = run(root, REPEATING)
+    assert said.stdout == ""
+    assert "call_repeated" in said.stderr
+    assert SECRET not in said.stderr

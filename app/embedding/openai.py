@@ -23,7 +23,8 @@ from app.slots import NoSlotFree, Slots
 
 try:
     import httpx
-    import stamina
+
+    from app.retries import attempts
 except ImportError as error:  # pragma: no cover - both are in the extra
     raise ConfigurationError(
         f"MEMORY_EMBEDDING_PROVIDER=openai needs {error.name}: pip install '.[embedding]'"
@@ -133,13 +134,8 @@ class OpenAIEmbedder(Embedder):
         body = {"model": self.name, "input": texts, "encoding_format": "float"}
         seconds = self._settings.timeout
         try:
-            async for attempt in stamina.retry_context(
-                on=self._wait_before_repeat,
-                attempts=self._settings.retries + 1,
-                timeout=seconds,
-                wait_initial=0.1,
-                wait_max=2.0,
-                wait_jitter=0.1,
+            async for attempt in attempts(
+                self._wait_before_repeat, self._settings.retries, seconds
             ):
                 with attempt:
                     async with asyncio.timeout(seconds):

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import httpx
-import stamina
 
 from app.core.memory.drivers.automem.errors import Answered, backend_errors, may_pass
 from app.errors import DriverError, DriverUnavailable, PoolExhausted
 from app.logs import get_logger
+from app.retries import attempts
 from app.settings import AutomemSettings
 from app.slots import Slots
 
@@ -73,15 +73,8 @@ class AutomemClient:
         raise AssertionError("stamina ends with an answer or an error")
 
     def attempts(self) -> Any:
-        """Tries with backoff and jitter, while the failure may pass: `async for`, then `with`."""
-        return stamina.retry_context(
-            on=may_pass,
-            attempts=self._settings.retries + 1,
-            timeout=self._settings.timeout,
-            wait_initial=0.1,
-            wait_max=2.0,
-            wait_jitter=0.1,
-        )
+        """Tries while the failure may pass: `async for`, then `with`."""
+        return attempts(may_pass, self._settings.retries, self._settings.timeout)
 
     async def once(
         self,
