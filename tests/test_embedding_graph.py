@@ -158,8 +158,10 @@ def operators(graphs: Path) -> set[str]:
     return {node.op_type for node in onnx.load(only(graphs) / "model.onnx").graph.node}
 
 
-@pytest.mark.usefixtures("embedder")
 async def test_attention_is_one_operator_in_a_graph() -> None:
+    embedder = build_embedder(EmbeddingSettings(engine="onnxruntime"))
+    await embedder.open()
+    await embedder.close()
     model = Path(locate_model(EmbeddingSettings()))
     graphs = cache.default_folder()
     assert graphs is not None

@@ -50,7 +50,7 @@ def replicated(
 ) -> ReplicatedDriver:
     journal = JournalSettings(path=path, interval=0.05)
     drivers: list[FlakyDriver] = list(inner)  # type: ignore[arg-type] # or wrapping ones
-    settings = ReplicatedSettings(timeout=1, acknowledge=acknowledge)
+    settings = ReplicatedSettings(timeout=4, acknowledge=acknowledge)
     return ReplicatedDriver(drivers, settings, journal, Limits(), name)
 
 
