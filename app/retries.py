@@ -5,7 +5,12 @@ from typing import Any
 
 import stamina
 import structlog
-from stamina.instrumentation import RetryDetails, get_on_retry_hooks, set_on_retry_hooks
+from stamina.instrumentation import (
+    RetryDetails,
+    RetryHook,
+    get_on_retry_hooks,
+    set_on_retry_hooks,
+)
 
 from app.logs import get_logger
 
@@ -39,7 +44,7 @@ def _keep_off_standard_output() -> None:
     )
 
 
-def _logged(theirs: Any) -> Callable[[RetryDetails], None]:
+def _logged(theirs: RetryHook) -> RetryHook:
     def log_repeat(details: RetryDetails) -> None:
         if structlog.is_configured():
             theirs(details)
