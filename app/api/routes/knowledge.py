@@ -22,6 +22,7 @@ from app.core.memory.base import (
 )
 from app.core.memory.records import NewKnowledge
 from app.errors import NotFound
+from app.pieces import in_pieces
 
 router = APIRouter(prefix="/v1/knowledge", tags=["knowledge"], route_class=ApiRoute)
 
@@ -44,7 +45,7 @@ async def store_knowledge_many(
     request: StoreKnowledgeManyRequest, driver: DriverDep
 ) -> KnowledgeList:
     """Store knowledge, all or none."""
-    new = [NewKnowledge(**knowledge.arguments()) for knowledge in request.knowledge]
+    new = await in_pieces(lambda entry: NewKnowledge(**entry.arguments()), request.knowledge)
     stored = await require(driver, SupportsStoreKnowledgeMany).store_knowledge_many(new)
     return KnowledgeList.model_validate({"knowledge": stored})
 

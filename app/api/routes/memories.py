@@ -40,6 +40,7 @@ from app.core.memory.base import (
 )
 from app.core.memory.records import NewMemory
 from app.errors import NotFound
+from app.pieces import in_pieces
 
 router = APIRouter(prefix="/v1", tags=["memories"], route_class=ApiRoute)
 
@@ -60,7 +61,7 @@ async def store(request: StoreRequest, driver: DriverDep) -> Memory:
 @needs("write")
 async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
     """Store memories, all or none."""
-    new = [NewMemory(**memory.arguments()) for memory in request.memories]
+    new = await in_pieces(lambda entry: NewMemory(**entry.arguments()), request.memories)
     stored = await require(driver, SupportsStoreMany).store_many(new)
     return Memories.model_validate({"memories": stored})
 

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import uuid_utils
 
 from app.core.memory.ranking import Explanation
 from app.errors import InvalidInput
+from app.pieces import in_pieces
 from app.settings import Limits
 
 Metadata = Mapping[str, Any]
@@ -169,16 +171,20 @@ def new_knowledge(new: NewKnowledge, limits: Limits, loc: tuple[str | int, ...] 
     )
 
 
-def new_memories(batch: Sequence[NewMemory], limits: Limits) -> list[Memory]:
+async def new_memories(batch: Sequence[NewMemory], limits: Limits) -> list[Memory]:
     """The records to keep for a batch; raises `InvalidInput` that names the entry."""
     check_batch(batch, limits, "memories")
-    return [new_memory(new, limits, ("memories", n)) for n, new in enumerate(batch)]
+    return await in_pieces(
+        lambda entry: new_memory(entry[1], limits, ("memories", entry[0])), enumerate(batch)
+    )
 
 
-def new_knowledge_records(batch: Sequence[NewKnowledge], limits: Limits) -> list[Knowledge]:
+async def new_knowledge_records(batch: Sequence[NewKnowledge], limits: Limits) -> list[Knowledge]:
     """The records to keep for a batch; raises `InvalidInput` that names the entry."""
     check_batch(batch, limits, "knowledge")
-    return [new_knowledge(new, limits, ("knowledge", n)) for n, new in enumerate(batch)]
+    return await in_pieces(
+        lambda entry: new_knowledge(entry[1], limits, ("knowledge", entry[0])), enumerate(batch)
+    )
 
 
 def _new_id() -> tuple[str, datetime]:
@@ -232,6 +238,10 @@ def check_tags(tags: Sequence[str] | None, limits: Limits, loc: tuple[str | int,
         raise InvalidInput(f"{_name(loc)} must be a list of strings", loc)
     if len(tags) > limits.tags:
         raise InvalidInput(f"{_name(loc)} has {len(tags)} entries; the limit is {limits.tags}", loc)
+    if all(isinstance(tag, str) and 0 < len(tag) <= limits.tag_chars for tag in tags):
+        with suppress(InvalidInput):  # all of them at once, which is several times faster
+            check_encodable("".join(tags), loc)
+            return list(tags)
     return [check_text(tag, limits.tag_chars, (*loc, n)) for n, tag in enumerate(tags)]
 
 

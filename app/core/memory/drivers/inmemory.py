@@ -28,6 +28,7 @@ from app.core.memory.records import (
 from app.core.memory.similarity import similarity
 from app.core.memory.words import share, words
 from app.embedding import Embedder, Vector
+from app.pieces import in_pieces
 from app.settings import Limits
 
 
@@ -127,14 +128,14 @@ class InMemoryDriver(BaseMemoryDriver):
         return (await self._keep([new_memory(new, self._limits)]))[0]
 
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        return await self._keep(new_memories(memories, self._limits))
+        return await self._keep(await new_memories(memories, self._limits))
 
     async def _keep(self, memories: list[Memory]) -> list[Memory]:
         vectors = await self._embedder.embed([memory.content for memory in memories])
         for memory, vector in zip(memories, vectors, strict=True):
             self._vectors[memory.memory_id] = vector
             self._memories.setdefault(memory.user_id, {})[memory.memory_id] = memory
-        return deepcopy(memories)
+        return await in_pieces(deepcopy, memories)
 
     async def store_global_knowledge(
         self,
@@ -150,17 +151,17 @@ class InMemoryDriver(BaseMemoryDriver):
         return (await self._keep_knowledge([new_knowledge(new, self._limits)]))[0]
 
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        return await self._keep_knowledge(new_knowledge_records(knowledge, self._limits))
+        return await self._keep_knowledge(await new_knowledge_records(knowledge, self._limits))
 
     async def _keep_knowledge(self, knowledge: list[Knowledge]) -> list[Knowledge]:
         vectors = await self._embedder.embed([record.content for record in knowledge])
         for record, vector in zip(knowledge, vectors, strict=True):
             self._vectors[record.knowledge_id] = vector
             self._knowledge[record.knowledge_id] = record
-        return deepcopy(knowledge)
+        return await in_pieces(deepcopy, knowledge)
 
     async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
-        records = deepcopy(records)
+        records = await in_pieces(deepcopy, records)
         vectors = await self._embedder.embed([record.content for record in records])
         for record, vector in zip(records, vectors, strict=True):
             key = record.memory_id if isinstance(record, Memory) else record.knowledge_id

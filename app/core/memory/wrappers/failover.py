@@ -248,7 +248,7 @@ class FailoverDriver(JournalledDriver):
         if delete is not None:
             return await self._delete(delete)
         primary = self._nodes[0]
-        records = records_of(call, self._limits)
+        records = await records_of(call, self._limits)
         users = sorted({record.user_id for record in records if isinstance(record, Memory)})
         known = call.verb == "import_records"  # else the ids are new: nobody has deleted them
         ids = [record_id(record) for record in records] if known else []

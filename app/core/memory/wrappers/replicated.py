@@ -151,7 +151,7 @@ class ReplicatedDriver(JournalledDriver):
         delete = delete_of(call, self._limits)
         if delete is not None:
             return await self._delete(delete)
-        records = records_of(call, self._limits)
+        records = await records_of(call, self._limits)
         if records:
             await self._store(records, whole=call.verb != "import_records")
         return answer(call, records)

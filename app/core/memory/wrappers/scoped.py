@@ -174,7 +174,7 @@ class ScopedDriver(WrappingDriver):
 
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
         inner = require(self.inner[0], SupportsStoreMany)
-        new_memories(memories, self._limits)
+        await new_memories(memories, self._limits)
         stored = await inner.store_many(
             [replace(new, user_id=self._users + new.user_id) for new in memories]
         )
@@ -211,7 +211,7 @@ class ScopedDriver(WrappingDriver):
                     conversation_id=record.category,
                     metadata=_box(record),
                 )
-                for record in new_knowledge_records(knowledge, self._limits)
+                for record in await new_knowledge_records(knowledge, self._limits)
             ]
         )
         return [self._record(memory) for memory in stored]

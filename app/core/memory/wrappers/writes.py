@@ -19,18 +19,18 @@ from app.core.memory.wrappers.base import Call
 from app.settings import Limits
 
 
-def records_of(call: Call, limits: Limits) -> Sequence[Record]:
+async def records_of(call: Call, limits: Limits) -> Sequence[Record]:
     """The records that a storing call makes; raises `InvalidInput`."""
     arguments: dict[str, Any] = dict(call.arguments)
     match call.verb:
         case "store":
             return [new_memory(NewMemory(**arguments), limits)]
         case "store_many":
-            return new_memories(arguments["memories"], limits)
+            return await new_memories(arguments["memories"], limits)
         case "store_global_knowledge":
             return [new_knowledge(NewKnowledge(**arguments), limits)]
         case "store_knowledge_many":
-            return new_knowledge_records(arguments["knowledge"], limits)
+            return await new_knowledge_records(arguments["knowledge"], limits)
         case "import_records":
             return list(arguments["records"])
     raise AssertionError(f"{call.verb} stores nothing")

@@ -133,7 +133,7 @@ class AutomemDriver(BaseMemoryDriver):
         return memory
 
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        made = new_memories(memories, self._limits)
+        made = await new_memories(memories, self._limits)
         await self._writer.keep(made)
         return made
 
@@ -153,7 +153,7 @@ class AutomemDriver(BaseMemoryDriver):
         return knowledge
 
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        made = new_knowledge_records(knowledge, self._limits)
+        made = await new_knowledge_records(knowledge, self._limits)
         await self._writer.keep(made)
         return made
 

@@ -159,7 +159,7 @@ class PgvectorDriver(BaseMemoryDriver):
         return memory
 
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        records = new_memories(memories, self._limits)
+        records = await new_memories(memories, self._limits)
         await self._writing.store(records)
         return records
 
@@ -177,7 +177,7 @@ class PgvectorDriver(BaseMemoryDriver):
         return (await self._keep_knowledge([new_knowledge(new, self._limits)]))[0]
 
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        return await self._keep_knowledge(new_knowledge_records(knowledge, self._limits))
+        return await self._keep_knowledge(await new_knowledge_records(knowledge, self._limits))
 
     async def _keep_knowledge(self, knowledge: list[Knowledge]) -> list[Knowledge]:
         await self._knowledge.store(knowledge)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from typing import Any
 
 from pgvector import Vector as PgVector
 
@@ -13,6 +14,7 @@ from app.core.memory.ranking.runs import parsable
 from app.core.memory.ranking.speakers import said, speaker_of
 from app.core.memory.records import Memory, dump_json
 from app.embedding import Embedder
+from app.pieces import in_pieces
 
 _BEFORE = 2
 """Turns of the conversation that a vector in context is made with, before the turn itself."""
@@ -34,12 +36,15 @@ class Writing:
 
         With `again`, those that are there already stay.
         """
-        texts = [said(memory.content, memory.metadata) for memory in memories]
+        texts = await in_pieces(lambda memory: said(memory.content, memory.metadata), memories)
         in_context = await self._in_context(memories, texts) if self._context else {}
         vectors = await self._embedder.embed([*texts, *in_context.values()])
         contexts = dict(zip(in_context, vectors[len(texts) :], strict=True))
-        rows = [
-            (
+
+        def row(place: int) -> tuple[Any, ...]:
+            memory = memories[place]
+            text = parsable(memory.content)
+            return (
                 memory.memory_id,
                 memory.user_id,
                 memory.conversation_id,
@@ -47,15 +52,15 @@ class Writing:
                 dump_json(memory.tags),
                 dump_json(memory.metadata),
                 memory.created_at,
-                PgVector(vectors[n]),
-                PgVector(contexts[n]) if n in contexts else None,
+                PgVector(vectors[place]),
+                PgVector(contexts[place]) if place in contexts else None,
                 speaker_of(memory.content, memory.metadata),
                 occurred_at(memory.metadata, memory.created_at),
                 asks(memory.content),
-                text if (text := parsable(memory.content)) != memory.content else None,
+                text if text != memory.content else None,
             )
-            for n, memory in enumerate(memories)
-        ]
+
+        rows = await in_pieces(row, range(len(memories)))
         columns = zip(*rows, strict=True)
         async with self._connections.acquire() as connection:
             statement = sql.IMPORT if again else sql.STORE
