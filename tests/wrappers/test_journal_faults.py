@@ -1,13 +1,16 @@
 """The journal on a full disk, wanted by others, and before a driver that refuses."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from time import monotonic, time
 from uuid import uuid4
 
+import asyncpg
 import pytest
+import structlog
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -238,3 +241,85 @@ async def test_those_who_share_a_journal_go_by_its_clock(
         assert [entry.seq for entry in await journal.due("first", None, 10)] == [made.seq]
     finally:
         await journal.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "drop table journal_deliveries, journal_entries, journal_tombstones, journal_targets",
+        "drop table journal_targets",
+        "drop schema public cascade; create schema public",
+    ],
+)
+async def test_a_journal_whose_tables_are_gone_has_them_again_at_the_next_call(
+    new_database: NewDatabase, pair: tuple[FlakyDriver, PickyDriver], change: str
+) -> None:
+    first, second = pair
+    with structlog.testing.capture_logs() as logs:
+        async with changed(await new_database(), pair, change) as driver:
+            refused = await stores_refused(driver, 8)
+            assert refused <= 1
+            await until_equal(first, second)
+            assert len(second.kept) == 9 - refused
+    assert "journal_changed" in {line["event"] for line in logs}
+
+
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        (
+            "alter table journal_entries rename to kept",
+            "alter table kept rename to journal_entries",
+        ),
+        (
+            "alter table journal_entries rename column records to kept",
+            "alter table journal_entries rename column kept to records",
+        ),
+    ],
+)
+async def test_a_journal_that_can_t_be_had_again_says_so_until_it_can(
+    new_database: NewDatabase, pair: tuple[FlakyDriver, PickyDriver], change: str, back: str
+) -> None:
+    first, second = pair
+    url = await new_database()
+    async with changed(url, pair, change) as driver:
+        assert await stores_refused(driver, 4) == 4
+        assert (await driver.health_check()).status == "degraded"
+        await execute(url, back)
+        assert await stores_refused(driver, 4) == 0
+        await until_equal(first, second)
+        assert (await driver.health_check()).status == "ok"
+
+
+@asynccontextmanager
+async def changed(
+    url: str, pair: tuple[FlakyDriver, PickyDriver], change: str
+) -> AsyncIterator[ReplicatedDriver]:
+    """Replicas with one memory, whose journal's database was changed after it was opened."""
+    journal = JournalSettings(url=SecretStr(url), interval=0.05, timeout=2)
+    replicas = ReplicatedDriver(pair, ReplicatedSettings(timeout=1), journal, Limits())
+    async with replicas as driver:
+        await driver.store("ada", "A jar.")
+        await until_equal(*pair)
+        await execute(url, change)
+        yield driver
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def stores_refused(driver: ReplicatedDriver, count: int) -> int:
+    """Of so many stores."""
+    refused = 0
+    for _ in range(count):
+        try:
+            await driver.store("ada", "A kettle.")
+        except JournalUnavailable:
+            refused += 1
+        await asyncio.sleep(0.2)
+    return refused

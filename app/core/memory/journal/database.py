@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.core.memory.journal.opening import (
     ask,
     is_away,
+    is_changed,
     journal_errors,
     make_engine,
     nobody_listens,
@@ -283,7 +284,23 @@ class Database:
                         raise
         except JournalUnavailable as error:
             self._failed(error, started)
+            if is_changed(error):
+                await self._changed(engine, error)
             raise
+
+    async def _changed(self, engine: AsyncEngine, error: JournalUnavailable) -> None:
+        """Let the next call open the database anew, where it is not the one it was."""
+        if self._engine is not engine:  # another call was first
+            return
+        self._engine = None
+        _log.error(
+            "journal_changed",
+            wrapper=self._wrapper,
+            reason=error.reason,
+            detail="its database is not what it was: it is opened anew, and what was pending in "
+            "tables that are gone is not delivered",
+        )
+        await engine.dispose()
 
     @asynccontextmanager
     async def _limit(self) -> AsyncIterator[asyncio.Timeout]:

@@ -29,6 +29,8 @@ _GOODBYE_SECONDS = 0.1
 """A server that does not answer a goodbye in that time is left without one."""
 _LOST = ("08", "57P")
 """How a SQLSTATE begins that tells of a connection's end, or of a server's."""
+_CHANGED = ("42P01", "42703", "42704", "42883", "3F", "0A000", "XX")
+"""How a SQLSTATE begins that tells of a table, a column, a type or a schema that is no more."""
 _NOBODY = {errno.ECONNREFUSED, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENETUNREACH}
 """What is told at once where nobody listens, or where an address of several can't be reached."""
 
@@ -182,6 +184,12 @@ def is_away(error: JournalUnavailable) -> bool:
     if isinstance(source, ValueError):  # the client, before it asks a server
         return False
     return isinstance(cause, OSError) or bool(getattr(cause, "connection_invalidated", False))
+
+
+def is_changed(error: JournalUnavailable) -> bool:
+    """Whether the server has another database, or other tables, than those that were opened."""
+    state = getattr(_source(error), "sqlstate", None)
+    return str(state or "").startswith(_CHANGED)
 
 
 def nobody_listens(error: JournalUnavailable) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    select,
 )
 
 _SEQ = BigInteger().with_variant(Integer, "sqlite")
@@ -69,8 +70,9 @@ targets = Table(
 
 
 def create(connection: Connection) -> None:
-    """Make what is missing, indexes of tables that are there too."""
+    """Make what is missing, indexes of tables that are there too; raises where a column is."""
     metadata.create_all(connection)
     for table in metadata.tables.values():
         for index in table.indexes:
             index.create(connection, checkfirst=True)
+        connection.execute(select(table).limit(0))
