@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from alembic import context
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import build_embedder
 from app.settings import EmbeddingSettings, load_settings
 

@@ -15,11 +15,9 @@ import uvloop
 from pydantic import SecretStr
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.core.memory.records import NewMemory
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.database import migrations
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver, migrations
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import build_embedder
 from app.logs import configure_logging
 from app.settings import (
@@ -30,6 +28,7 @@ from app.settings import (
     Limits,
     load_settings,
 )
+from app.wrappers.failover import FailoverDriver
 from benchmarks.data import load, user
 
 _MEMORIES, _USERS = 1_000, 10

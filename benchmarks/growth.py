@@ -23,7 +23,7 @@ import uvloop
 from pgvector.asyncpg import register_vector
 
 from app.core.memory.base import DriverContext
-from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder, Vector
 from app.settings import DatabaseSettings, Settings
 from benchmarks.data import load_texts

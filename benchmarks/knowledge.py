@@ -26,9 +26,9 @@ import numpy.typing as npt
 from pgvector.asyncpg import register_vector
 from uuid_utils.compat import uuid7
 
-from app.core.memory.drivers.pgvector.knowledge_sql import searches
-from app.database import indexes, migrations
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import indexes, migrations
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
+from app.drivers.pgvector.sql.knowledge import searches
 
 Vectors = npt.NDArray[np.float32]
 

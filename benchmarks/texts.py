@@ -16,8 +16,8 @@ from time import monotonic, perf_counter
 
 import asyncpg
 
-from app.core.memory.ranking.runs import parsable
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
+from app.ranking.runs import parsable
 
 _ALPHABET = "ae1 @._-/:%&;#<>=+'\"\\,?~é\u0301漢\ufdfa😀"
 _PROSE = "Ada waters the basil on Sundays, before the train to Lyon leaves at nine o'clock. "

@@ -9,8 +9,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.database import migrations
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import migrations
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder, build_embedder
 from app.settings import EmbeddingSettings, all_groups
 from tests.hangs import loop_of_the_tests, pytest_runtest_makereport

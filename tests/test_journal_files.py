@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.core.memory.journal.entries import Write
-from app.core.memory.journal.journal import Journal
 from app.errors import ConfigurationError
+from app.journal.entries import Write
+from app.journal.journal import Journal
 from app.settings import JournalSettings
 from tests.other_user import as_user, needs_root, reading, uids
 

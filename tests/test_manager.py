@@ -12,9 +12,9 @@ import pytest
 
 from app.core.memory import get_memory_driver, set_memory_driver
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
-from app.core.memory.drivers.automem import AutomemDriver
-from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.manager import MemoryDriverManager
+from app.drivers.automem import AutomemDriver
+from app.drivers.inmemory import InMemoryDriver
 from app.errors import ConfigurationError, DriverNotFound
 from app.settings import Settings
 
@@ -55,8 +55,7 @@ def install(folder: Path, name: str, value: str) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-driver\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[memory_drivers]\n{name} = {value}\n")
     (folder / "somebodys_driver.py").write_text(
-        "from app.core.memory.drivers.inmemory import InMemoryDriver\n"
-        "class Driver(InMemoryDriver): ...\n"
+        "from app.drivers.inmemory import InMemoryDriver\nclass Driver(InMemoryDriver): ...\n"
     )
 
 
@@ -282,7 +281,7 @@ def test_a_driver_that_is_not_selected_costs_no_import(root: Path) -> None:
 def test_building_a_driver_does_no_io(root: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "import app.core.memory.drivers.pgvector\n"
+        "import app.drivers.pgvector\n"
         "from app.core.memory.manager import MemoryDriverManager\n"
         "from app.settings import Settings\n"
         "manager = MemoryDriverManager(Settings(driver='pgvector'))\n"

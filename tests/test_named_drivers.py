@@ -6,12 +6,12 @@ from typing import TypeAlias
 
 import pytest
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.core.memory.manager import MemoryDriverManager
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.core.memory.wrappers.replicated import ReplicatedDriver
+from app.drivers.pgvector import PgvectorDriver
 from app.errors import ConfigurationError, DriverNotFound
 from app.settings import load_settings
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.replicated import ReplicatedDriver
 
 Configure: TypeAlias = Callable[[str], None]
 

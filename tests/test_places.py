@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.journal.journal import Journal
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import ConfigurationError
+from app.journal.journal import Journal
 from app.settings import (
     DatabaseSettings,
     JournalSettings,

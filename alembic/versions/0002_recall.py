@@ -11,10 +11,10 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from alembic import op
-from app.core.memory.ranking.dates import occurred_at
-from app.core.memory.ranking.form import asks
-from app.core.memory.ranking.runs import parsable
-from app.core.memory.ranking.speakers import speaker_of
+from app.ranking.dates import occurred_at
+from app.ranking.form import asks
+from app.ranking.runs import parsable
+from app.ranking.speakers import speaker_of
 
 revision = "0002"
 down_revision = "0001"

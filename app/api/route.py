@@ -16,7 +16,6 @@ from app.api.auth import authorise, check_scope, scope_of
 from app.api.body import first_repeated, parse
 from app.api.limits import current_limits
 from app.api.paths import check_free_text, free_text
-from app.core.memory.cache.freshness import Freshness, freshness
 from app.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -25,6 +24,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.settings import Settings
+from app.wrappers.cache.freshness import Freshness, freshness
 
 _DRAINED = 8
 """How many times the limit is read and dropped, so that the client gets to read the answer."""

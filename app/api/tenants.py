@@ -1,9 +1,9 @@
 """Which part of the driver the holder of a key reaches."""
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.wrappers.scoped import ScopedDriver
-from app.core.memory.wrappers.unscoped import UnscopedDriver
 from app.settings import ApiKey, Settings
+from app.wrappers.scoped import ScopedDriver
+from app.wrappers.unscoped import UnscopedDriver
 
 
 class Tenants:

@@ -53,4 +53,4 @@ def _parts(ranking: str) -> Sequence[str]:
 
 
 PARTS = ("lexical", "window", "date", "speaker", "form")
-"""Kinds of evidence that a ranking adds to the cosine; `app/core/memory/ranking` explains them."""
+"""Kinds of evidence that a ranking adds to the cosine; `app/ranking` explains them."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.core.memory.records import NewMemory
+from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder, build_embedder
 from app.settings import PARTS, RecallSettings, Settings, load_settings
 from benchmarks.quality.figures import DEPTH, Figures, figures

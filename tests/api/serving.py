@@ -16,8 +16,8 @@ from fastapi import FastAPI
 from app.api.connection import bounded
 from app.api.protocol import HttpProtocol
 from app.core.memory.base import BaseMemoryDriver, DriverContext
-from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.manager import MemoryDriverManager
+from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.main import create_app
 from app.settings import Settings

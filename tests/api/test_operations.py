@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from app.core.memory.base import DriverContext
 from app.core.memory.codec import Record
-from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.manager import MemoryDriverManager
+from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import DriverError
 from app.main import create_app

@@ -15,10 +15,10 @@ from fastapi import APIRouter
 from app import __version__
 from app.api.auth import needs
 from app.api.route import ApiRoute
-from app.core.memory.drivers.inmemory import InMemoryDriver
-from app.core.memory.ranking import Explanation
 from app.core.memory.records import Knowledge, Memory, Recalled
+from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
+from app.ranking import Explanation
 from tests.api.serving import Api, read_places, serving
 
 MEMORY_FIELDS = [

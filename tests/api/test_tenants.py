@@ -10,11 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 from app.core.memory.base import capabilities
-from app.core.memory.drivers.inmemory import InMemoryDriver
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.core.memory.wrappers.scoped import ScopedDriver
+from app.drivers.inmemory import InMemoryDriver
+from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits
+from app.wrappers.scoped import ScopedDriver
 from tests.api.serving import Api, Maker, read_places, read_problem, serving
 from tests.conftest import NewDatabase
 from tests.service.six_verbs import SixVerbs

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.database import migrations
-from app.database.access import reached
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import migrations
+from app.drivers.pgvector.access import reached
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.settings import DatabaseSettings
 from tests.commands.running import run_command
 from tests.conftest import NewDatabase

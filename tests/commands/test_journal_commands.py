@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.settings import JournalSettings, Limits, ReplicatedSettings
+from app.wrappers.replicated import ReplicatedDriver
 from tests.commands.running import run_command
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, settled

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
 from app.errors import ConfigurationError
 from app.settings import DatabaseSettings, Limits, RecallSettings

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.core.memory.journal.journal import Journal
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
+from app.journal.journal import Journal
 from app.settings import DatabaseSettings, JournalSettings, Limits
 from tests.commands.running import run_command
 from tests.conftest import NewDatabase

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.journal.tables import metadata
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
+from app.journal.tables import metadata
 from app.settings import Limits
 from tests.conformance.cases import CASES, Case
 from tests.conformance.makers import Surroundings

@@ -12,10 +12,10 @@ import httpx
 from pydantic import SecretStr
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.drivers.automem import AutomemDriver
-from app.core.memory.drivers.automem.mapping import Tags
-from app.core.memory.drivers.inmemory import InMemoryDriver
-from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.drivers.automem import AutomemDriver
+from app.drivers.automem.mapping import Tags
+from app.drivers.inmemory import InMemoryDriver
+from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
 from app.settings import AutomemSettings, DatabaseSettings, Limits
 from tests.conftest import NewDatabase

@@ -9,11 +9,11 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.wrappers.cached import CachedDriver, new_store
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.core.memory.wrappers.replicated import ReplicatedDriver
-from app.core.memory.wrappers.scoped import ScopedDriver
 from app.settings import CacheSettings, FailoverSettings, JournalSettings, ReplicatedSettings
+from app.wrappers.cached import CachedDriver, new_store
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.replicated import ReplicatedDriver
+from app.wrappers.scoped import ScopedDriver
 from tests.conformance.makers import Maker, Surroundings
 
 

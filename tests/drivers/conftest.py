@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.drivers.automem import AutomemDriver
-from app.core.memory.drivers.pgvector import PgvectorDriver
+from app.drivers.automem import AutomemDriver
+from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
 from app.settings import AutomemSettings, DatabaseSettings, Limits, RecallSettings
 from tests.drivers import automem_fake

@@ -9,8 +9,8 @@ import asyncpg
 from asyncpg.exceptions import PostgresLogMessage
 from pgvector.asyncpg import register_vector
 
-from app.core.memory.drivers.pgvector.checks import Connection
-from app.core.memory.drivers.pgvector.connections import _SESSION
+from app.drivers.pgvector.checks import Connection
+from app.drivers.pgvector.connections import _SESSION
 
 Node: TypeAlias = dict[str, Any]
 

@@ -11,8 +11,8 @@ import pytest
 import respx
 from pydantic import SecretStr
 
-from app.core.memory.drivers.automem import AutomemDriver
-from app.core.memory.drivers.automem.errors import backend_errors
+from app.drivers.automem import AutomemDriver
+from app.drivers.automem.errors import backend_errors
 from app.errors import (
     ConfigurationError,
     ConnectionLost,

@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 from structlog.testing import capture_logs
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.drivers.automem import AutomemDriver
-from app.core.memory.drivers.automem.mapping import Tags
 from app.core.memory.records import NewMemory
+from app.drivers.automem import AutomemDriver
+from app.drivers.automem.mapping import Tags
 from app.errors import (
     ConfigurationError,
     ConnectionLost,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.core.memory.drivers.automem import AutomemDriver
 from app.core.memory.records import NewMemory
+from app.drivers.automem import AutomemDriver
 from app.errors import DriverUnavailable
 from tests.drivers.automem_fake import FakeAutomem
 from tests.drivers.conftest import OpenAutomem

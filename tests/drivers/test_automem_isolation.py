@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.drivers.automem import AutomemDriver
-from app.core.memory.drivers.automem.mapping import KEY, Tags
 from app.core.memory.records import Memory
+from app.drivers.automem import AutomemDriver
+from app.drivers.automem.mapping import KEY, Tags
 from tests.conformance.cases import WAYS
 from tests.drivers.automem_fake import FakeAutomem
 from tests.drivers.conftest import OpenAutomem

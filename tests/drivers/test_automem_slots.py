@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.core.memory.drivers.automem import AutomemDriver
+from app.drivers.automem import AutomemDriver
 from app.errors import PoolExhausted
 from tests.drivers.automem_fake import FakeAutomem
 from tests.drivers.conftest import OpenAutomem

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.core.memory.drivers.automem import AutomemDriver
-from app.core.memory.drivers.automem.mapping import KEY
 from app.core.memory.records import NewMemory
+from app.drivers.automem import AutomemDriver
+from app.drivers.automem.mapping import KEY
 from app.errors import InvalidInput
 from tests.drivers.automem_fake import FakeAutomem
 from tests.drivers.conftest import OpenAutomem

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.records import NewMemory
+from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.settings import Limits
 from tests.drivers.conftest import OpenAutomem

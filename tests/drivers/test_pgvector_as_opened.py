@@ -13,13 +13,12 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.database import migrations
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver, migrations
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
 from app.errors import DriverUnavailable
 from app.settings import DatabaseSettings, FailoverSettings, JournalSettings, Limits
+from app.wrappers.failover import FailoverDriver
 from tests.conftest import NewDatabase, database_url
 from tests.drivers.conftest import OpenDriver
 from tests.drivers.test_pgvector_changed import all_verbs, emptied, may_fail_once, run, used

@@ -10,12 +10,11 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.database import migrations
+from app.drivers.pgvector import PgvectorDriver, migrations
 from app.embedding import Embedder
 from app.errors import DriverUnavailable
 from app.settings import DatabaseSettings, FailoverSettings, JournalSettings, Limits
+from app.wrappers.failover import FailoverDriver
 from tests.conftest import NewDatabase
 from tests.drivers.conftest import OpenDriver
 from tests.wrappers.held import Held

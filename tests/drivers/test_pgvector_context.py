@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.core.memory.records import NewMemory
+from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits, RecallSettings
 from tests.conftest import NewDatabase

@@ -5,7 +5,7 @@ from time import perf_counter
 import asyncpg
 import pytest
 
-from app.core.memory.ranking.runs import parsable
+from app.ranking.runs import parsable
 from tests.conftest import NewDatabase
 from tests.drivers.conftest import OpenDriver
 

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from asyncpg import exceptions
 
-from app.core.memory.drivers.pgvector.errors import backend_errors, describe, translate
+from app.drivers.pgvector.errors import backend_errors, describe, translate
 from app.errors import (
     ConfigurationError,
     DatabaseChanged,

@@ -6,8 +6,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.database import migrations
+from app.drivers.pgvector import PgvectorDriver, migrations
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits
 from tests.conftest import NewDatabase

@@ -12,10 +12,9 @@ import asyncpg
 import psutil
 import pytest
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.core.memory.records import NewMemory
-from app.database import migrations
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver, migrations
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
 from app.errors import DriverTimeout, DriverUnavailable, PoolExhausted
 from tests.conftest import NewDatabase
@@ -114,7 +113,7 @@ async def test_a_frozen_postgres_is_unavailable_until_it_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.core.memory.drivers.pgvector.driver._BUSY_SECONDS", 1.0)
+    monkeypatch.setattr("app.drivers.pgvector.driver._BUSY_SECONDS", 1.0)
     server = EmbeddedPostgres(tmp_path)
     await server.open()
     try:

@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
 from app.errors import DriverUnavailable
 from app.settings import DatabaseSettings, Limits

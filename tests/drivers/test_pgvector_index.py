@@ -14,10 +14,9 @@ import pytest
 from pgvector.asyncpg import register_vector
 from pydantic import SecretStr
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.core.memory.drivers.pgvector.knowledge_sql import searches
-from app.database import indexes, migrations
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver, indexes, migrations
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
+from app.drivers.pgvector.sql.knowledge import searches
 from app.embedding import Embedder, Vector
 from app.settings import DatabaseSettings, Limits
 from tests.conftest import NewDatabase, database_url

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import asyncpg
 
-from app.core.memory.drivers.pgvector import sql
 from app.core.memory.records import Memory, NewMemory
+from app.drivers.pgvector.sql import memories as sql
 from tests.conformance.cases import WAYS
 from tests.conftest import NewDatabase
 from tests.drivers.conftest import OpenDriver

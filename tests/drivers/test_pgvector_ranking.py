@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.core.memory.drivers.pgvector.recall_sql import EXACT
-from app.core.memory.ranking import DATE, LEXICAL, SPEAKER, STATEMENT, Explanation
 from app.core.memory.records import Memory, NewMemory
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
+from app.drivers.pgvector.sql.recall import EXACT
 from app.embedding import Embedder, Vector
 from app.errors import ConfigurationError, InvalidInput
+from app.ranking import DATE, LEXICAL, SPEAKER, STATEMENT, Explanation
 from app.settings import PARTS, DatabaseSettings, Limits, RecallSettings
 from tests.conftest import NewDatabase, database_url
 from tests.drivers.conftest import OpenDriver

@@ -11,10 +11,12 @@ import pytest
 import uuid_utils
 from pgvector.asyncpg import register_vector
 
-from app.core.memory.drivers.pgvector import PgvectorDriver, recall_sql, sql
-from app.core.memory.drivers.pgvector.recall_sql import Scope
 from app.core.memory.records import Memory
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
+from app.drivers.pgvector.sql import memories as sql
+from app.drivers.pgvector.sql import recall as recall_sql
+from app.drivers.pgvector.sql.recall import Scope
 from app.embedding import Embedder, Vector
 from app.settings import DatabaseSettings, Limits, RecallSettings
 from tests.conftest import database_url

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder, Vector
 from app.errors import ConfigurationError, DriverError, DriverUnavailable
 from app.settings import DatabaseSettings, Limits

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import asyncpg
 
-from app.database import migrations
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import migrations
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 
 Rows = dict[str, tuple[str | None, str]]
 

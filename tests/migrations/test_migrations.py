@@ -11,9 +11,8 @@ import pytest
 from alembic.util import CommandError
 from pydantic import SecretStr
 
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.database import migrations
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver, migrations
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits
 from tests.conftest import NewDatabase, database_url
@@ -84,7 +83,7 @@ async def test_two_processes_that_start_together_migrate_once(
 ) -> None:
     url = await empty_database(postgres, "by_two")
     code = (
-        "import asyncio, sys; from app.database import migrations;"
+        "import asyncio, sys; from app.drivers.pgvector import migrations;"
         "asyncio.run(migrations.upgrade(sys.argv[1], 384))"
     )
     started = [

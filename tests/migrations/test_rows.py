@@ -8,11 +8,10 @@ import pytest
 from pgvector.asyncpg import register_vector
 
 from alembic import command
-from app.core.memory import ranking
-from app.core.memory.drivers.pgvector import PgvectorDriver
+from app import ranking
 from app.core.memory.records import Memory
-from app.database import migrations
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver, migrations
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits
 from tests.conftest import database_url

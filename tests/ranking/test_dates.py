@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.memory.ranking.dates import dates_named, occurred_at
+from app.ranking.dates import dates_named, occurred_at
 
 STORED = datetime(2024, 2, 3, 4, 5, tzinfo=UTC)
 

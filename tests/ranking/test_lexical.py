@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.memory.ranking.lexical import Turns, idf, lexical
+from app.ranking.lexical import Turns, idf, lexical
 
 MANY = 1_000
 """Memories that are searched, so that a word of a few of them is not common."""

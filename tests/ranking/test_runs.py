@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from app.core.memory.ranking.runs import parsable
+from app.ranking.runs import parsable
 
 ALPHABET = "ae1@._-/:%&#<=+'\\~é\u0301漢\ufdfa"
 MARK = re.compile(r"[!-/:-@\[-`{-~]")

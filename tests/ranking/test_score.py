@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.memory.ranking import DATE, LENGTH, LEXICAL, SPEAKER, STATEMENT, Explanation, score
+from app.ranking import DATE, LENGTH, LEXICAL, SPEAKER, STATEMENT, Explanation, score
 
 points = st.floats(-1, 10)
 possible = st.floats(0, LEXICAL + DATE + SPEAKER)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.memory.ranking.form import asks
-from app.core.memory.ranking.speakers import said, speaker_of, speakers_named
+from app.ranking.form import asks
+from app.ranking.speakers import said, speaker_of, speakers_named
 
 
 @pytest.mark.parametrize(

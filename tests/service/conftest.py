@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from tests.conftest import database_url
 from tests.service.service import Service
 

@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from tests.conftest import database_url
 from tests.redis_server import RedisServer, running
 from tests.service.service import Service

@@ -7,7 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
-from app.database import migrations
+from app.drivers.pgvector import migrations
 from app.embedding import Embedder
 from tests.conftest import NewDatabase
 from tests.drivers.test_pgvector_changed import emptied

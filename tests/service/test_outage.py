@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from tests.service.door import Door
 from tests.service.service import Service, assert_problem
 

@@ -5,8 +5,8 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.records import Knowledge, Memory, Recalled
+from app.drivers.inmemory import InMemoryDriver
 from app.settings import Limits
 from tests.wrappers.flaky import OneVector
 

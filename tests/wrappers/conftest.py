@@ -8,9 +8,6 @@ from typing import Any, Literal, TypeAlias
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.wrappers.cached import CachedDriver, new_store
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.embedding import Embedder
 from app.settings import (
     CacheSettings,
@@ -19,6 +16,9 @@ from app.settings import (
     Limits,
     ReplicatedSettings,
 )
+from app.wrappers.cached import CachedDriver, new_store
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
 from tests.redis_server import RedisServer, running
 from tests.wrappers.backend import Backend

@@ -11,13 +11,13 @@ from typing import TypeVar
 import numpy as np
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.drivers.inmemory import InMemoryDriver
 from app.core.memory.records import Knowledge, Memory, NewMemory
-from app.core.memory.wrappers.base import WrappingDriver
-from app.core.memory.wrappers.journalled import JournalledDriver
+from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder, Vector
 from app.errors import ConnectionLost, DriverUnavailable, MemoryServiceError
 from app.settings import Limits
+from app.wrappers.base import WrappingDriver
+from app.wrappers.journalled import JournalledDriver
 
 T = TypeVar("T")
 

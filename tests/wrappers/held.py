@@ -6,7 +6,7 @@ from typing import Any
 
 from app.core.memory.base import DriverHealth
 from app.core.memory.codec import Record, record_id
-from app.core.memory.drivers.inmemory import InMemoryDriver
+from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import DriverUnavailable, MemoryServiceError
 from app.settings import Limits

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.cache.freshness import Freshness, freshness
 from app.core.memory.records import NewMemory, Recalled
-from app.core.memory.wrappers.cached import CachedDriver, new_store
 from app.errors import ConnectionLost, DriverUnavailable
 from app.settings import CacheSettings
+from app.wrappers.cache.freshness import Freshness, freshness
+from app.wrappers.cached import CachedDriver, new_store
 from tests.wrappers.backend import Backend
 from tests.wrappers.conftest import NewCached, Where
 
@@ -248,7 +248,7 @@ async def test_a_write_that_may_still_happen_keeps_answers_out_for_a_while(
     cached: NewCached, backend: Backend, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("in_process", "redis"):
-        monkeypatch.setattr(f"app.core.memory.cache.{module}.UNCERTAIN_SECONDS", 0.6)
+        monkeypatch.setattr(f"app.wrappers.cache.{module}.UNCERTAIN_SECONDS", 0.6)
     driver = cached()
     begun = asyncio.Event()
 

@@ -13,15 +13,10 @@ import pytest
 from pydantic import SecretStr
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext
-from app.core.memory.cache.identity import configured
-from app.core.memory.drivers.automem import AutomemDriver
-from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.core.memory.records import Memory
-from app.core.memory.wrappers.cached import CachedDriver, new_store
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.core.memory.wrappers.scoped import ScopedDriver
-from app.core.memory.wrappers.unscoped import UnscopedDriver
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.automem import AutomemDriver
+from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
 from app.errors import DriverUnavailable
 from app.settings import (
@@ -34,6 +29,11 @@ from app.settings import (
     NamedDriver,
     Settings,
 )
+from app.wrappers.cache.identity import configured
+from app.wrappers.cached import CachedDriver, new_store
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.scoped import ScopedDriver
+from app.wrappers.unscoped import UnscopedDriver
 from tests.conftest import NewDatabase
 from tests.redis_server import RedisServer
 from tests.service.door import Door

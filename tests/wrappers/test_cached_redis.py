@@ -16,14 +16,14 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from app.core.memory.base import DriverContext
-from app.core.memory.cache.identity import configured
-from app.core.memory.cache.redis import _ERRORS
-from app.core.memory.wrappers.cached import CachedDriver, new_store
 from app.embedding.base import Embedder, SharedVectors, Vector
 from app.embedding.query_cache import QueryCache
 from app.errors import ConfigurationError
 from app.logs import get_logger
 from app.settings import CacheSettings, DatabaseSettings, NamedDriver, Settings
+from app.wrappers.cache.identity import configured
+from app.wrappers.cache.redis import _ERRORS
+from app.wrappers.cached import CachedDriver, new_store
 from tests.redis_server import RedisServer, running
 from tests.wrappers.backend import Backend
 from tests.wrappers.conftest import NewCached
@@ -36,8 +36,8 @@ SECRET = "hunter2"  # noqa: S105
 def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The events that are logged."""
     # A logger that was used before may be bound to how logs were configured then.
-    fresh = get_logger("app.core.memory.cache.redis")
-    monkeypatch.setattr("app.core.memory.cache.redis._log", fresh)
+    fresh = get_logger("app.wrappers.cache.redis")
+    monkeypatch.setattr("app.wrappers.cache.redis._log", fresh)
     with capture_logs() as events:
         yield events
 
@@ -201,7 +201,7 @@ async def test_a_writer_that_dies_while_it_writes_leaves_nothing_old(
     code = (
         "import asyncio, os, sys\n"
         "from pydantic import SecretStr\n"
-        "from app.core.memory.wrappers.cached import CachedDriver, new_store\n"
+        "from app.wrappers.cached import CachedDriver, new_store\n"
         "from app.settings import CacheSettings\n"
         "from tests.wrappers.backend import Backend\n"
         "async def main():\n"
@@ -227,8 +227,8 @@ async def test_a_writer_that_dies_while_it_writes_leaves_nothing_old(
 async def test_more_writes_than_can_be_remembered_are_told_as_one(
     cached_in_redis: NewCached, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.core.memory.cache.redis._MOST_OWED", 10)
-    monkeypatch.setattr("app.core.memory.cache.redis.UNCERTAIN_SECONDS", 0.5)
+    monkeypatch.setattr("app.wrappers.cache.redis._MOST_OWED", 10)
+    monkeypatch.setattr("app.wrappers.cache.redis.UNCERTAIN_SECONDS", 0.5)
     driver, other = cached_in_redis(timeout=0.3), cached_in_redis()
     for n in range(30):
         await other.recall(f"user {n}", top_k=100)

@@ -8,9 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.core.memory.codec import record_id
-from app.core.memory.journal.entries import Write
 from app.core.memory.records import Memory, MemoryPage, NewMemory, Recalled
-from app.core.memory.wrappers.failover import FailoverDriver
 from app.embedding import Embedder, Vector
 from app.errors import (
     ConfigurationError,
@@ -22,7 +20,9 @@ from app.errors import (
     EmbeddingUnavailable,
     InvalidInput,
 )
+from app.journal.entries import Write
 from app.settings import FailoverSettings, JournalSettings, Limits
+from app.wrappers.failover import FailoverDriver
 from tests.wrappers.conftest import OpenFailover
 from tests.wrappers.held import Held, until
 

@@ -9,9 +9,9 @@ from typing import Literal
 import pytest
 
 from app import tasks
-from app.core.memory.wrappers.failover import FailoverDriver
 from app.errors import DriverUnavailable
 from app.settings import FailoverSettings, JournalSettings, Limits
+from app.wrappers.failover import FailoverDriver
 from tests.wrappers.flaky import FlakyDriver, History, OneVector, settled, storm
 
 ROUNDS = 2

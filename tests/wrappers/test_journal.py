@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from app.core.memory.journal.entries import Write, stores_of
-from app.core.memory.journal.journal import Journal
 from app.core.memory.records import Memory
+from app.journal.entries import Write, stores_of
+from app.journal.journal import Journal
 from app.settings import JournalSettings
 
 

@@ -15,15 +15,15 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.journal import database
-from app.core.memory.journal.delivery import Deliverer
-from app.core.memory.journal.entries import Write
-from app.core.memory.journal.journal import Journal
 from app.core.memory.records import Knowledge, Memory
-from app.core.memory.wrappers.breaker import Breaker
-from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.errors import ConfigurationError, DriverError, JournalUnavailable
+from app.journal import database
+from app.journal.delivery import Deliverer
+from app.journal.entries import Write
+from app.journal.journal import Journal
 from app.settings import JournalSettings, Limits, ReplicatedSettings
+from app.wrappers.breaker import Breaker
+from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver
 

@@ -16,13 +16,13 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app.core.memory.journal.entries import Write
-from app.core.memory.journal.journal import Journal
 from app.core.memory.records import Recalled
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.errors import JournalUnavailable
+from app.journal.entries import Write
+from app.journal.journal import Journal
 from app.settings import FailoverSettings, JournalSettings, Limits
+from app.wrappers.failover import FailoverDriver
 from tests.wrappers.flaky import FlakyDriver, OneVector
 
 TIMEOUT = 1.5

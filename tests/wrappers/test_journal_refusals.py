@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.drivers.pgvector.connecting import connect
-from app.core.memory.journal.journal import Journal
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector.connecting import connect
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.errors import ConfigurationError, JournalUnavailable
+from app.journal.journal import Journal
 from app.settings import DatabaseSettings, JournalSettings
 from tests.conftest import database_url
 

@@ -11,15 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.drivers.pgvector import PgvectorDriver
-from app.core.memory.journal.placing import refuse_same_server
-from app.core.memory.wrappers.cached import CachedDriver, new_store
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.core.memory.wrappers.journalled import JournalledDriver
-from app.core.memory.wrappers.replicated import ReplicatedDriver
-from app.database.embedded import EmbeddedPostgres
+from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
 from app.errors import ConfigurationError
+from app.journal.placing import refuse_same_server
 from app.settings import (
     CacheSettings,
     DatabaseSettings,
@@ -28,6 +24,10 @@ from app.settings import (
     Limits,
     ReplicatedSettings,
 )
+from app.wrappers.cached import CachedDriver, new_store
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.journalled import JournalledDriver
+from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase, database_url
 from tests.service.door import Door
 from tests.wrappers.flaky import FlakyDriver, OneVector

@@ -5,11 +5,11 @@ from contextlib import suppress
 
 import pytest
 
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.core.memory.wrappers.journalled import JournalledDriver
-from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.errors import DriverError, DriverUnavailable
 from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.journalled import JournalledDriver
+from app.wrappers.replicated import ReplicatedDriver
 from tests.wrappers.flaky import OneVector, settled
 from tests.wrappers.refusing import RefusingDriver
 from tests.wrappers.test_failover_races import Writes

@@ -9,12 +9,12 @@ import pytest
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.codec import Record
-from app.core.memory.repair import Difference, repair
-from app.core.memory.wrappers import journalled
-from app.core.memory.wrappers.scoped import ScopedDriver
 from app.embedding import Embedder
 from app.errors import DriverTimeout, DriverUnavailable, InvalidInput
 from app.settings import Limits
+from app.transfer.repair import Difference, repair
+from app.wrappers import journalled
+from app.wrappers.scoped import ScopedDriver
 from tests.wrappers.conftest import OpenFailover, OpenReplicated
 from tests.wrappers.held import Held, until
 

@@ -8,7 +8,6 @@ from structlog.testing import capture_logs
 
 from app.core.memory.base import DriverHealth
 from app.core.memory.records import NewMemory, Recalled
-from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -18,6 +17,7 @@ from app.errors import (
     InvalidInput,
 )
 from app.settings import JournalSettings, Limits, ReplicatedSettings
+from app.wrappers.replicated import ReplicatedDriver
 from tests.wrappers.conftest import OpenReplicated
 from tests.wrappers.held import Held, until
 

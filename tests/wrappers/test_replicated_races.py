@@ -10,8 +10,8 @@ from typing import Literal
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.settings import JournalSettings, Limits, ReplicatedSettings
+from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, History, settled, storm
 

@@ -22,17 +22,17 @@ from app.core.memory.base import (
     capabilities,
     require,
 )
-from app.core.memory.drivers.inmemory import InMemoryDriver
-from app.core.memory.drivers.pgvector import PgvectorDriver
 from app.core.memory.manager import MemoryDriverManager
-from app.core.memory.ranking import Explanation
 from app.core.memory.records import Knowledge, Memory, NewKnowledge, NewMemory, Recalled
-from app.core.memory.wrappers.base import Call
-from app.core.memory.wrappers.scoped import ScopedDriver
-from app.core.memory.wrappers.unscoped import UnscopedDriver
+from app.drivers.inmemory import InMemoryDriver
+from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
 from app.errors import CapabilityMissing, DriverError, InvalidInput, MemoryServiceError
+from app.ranking import Explanation
 from app.settings import DatabaseSettings, Limits, NamedDriver, Settings
+from app.wrappers.base import Call
+from app.wrappers.scoped import ScopedDriver
+from app.wrappers.unscoped import UnscopedDriver
 from tests.conftest import NewDatabase
 from tests.service.six_verbs import SixVerbs
 

@@ -9,11 +9,6 @@ import pytest
 from pydantic import SecretStr
 
 from app.core.memory.codec import record_id
-from app.core.memory.journal.entries import Write
-from app.core.memory.journal.journal import Journal
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.core.memory.wrappers.journalled import JournalledDriver
-from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.errors import (
     ConnectionLost,
     DriverError,
@@ -21,7 +16,12 @@ from app.errors import (
     JournalUnavailable,
     MemoryServiceError,
 )
+from app.journal.entries import Write
+from app.journal.journal import Journal
 from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.journalled import JournalledDriver
+from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, OneVector, settled
 from tests.wrappers.held import until

@@ -10,11 +10,11 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.core.memory.journal import upkeep
-from app.core.memory.wrappers.failover import FailoverDriver
-from app.core.memory.wrappers.replicated import ReplicatedDriver
 from app.errors import ConfigurationError, JournalUnavailable
+from app.journal import upkeep
 from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
 from tests.service.door import Door
 from tests.wrappers.flaky import FlakyDriver, OneVector, settled

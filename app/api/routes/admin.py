@@ -7,9 +7,9 @@ from app.api.dependencies import OPTIONAL, WITH_BODY, ManagerDep
 from app.api.models import Repaired, RepairRequest
 from app.api.problems import problems
 from app.api.route import ApiRoute
-from app.core.memory.repair import repair as repair_drivers
-from app.core.memory.wrappers.base import WrappingDriver
 from app.errors import InvalidInput
+from app.transfer.repair import repair as repair_drivers
+from app.wrappers.base import WrappingDriver
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=ApiRoute)
 

@@ -17,13 +17,13 @@ Maker: TypeAlias = type[BaseMemoryDriver] | Callable[[DriverContext], BaseMemory
 """A driver's class, or a function that builds one."""
 
 BUILT_IN = {
-    "automem": "app.core.memory.drivers.automem:AutomemDriver",
-    "inmemory": "app.core.memory.drivers.inmemory:InMemoryDriver",
-    "pgvector": "app.core.memory.drivers.pgvector:PgvectorDriver",
-    "cached": "app.core.memory.wrappers.cached:CachedDriver",
-    "failover": "app.core.memory.wrappers.failover:FailoverDriver",
-    "replicated": "app.core.memory.wrappers.replicated:ReplicatedDriver",
-    "scoped": "app.core.memory.wrappers.scoped:ScopedDriver",
+    "automem": "app.drivers.automem:AutomemDriver",
+    "inmemory": "app.drivers.inmemory:InMemoryDriver",
+    "pgvector": "app.drivers.pgvector:PgvectorDriver",
+    "cached": "app.wrappers.cached:CachedDriver",
+    "failover": "app.wrappers.failover:FailoverDriver",
+    "replicated": "app.wrappers.replicated:ReplicatedDriver",
+    "scoped": "app.wrappers.scoped:ScopedDriver",
 }
 WRAPPING = frozenset({"cached", "failover", "replicated", "scoped"})
 """Types that hold other drivers, and so exist only where the configuration names them."""

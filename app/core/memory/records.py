@@ -17,9 +17,9 @@ from uuid import UUID
 
 import uuid_utils
 
-from app.core.memory.ranking import Explanation
 from app.errors import InvalidInput
 from app.pieces import in_pieces
+from app.ranking import Explanation
 from app.settings import Limits
 
 Metadata = Mapping[str, Any]

@@ -1,1 +1,0 @@
-"""PostgreSQL's life beside the drivers: the embedded server and the migrations."""

@@ -1,0 +1,137 @@
+"""The way to AutoMem: a bound, a deadline for every call, and repeats where they are safe."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+import httpx
+
+from app.drivers.automem.errors import Answered, backend_errors, may_pass
+from app.errors import DriverError, DriverUnavailable, PoolExhausted
+from app.logs import get_logger
+from app.retries import attempts
+from app.settings import AutomemSettings
+from app.slots import Slots
+
+Query: TypeAlias = Iterable[tuple[str, str | int]]
+
+_PROBES = frozenset({"/health", "/enrichment/status"})
+"""Asked for AutoMem's state alone. They have a connection of their own, however many wait."""
+_BLIND = frozenset({"/recall", *_PROBES})
+"""They answer 200 while AutoMem's database is down: that is no sign of it being back."""
+
+_log = get_logger(__name__)
+
+
+class AutomemClient:
+    """AutoMem's routes as calls that give JSON objects.
+
+    Every call ends within `AUTOMEM_TIMEOUT` seconds for each try, and no new try starts later than
+    that. Failures are `MemoryServiceError`s.
+    """
+
+    def __init__(self, settings: AutomemSettings) -> None:
+        self._settings = settings
+        self._slots = Slots(settings.pool_size, settings.pool_timeout)
+        self._probe_slots = Slots(1, settings.pool_timeout)
+        self._http: httpx.AsyncClient | None = None
+        self._failing = False
+
+    async def close(self) -> None:
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def get(self, path: str, query: Query = ()) -> dict[str, Any]:
+        """The answer; repeated when the failure may pass."""
+        async for attempt in self.attempts():
+            with attempt:
+                return await self.once("GET", path, query)
+        raise AssertionError("stamina ends with an answer or an error")
+
+    async def get_if_there(self, path: str) -> dict[str, Any] | None:
+        """The answer, or None for a 404."""
+        try:
+            return await self.get(path)
+        except DriverError as error:
+            if is_missing(error):
+                return None
+            raise
+
+    async def delete(self, path: str) -> bool:
+        """Whether this call deleted: a repeat that finds nothing follows a try that did."""
+        async for attempt in self.attempts():
+            with attempt:
+                try:
+                    await self.once("DELETE", path)
+                except DriverError as error:
+                    if not is_missing(error):
+                        raise
+                    tries: int = attempt.num
+                    return tries > 1
+                return True
+        raise AssertionError("stamina ends with an answer or an error")
+
+    def attempts(self) -> Any:
+        """Tries while the failure may pass: `async for`, then `with`."""
+        return attempts(may_pass, self._settings.retries, self._settings.timeout)
+
+    async def once(
+        self,
+        method: str,
+        path: str,
+        query: Query = (),
+        body: Mapping[str, Any] | None = None,
+        seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """One try, within `seconds` or `AUTOMEM_TIMEOUT`."""
+        slots = self._probe_slots if path in _PROBES else self._slots
+        try:
+            with backend_errors(self._settings.called("api_token"), self._settings.called("url")):
+                async with asyncio.timeout(seconds or self._settings.timeout), slots.one():
+                    response = await self._opened().request(
+                        method, path, params=list(query) or None, json=body
+                    )
+                if not response.is_success:
+                    raise Answered(response.status_code)
+        except PoolExhausted:
+            raise
+        except DriverUnavailable as error:
+            self._report(error)
+            raise
+        if path not in _BLIND:
+            self._report(None)
+        try:
+            answer = response.json()
+        except ValueError as error:
+            raise DriverError(reason="AutoMem's answer is not JSON") from error
+        if not isinstance(answer, dict):
+            raise DriverError(reason="AutoMem's answer is not a JSON object")
+        return answer
+
+    def _opened(self) -> httpx.AsyncClient:
+        if self._http is None:
+            settings = self._settings
+            token = settings.api_token
+            self._http = httpx.AsyncClient(
+                base_url=settings.url,
+                headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
+                timeout=httpx.Timeout(settings.timeout, connect=settings.connect_timeout),
+                limits=httpx.Limits(  # `Slots` bounds them
+                    max_connections=None, max_keepalive_connections=settings.pool_size
+                ),
+            )
+        return self._http
+
+    def _report(self, error: DriverUnavailable | None) -> None:
+        """Log that AutoMem was lost or found, once each."""
+        if error is not None and not self._failing:
+            _log.error("automem_unavailable", url=self._settings.url, reason=error.reason)
+        elif error is None and self._failing:
+            _log.warning("automem_available", url=self._settings.url)
+        self._failing = error is not None
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether AutoMem answered 404."""
+    return isinstance(error.__cause__, Answered) and error.__cause__.status == 404

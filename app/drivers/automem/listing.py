@@ -1,0 +1,53 @@
+"""Pages of a user's memories, on a backend that pages by number."""
+
+from collections import OrderedDict
+
+from app.core.memory.cursor import Cursor, page
+from app.core.memory.records import Memory, MemoryPage
+from app.drivers.automem.mapping import Stored
+from app.drivers.automem.scope import PAGE, Scope
+from app.drivers.automem.search import Search, everything
+
+_SPARE = 5
+_BACK = 100
+_REMEMBERED = 1_000
+
+
+class Listing:
+    """Follows cursors.
+
+    A cursor is a memory, AutoMem's pages are numbers: without knowing better, a later page costs
+    all the earlier ones. The process that gave a cursor remembers about where that was, and starts
+    a little before; what was stored or deleted meanwhile does not matter.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._places: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    async def page(self, scope: Scope, cursor: str | None, limit: int) -> MemoryPage:
+        """The `limit` memories that follow the cursor, newest first."""
+        if cursor is None:
+            place = 0
+            rows = await self._search.newest(scope, limit + 1, everything, limit + 1 + _SPARE)
+        else:
+            end = Cursor.decode(cursor)
+            place = self._places.get((scope.tag, cursor), 0)
+
+            def older(record: Stored) -> bool:
+                return isinstance(record, Memory) and Cursor.after(record) < end
+
+            start = max(0, place - _BACK)
+            rows = await self._search.newest(scope, limit + 1, older, PAGE, start, end.created_at)
+        found = [row.record for row in rows if isinstance(row.record, Memory)]
+        answer = page(found, limit)
+        # What other clients stored is not in the order of time.
+        ordered = scope.legacy_tag is None and (cursor is None or place > 0)
+        if answer.next_cursor is not None and ordered:
+            self._remember((scope.tag, answer.next_cursor), place + limit)
+        return answer
+
+    def _remember(self, key: tuple[str, str], place: int) -> None:
+        self._places[key] = place
+        while len(self._places) > _REMEMBERED:
+            self._places.popitem(last=False)

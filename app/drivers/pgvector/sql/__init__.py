@@ -1,0 +1,1 @@
+"""Every statement, with bound parameters, as a named constant."""

@@ -1,0 +1,151 @@
+"""The statements about knowledge. Alembic owns the table and the indexes that they use.
+
+A search counts up to a bound first, and takes the cheapest way that answers well: all rows ranked,
+the bits of a category's rows, or the vector index. Whatever the way, the candidates are ranked by
+their vectors in full: by (1 + cosine) / 2 to six decimals, then newest first. All of it is one
+statement, which does not need to know what kind the index is or how many lists it has.
+docs/decisions/0008 has the reasons and the figures.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+from app.drivers.pgvector.indexes import EXACT_ROWS
+from app.drivers.pgvector.vectors import vector_type
+
+_COLUMNS = "knowledge_id, category, content, title, doc_id, metadata, created_at"
+
+BITS_ROWS = 20_000
+"""A category of so many rows is searched by its bits, however small the table."""
+_BITS_FACTOR = 120
+"""In a table of N rows so is one of up to sqrt(120 N): 35,000 of 10 million.
+
+There the two ways cost the same: 0.5 µs for the bits of each row of the category, or 1.5 µs for
+each row that the index offers until 40 of the category are among them.
+"""
+_BITS_CANDIDATES = 400
+_INDEX_CANDIDATES = 40
+_PROBES = 120
+"""Lists of an ivfflat index that are read: up to 12,000 rows all, then 12,000 rows and more."""
+_EF_SEARCH = 100
+"""How widely an hnsw index is searched."""
+
+GET = f"select {_COLUMNS}, null::float8 as score from global_knowledge where knowledge_id = $1"
+
+STORE = f"""
+    insert into global_knowledge ({_COLUMNS}, embedding) values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+IMPORT = f"{STORE} on conflict do nothing"
+
+DELETE = "delete from global_knowledge where knowledge_id = $1"
+
+EXPORT = f"""
+    select {_COLUMNS}, null::float8 as score from global_knowledge
+    where knowledge_id > $1 order by knowledge_id limit $2
+"""
+
+_SCORE = "round((1 - (embedding <=> $1::{column}) / 2) * 1e6) / 1e6 as score"
+
+# A scan goes on until it has enough rows, also where most of what it finds is filtered out. The
+# settings hold for this statement only, and reach PostgreSQL through any pooler.
+_TUNED = f"""
+    tuned as materialized (
+        select
+            set_config('ivfflat.probes', '{_PROBES}', true),
+            set_config('ivfflat.iterative_scan', 'relaxed_order', true),
+            set_config('hnsw.ef_search', '{_EF_SEARCH}', true),
+            set_config('hnsw.iterative_scan', 'relaxed_order', true),
+            set_config('hnsw.max_scan_tuples', '2147483647', true),
+            set_config('hnsw.scan_mem_multiplier', '100', true),
+            greatest({_INDEX_CANDIDATES}, 2 * $2) as candidates
+    )
+"""
+"""The number of candidates depends on it, so that it comes before the index is read."""
+
+_NEAREST = "order by embedding::halfvec({dimension}) <=> $1::{column}::halfvec({dimension})"
+
+_BITS = "binary_quantize($1::{column})::bit({dimension})"
+
+_RECALL = f"""
+    with size as materialized (
+        select count(*) as rows
+        from (select from global_knowledge limit {{exact}} + 1) as counted
+    ), {_TUNED}
+    select {_COLUMNS}, {_SCORE} from (
+        select {_COLUMNS}, embedding from global_knowledge
+        where (select rows from size) <= {{exact}}
+        union all
+        select nearest.* from tuned cross join lateral (
+            select {_COLUMNS}, embedding from global_knowledge
+            {_NEAREST} limit tuned.candidates
+        ) as nearest
+        where (select rows from size) > {{exact}}
+    ) as candidates
+    order by score desc, created_at desc, knowledge_id desc limit $2
+"""
+
+# A lateral with a limit is looked up by the primary key, however many the planner expects.
+# `texteq` is `=` in a form that no b-tree serves and of which the planner assumes that
+# it keeps a third: with that it reads the vector index whatever it believes of the categories.
+_RECALL_IN_CATEGORY = f"""
+    with size as materialized (
+        select bound, (
+            select count(*) from (
+                select from global_knowledge where category = $3 limit bound + 1
+            ) as counted
+        ) as rows
+        from (
+            select greatest(
+                {{bits}}, sqrt({_BITS_FACTOR} * greatest(reltuples, 0)::float8)
+            )::bigint as bound
+            from pg_class where oid = 'global_knowledge'::regclass
+        ) as bounds
+    ), {_TUNED}
+    select {_COLUMNS}, {_SCORE} from (
+        select {_COLUMNS}, embedding from global_knowledge
+        where category = $3 and (select rows from size) <= {{exact}}
+        union all
+        select found.* from (
+            select knowledge_id as candidate from global_knowledge
+            where category = $3
+                and (select rows > {{exact}} and rows <= bound from size)
+            order by bits <~> {_BITS}
+            limit greatest({_BITS_CANDIDATES}, 4 * $2)
+        ) as likely
+        cross join lateral (
+            select {_COLUMNS}, embedding from global_knowledge
+            where knowledge_id = candidate limit 1
+        ) as found
+        union all
+        select nearest.* from tuned cross join lateral (
+            select {_COLUMNS}, embedding from global_knowledge
+            where texteq(category, $3)
+            {_NEAREST} limit tuned.candidates
+        ) as nearest
+        where (select rows > bound from size)
+    ) as candidates
+    order by score desc, created_at desc, knowledge_id desc limit $2
+"""
+
+
+class Searches(NamedTuple):
+    """The two ways to search: $1 the query's vector, $2 how many, $3 the category."""
+
+    everything: str
+    category: str
+
+
+@cache
+def searches(dimension: int, exact: int = EXACT_ROWS, bits: int = BITS_ROWS) -> Searches:
+    """The searches of a table whose embeddings have `dimension` dimensions.
+
+    Up to `exact` rows are all ranked; a category of up to `bits`, which is no less, is searched by
+    its bits.
+    """
+    names = {
+        "dimension": dimension,
+        "column": vector_type(dimension),
+        "exact": exact,
+        "bits": bits,
+    }
+    return Searches(_RECALL.format(**names), _RECALL_IN_CATEGORY.format(**names))

@@ -1,0 +1,152 @@
+"""The statements about memories and the schema. Alembic owns the tables that they name.
+
+A recall by vector is in `recall.py`, and all of the knowledge in `knowledge.py`.
+"""
+
+from app.drivers.pgvector.sql.recall import MEMORY as _MEMORY
+from app.drivers.pgvector.sql.recall import TERMS
+
+_NEWEST_FIRST = "created_at desc, memory_id desc"
+
+# $1 user, $2 conversation or null, $3 excluded tags
+_SCOPES = {
+    False: "user_id = $1 and $2::text is null and not tags && $3",
+    True: "user_id = $1 and conversation_id = $2 and not tags && $3",
+}
+"""By whether there is a conversation: a condition for each lets each use its own index."""
+
+RECALL_NEWEST = {
+    conversation: f"""
+        select {_MEMORY} from memories where {scope}
+        order by {_NEWEST_FIRST} limit $4
+    """
+    for conversation, scope in _SCOPES.items()
+}
+
+# A word is found with its forms; the score is the share of the words found. Of a long query, its
+# longest words count: each costs a look at every memory that has any.
+RECALL_BY_WORDS = {
+    conversation: f"""
+        with query as (
+            select
+                array_agg(lexeme) as words,
+                string_agg(
+                    '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''', ' | '
+                )::tsquery as any_word
+            from (
+                select lexeme from unnest(to_tsvector($6::text::regconfig, $5))
+                order by length(lexeme) desc, lexeme limit {TERMS}
+            ) as longest
+        )
+        select {_MEMORY}, (
+            select count(*) from (
+                select unnest(query.words)
+                intersect select unnest(tsvector_to_array(memories.words))
+            ) as shared
+        )::float8 / cardinality(query.words) as score
+        from memories, query where {scope} and memories.words @@ query.any_word
+        order by score desc, {_NEWEST_FIRST} limit $4
+    """
+    for conversation, scope in _SCOPES.items()
+}
+
+LIST = {
+    conversation: f"""
+        select {_MEMORY} from memories where {scope}
+        and ($5::timestamptz is null or (created_at, memory_id) < ($5, $6::uuid))
+        order by {_NEWEST_FIRST} limit $4
+    """
+    for conversation, scope in _SCOPES.items()
+}
+
+GET = f"""
+    select {_MEMORY} from memories where user_id = $1 and memory_id = $2
+"""
+
+# One statement, so all or none. Tags go as JSON: PostgreSQL's arrays of arrays are rectangular.
+STORE = f"""
+    insert into memories ({_MEMORY}, embedding, context, speaker, occurred_at, asks, words)
+    select {_MEMORY.replace("tags", "array(select json_array_elements_text(tags))")},
+        embedding, context, speaker, occurred_at, asks,
+        to_tsvector($14::text::regconfig, coalesce(parsable, content))
+    from unnest(
+        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::json[], $7::timestamptz[],
+        $8::vector[], $9::vector[], $10::text[], $11::timestamptz[], $12::boolean[],
+        $13::text[]
+    ) as new ({_MEMORY}, embedding, context, speaker, occurred_at, asks, parsable)
+"""
+
+IMPORT = f"{STORE} on conflict do nothing"
+
+# $1 users and $2 conversations, pairwise; $3 how many of each
+LAST_SAID = """
+    select user_id, conversation_id, content, speaker
+    from unnest($1::text[], $2::text[]) as wanted (owner, conversation), lateral (
+        select user_id, conversation_id, content, speaker, created_at, memory_id from memories
+        where user_id = owner and conversation_id = conversation
+        order by created_at desc, memory_id desc limit $3
+    ) as last
+    order by created_at, memory_id
+"""
+
+OWNER = "select user_id from memories where memory_id = $1 limit 1"
+
+DELETE = "delete from memories where memory_id = $1"
+DELETE_OF_USER = "delete from memories where memory_id = $1 and user_id = $2"
+DELETE_USER = "delete from memories where user_id = $1"
+
+EXPORT_MEMORIES = f"""
+    select {_MEMORY} from memories
+    where (user_id, memory_id) > ($1, $2) order by user_id, memory_id limit $3
+"""
+
+# $1 our model's vector of the sample, $2 its dimension, $3 the least agreement, $4 the language
+AS_OPENED = """
+    select true from alembic_version, embedding_model
+    left join (select embedding from memories limit 0) m on true
+    left join (select embedding from global_knowledge limit 0) k on true
+    where language = $4::text
+        and case when dimension = $2::int then 1 - (sample <=> $1) >= $3::float8 else false end
+"""
+
+ENCODING = "select current_setting('server_encoding')"
+
+EXTENSION_VERSION = """
+    select coalesce(installed_version, default_version) from pg_available_extensions
+    where name = 'vector'
+"""
+
+EXTENSION_SCHEMA = """
+    select nspname from pg_extension join pg_namespace on pg_namespace.oid = extnamespace
+    where extname = 'vector'
+"""
+
+REVISION_TABLE = "select to_regclass('alembic_version') is not null"
+REVISION = "select version_num from alembic_version"
+
+DIMENSION = """
+    select atttypmod from pg_attribute
+    where attrelid = 'memories'::regclass and attname = 'embedding'
+"""
+
+REMEMBER_MODEL = """
+    insert into embedding_model (name, dimension, sample) values ($1, $2, $3)
+    on conflict do nothing
+"""
+
+MODEL = "select name, dimension, 1 - (sample <=> $1) as agreement from embedding_model"
+
+LANGUAGE = """
+    select language, case
+        when exists (select from pg_ts_config where cfgname = $1 and pg_ts_config_is_visible(oid))
+        then $1 else 'simple'
+    end as wanted
+    from embedding_model
+"""
+
+HAS_MEMORIES = "select exists (select from memories)"
+RECORDS = f"""
+    select 'memories'::regclass::oid::text as table,
+        ({HAS_MEMORIES}) or exists (select from global_knowledge) as some
+"""
+SET_LANGUAGE = "update embedding_model set language = $1"

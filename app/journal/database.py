@@ -1,0 +1,313 @@
+"""The journal's database: opened when it is needed, and with transactions that are whole.
+
+A server that is away keeps its callers waiting once, not each time:
+
+    there ──no answer, or the connection is lost──▶ away ──asked in the background──▶ there
+
+While it is away every call fails at once. Where nobody listens each call tries: it is told so
+at once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from time import monotonic, time
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, func
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.errors import ConfigurationError, JournalUnavailable
+from app.journal.opening import (
+    ask,
+    is_away,
+    is_changed,
+    journal_errors,
+    make_engine,
+    nobody_listens,
+    refused,
+    set_up,
+)
+from app.logs import get_logger
+from app.settings import JournalSettings
+from app.tasks import end
+
+T = TypeVar("T")
+
+_CLOSING_SECONDS = 1.0
+"""What is under way when it is closed has that long, or longer where the server answers."""
+
+_log = get_logger(__name__)
+
+
+class Database:
+    """PostgreSQL, or a file of this process. Every failure leaves as `JournalUnavailable`."""
+
+    def __init__(
+        self,
+        settings: JournalSettings,
+        wrapper: str,
+        prepare: Callable[[AsyncConnection], Awaitable[None]],
+    ) -> None:
+        """`prepare` is done in each new database before it is used."""
+        self._settings = settings
+        self._wrapper = wrapper
+        self._prepare = prepare
+        self._engine: AsyncEngine | None = None
+        self._opening: asyncio.Task[AsyncEngine] | None = None
+        """The attempt that all wait for who need it open."""
+        self._closed = False
+        self._wrong: ConfigurationError | None = None
+        """Why it did not open itself."""
+        self._again = 0.0
+        """When to try that again, by the monotonic clock."""
+        self._running: set[asyncio.Task[Any]] = set()
+        self._away: JournalUnavailable | None = None
+        """Why the server counts as away."""
+        self._looking: asyncio.Task[None] | None = None
+        """Asks a server that is away, until it answers."""
+        self._emptying: asyncio.Task[None] | None = None
+        """Drops the connections to a server that is away; cancelled it would be loud."""
+        self._found = 0.0
+        """When it last answered so, by the monotonic clock."""
+        self._waiting: set[asyncio.Timeout] = set()
+        """The limits of those that wait for a connection."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes use it too."""
+        return self._settings.url is not None
+
+    @property
+    def reached(self) -> bool:
+        """Whether it was opened."""
+        return self._engine is not None
+
+    @property
+    def now(self) -> Any:
+        """Seconds since the epoch, by the one clock that all who share it have."""
+        return func.extract("epoch", func.clock_timestamp()) if self.shared else time()
+
+    async def open(self) -> None:
+        """Connect and make what is missing; twice is harmless.
+
+        Raises `ConfigurationError`, or `JournalUnavailable`: then it opens itself when it can.
+        Later, a server that refuses what it accepted counts as away.
+        """
+        self._closed = False
+        if self._engine is None:
+            try:
+                await self._connected()
+            except JournalUnavailable as error:
+                raise refused(self._settings, error) or error from error.__cause__
+
+    async def _connected(self) -> AsyncEngine:
+        """Connect, all who need it by one attempt, which a caller's end does not end."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._connect())
+        return await asyncio.shield(self._opening)
+
+    async def _connect(self) -> AsyncEngine:
+        started = monotonic()
+        try:
+            engine = make_engine(self._settings, self._wrapper)
+            try:
+                await set_up(engine, self._settings)
+                with journal_errors(self._settings):
+                    async with engine.begin() as connection:
+                        await self._prepare(connection)
+            except BaseException:
+                await engine.dispose()
+                raise
+        except JournalUnavailable as error:
+            self._failed(error, started)
+            raise
+        finally:
+            self._opening = None
+        self._engine = engine
+        self._wrong = None
+        return engine
+
+    async def _opened(self) -> AsyncEngine:
+        """Open it where it was away when it was to be opened.
+
+        What is wrong with the configuration shows only now: it is logged once. Until it is mended
+        the journal is as good as away, so that what can do without goes on, and no write that
+        needs it is taken.
+        """
+        if self._away is not None:
+            raise JournalUnavailable(self._away.detail, reason=self._away.reason)
+        if self._engine is not None:
+            return self._engine
+        if self._closed:
+            raise JournalUnavailable(reason="journal: closed")
+        wrong = self._wrong
+        if wrong is None or monotonic() >= self._again:
+            try:
+                return await self._connected()
+            except ConfigurationError as error:
+                self._again = monotonic() + self._settings.interval
+                if self._wrong is None or self._wrong.reason != error.reason:
+                    _log.error("journal_refused", wrapper=self._wrapper, reason=error.reason)
+                wrong = self._wrong = error
+        raise JournalUnavailable(wrong.detail, reason=wrong.reason)
+
+    def _failed(self, error: JournalUnavailable, started: float) -> None:
+        """Let the server count as away, if the error of a call that started then means that."""
+        if not self.shared or self._closed or self._away is not None:
+            return
+        if started < self._found or not is_away(error):
+            return
+        if nobody_listens(error):
+            return  # that is told at once, so each call may try
+        self._away = error
+        _log.warning("journal_lost", wrapper=self._wrapper, reason=error.reason)
+        now = asyncio.get_running_loop().time()
+        for limit in self._waiting:
+            if not limit.expired():
+                limit.reschedule(now)
+        if self._engine is not None:  # the connections it has may never answer
+            self._emptying = asyncio.create_task(self._engine.dispose())
+        self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        if self._emptying is not None:
+            await asyncio.shield(self._emptying)
+        while True:
+            if not await self._is_away():
+                break
+            await asyncio.sleep(self._settings.interval)
+        self._found = monotonic()
+        self._away = None
+        _log.warning("journal_found", wrapper=self._wrapper)
+
+    async def _is_away(self) -> bool:
+        try:
+            await ask(self._settings)
+        except JournalUnavailable as error:
+            return is_away(error)
+        return False
+
+    async def close(self) -> None:
+        """Disconnect, after what is under way: a server that does not answer ends that."""
+        self._closed = True
+        await end(self._looking)
+        if self.shared:
+            await end(self._opening)
+        elif self._opening is not None:  # soon over; cancelled twice, SQLite's client would hang
+            await asyncio.wait({self._opening})
+        if self._emptying is not None:
+            await self._emptying
+        self._looking = self._emptying = None
+        await self._end_running()
+        self._away = None
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    async def _end_running(self) -> None:
+        if not self._running:
+            return
+        if not self.shared:
+            await asyncio.wait(self._running)
+            return
+        _, late = await asyncio.wait(self._running, timeout=_CLOSING_SECONDS)
+        if late and self._away is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSING_SECONDS):
+                    away = await self._is_away()
+                if not away:
+                    _, late = await asyncio.wait(late, timeout=self._settings.timeout)
+        await end(*late)
+
+    async def rows(self, wanted: Select[Any]) -> Sequence[Any]:
+        """What a query answers."""
+
+        async def work(connection: AsyncConnection) -> Sequence[Any]:
+            rows: Sequence[Any] = (await connection.execute(wanted)).all()
+            return rows
+
+        return await self.transaction(work)
+
+    async def execute(self, statement: Any) -> None:
+        """Make one change."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(statement)
+
+        await self.transaction(work)
+
+    async def transaction(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        then: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Do the work in a transaction, whole even where its caller is cancelled.
+
+        A cancelled statement would cost a file its only connection.
+        """
+
+        async def whole() -> T:
+            try:
+                async with self.begin() as connection:
+                    return await work(connection)
+            finally:
+                then()
+
+        task = asyncio.create_task(whole())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            ends = caller is not None and caller.cancelling() > 0  # both may be, at a loop's end
+            if task.cancelled() and not ends:
+                raise JournalUnavailable(reason="journal: closed") from None
+            raise
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction for the time of a block, which ends with its caller."""
+        engine = await self._opened()
+        started = monotonic()
+        try:
+            with journal_errors(self._settings):
+                async with self._limit() as limit, engine.begin() as connection:
+                    limit.reschedule(None)
+                    self._waiting.discard(limit)
+                    try:
+                        yield connection
+                    except (OSError, asyncio.CancelledError):
+                        if self.shared:  # a rollback would wait for what may never answer
+                            await connection.invalidate()
+                        raise
+        except JournalUnavailable as error:
+            self._failed(error, started)
+            if is_changed(error):
+                await self._changed(engine, error)
+            raise
+
+    async def _changed(self, engine: AsyncEngine, error: JournalUnavailable) -> None:
+        """Let the next call open the database anew, where it is not the one it was."""
+        if self._engine is not engine:  # another call was first
+            return
+        self._engine = None
+        _log.error(
+            "journal_changed",
+            wrapper=self._wrapper,
+            reason=error.reason,
+            detail="its database is not what it was: it is opened anew, and what was pending in "
+            "tables that are gone is not delivered",
+        )
+        await engine.dispose()
+
+    @asynccontextmanager
+    async def _limit(self) -> AsyncIterator[asyncio.Timeout]:
+        """A time-out, which ends when the server is found to be away."""
+        async with asyncio.timeout(self._settings.timeout if self.shared else None) as limit:
+            self._waiting.add(limit)
+            try:
+                yield limit
+            finally:
+                self._waiting.discard(limit)

@@ -1,0 +1,228 @@
+"""Brings one driver what it still has to get, oldest first, for as long as the process lives."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+from time import monotonic
+
+from app.core.memory.base import (
+    BaseMemoryDriver,
+    SupportsDeleteKnowledge,
+    SupportsDeleteUser,
+    SupportsImport,
+    require,
+)
+from app.core.memory.codec import record_id
+from app.errors import (
+    ConfigurationError,
+    DriverTimeout,
+    DriverUnavailable,
+    MemoryServiceError,
+)
+from app.journal.entries import Entry, Write
+from app.journal.journal import Journal
+from app.logs import get_logger
+from app.tasks import end
+
+_AT_ONCE = 200
+"""Entries read at once."""
+_RECORDS = 500
+"""Records given to a driver at once, unless one entry has more."""
+_WAIT_SECONDS = (0.2, 30.0)
+"""The first and the longest wait for a driver that does not answer; each is twice the last."""
+_HEALTH_SECONDS = 10.0
+_UPKEEP_SECONDS = 3_600.0
+
+_log = get_logger(__name__)
+
+
+class Deliverer:
+    """Delivers to one driver. Processes that share a journal take turns.
+
+    What a healthy driver refuses is tried alone, then parked: it must not hold up what comes after
+    it. That is tried again at every start, each hour, and when it is asked for.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        driver: BaseMemoryDriver,
+        *,
+        wrapper: str,
+        interval: float,
+        timeout: float,
+        after: str | None = None,
+        delivered: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`delivered` is called when the driver has a write, before the journal has it no more."""
+        self._delivered = delivered
+        self._journal = journal
+        self._driver = driver
+        self._wrapper = wrapper
+        self._interval = interval
+        self._timeout = timeout
+        self._after = after
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+        self._most = _RECORDS
+        self._kept_up = monotonic()
+
+    def start(self) -> None:
+        """Deliver from now on; twice is harmless."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop; what is under way may be delivered once more later."""
+        task, self._task = self._task, None
+        await end(task)
+
+    def wake(self, *, back: bool = False) -> None:
+        """There is something to deliver; a driver that failed is tried at once if it is `back`."""
+        if back or not self._failing:
+            self._wake.set()
+
+    async def try_again(self) -> None:
+        """Deliver what the driver refused once more."""
+        await self._journal.unpark(self._driver.name)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        first, longest = _WAIT_SECONDS
+        wait = first
+        while True:
+            self._wake.clear()
+            try:
+                more = await self.deliver()
+            except MemoryServiceError as error:
+                self._report(error)
+                await self._rest(wait * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+                wait = min(2 * wait, longest)
+            except Exception:  # noqa: BLE001 - a driver may raise anything; the next call may work
+                _log.exception("delivery_failed", driver=self._driver.name, wrapper=self._wrapper)
+                await self._rest(longest)
+            else:
+                self._report(None)
+                wait = first
+                if not more:
+                    await self._rest(self._interval)
+
+    async def _rest(self, seconds: float) -> None:
+        # Not `wait_for`: in Python 3.11 it may lose the cancellation that `stop` asks for.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    def _report(self, error: MemoryServiceError | None) -> None:
+        failing = error is not None
+        if failing != self._failing:
+            self._failing = failing
+            event = "delivery_waits" if failing else "delivery_goes_on"
+            reason = error.reason if error is not None else None
+            _log.warning(event, driver=self._driver.name, wrapper=self._wrapper, reason=reason)
+
+    async def deliver(self) -> bool:
+        """Deliver what is due; whether there may be more.
+
+        Raises what the driver or the journal raises.
+        """
+        name = self._driver.name
+        async with self._journal.claim(name) as claim:
+            if claim is None:
+                return False
+            due = await self._journal.due(name, self._after, _AT_ONCE)
+            for group in _groups(due, self._most):
+                if not group[0].stores:  # a late delete would take later stores with it
+                    await claim()
+                if not await self._deliver(group):
+                    return True  # what is due is another now
+        if not due and monotonic() - self._kept_up > _UPKEEP_SECONDS:
+            self._kept_up = monotonic()
+            await self._journal.forget()
+            await self.try_again()
+        return len(due) == _AT_ONCE
+
+    async def _deliver(self, group: list[Entry]) -> bool:
+        """Whether the rest is still due: what is stored after a refused delete has to wait."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._make(group)
+        except (TimeoutError, DriverTimeout, DriverUnavailable) as error:
+            if isinstance(error, TimeoutError | DriverTimeout):
+                self._most = max(1, self._most // 4)  # what was too much would be so again
+            if isinstance(error, TimeoutError):
+                raise DriverTimeout(reason="no answer in time") from error
+            raise
+        except Exception as error:  # whatever it is, it must not hold up the rest
+            if len(group) > 1:
+                for entry in group:
+                    await self._deliver([entry])
+                return True
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                health = await self._driver.health_check()
+            reason = error.reason if isinstance(error, MemoryServiceError) else repr(type(error))
+            if health.status == "unavailable" or isinstance(error, ConfigurationError):
+                raise DriverUnavailable(reason=reason) from error  # it is not about the write
+            _log.error(
+                "delivery_refused",
+                driver=self._driver.name,
+                wrapper=self._wrapper,
+                verb=group[0].verb,
+                seq=group[0].seq,
+                reason=reason,
+                exc_info=None if isinstance(error, MemoryServiceError) else error,
+            )
+            await self._journal.refuse(group[0], self._driver.name)
+            return group[0].stores
+        self._most = min(_RECORDS, 2 * self._most)
+        self._delivered()
+        await self._journal.settle(group, [self._driver.name])
+        return True
+
+    async def _make(self, group: list[Entry]) -> None:
+        if group[0].stores:
+            await keep(self._driver, self._journal, group)
+        else:
+            await make(self._driver, group[0])
+
+
+async def keep(driver: BaseMemoryDriver, journal: Journal, stored: Sequence[Entry]) -> None:
+    """Let the driver have the records, but for those that are deleted by now."""
+    dead = await journal.dead(stored)
+    gone = {each.record_id for each in dead}
+    last = {record_id(record): record for entry in stored for record in entry.records}
+    alive = [record for one, record in last.items() if one not in gone]
+    if alive:
+        await require(driver, SupportsImport).import_records(alive)
+        dead = await journal.dead(stored)
+    for each in dead:
+        await make(driver, each)
+
+
+async def make(driver: BaseMemoryDriver, write: Write) -> bool | int:
+    """Make the delete on the driver; its answer."""
+    answers: dict[str, Callable[[], Awaitable[bool | int]]] = {
+        "delete": lambda: driver.delete(write.record_id or "", write.user_id),
+        "delete_user": lambda: require(driver, SupportsDeleteUser).delete_user(write.user_id or ""),
+        "delete_knowledge": lambda: require(driver, SupportsDeleteKnowledge).delete_knowledge(
+            write.record_id or ""
+        ),
+    }
+    return await answers[write.verb]()
+
+
+def _groups(due: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
+    """Stores in a row together, of `most` records unless one has more; each delete alone."""
+    for stores, run in groupby(due, key=lambda entry: entry.stores):
+        group: list[Entry] = []
+        size = 0
+        for entry in run:
+            if group and (not stores or size + len(entry.records) > most):
+                yield group
+                group, size = [], 0
+            group.append(entry)
+            size += len(entry.records)
+        yield group

@@ -1,0 +1,53 @@
+"""What waits in a journal, for which driver, and since when."""
+
+from collections.abc import Sequence
+from time import time
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import ConfigurationError
+from app.journal.entries import Lag
+from app.journal.tables import deliveries, entries
+
+
+def waiting() -> Select[Any]:
+    """For each wrapping driver and each driver that it delivers to, what `lags` reads."""
+    return (
+        select(
+            entries.c.wrapper,
+            deliveries.c.target,
+            func.count(),
+            func.min(entries.c.created_at),
+            func.count().filter(deliveries.c.parked),
+        )
+        .join(entries, entries.c.seq == deliveries.c.seq)
+        .group_by(entries.c.wrapper, deliveries.c.target)
+        .order_by(entries.c.wrapper, deliveries.c.target)
+    )
+
+
+def lags(rows: Sequence[Any]) -> dict[tuple[str, str], Lag]:
+    """By wrapping driver and driver, what the rows of `waiting` tell."""
+    now = time()
+    return {
+        (wrapper, target): Lag(count, round(max(0.0, now - oldest), 3), parked)
+        for wrapper, target, count, oldest, parked in rows
+    }
+
+
+async def refuse_stranded(
+    connection: AsyncConnection, wrapper: str, drivers: Sequence[str]
+) -> None:
+    """Raise `ConfigurationError` when writes wait for a driver that is not among `drivers`."""
+    mine = waiting().where(entries.c.wrapper == wrapper, deliveries.c.target.not_in(drivers))
+    found = lags((await connection.execute(mine)).all())
+    if not found:
+        return
+    said = " and ".join(f"{lag} for '{gone}'" for (_, gone), lag in found.items())
+    which, them = ("which is", "it") if len(found) == 1 else ("which are", "them")
+    raise ConfigurationError(
+        f"drivers.{wrapper}.inner: {said}, {which} not held any more: hold {them} until they are "
+        "delivered, or see `memory-driver journal`"
+    )

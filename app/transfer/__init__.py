@@ -1,0 +1,1 @@
+"""Records from one driver to another."""

@@ -1,0 +1,277 @@
+"""Answers kept in Redis, for all replicas of the service."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+
+from app.errors import ConfigurationError
+from app.logs import get_logger
+from app.settings import CacheSettings
+from app.tasks import end
+from app.wrappers.cache.store import ALL, UNCERTAIN_SECONDS, CacheStore, Found, Write
+
+Command: TypeAlias = tuple[str | bytes | int | float, ...]
+
+_PREFIX = "memory-cache:"
+_CONNECTIONS = 32
+_RETRY_SECONDS = (0.05, 1.0)
+"""Between two tries to reach it again: at first, and at most."""
+_WRITE_SECONDS = 600.0
+"""How long a write may take: the mark of a writer that died is gone after that."""
+_GENERATION_MS = 86_400_000
+_VECTOR_MS = 86_400_000
+_MOST_OWED = 1_000
+_ERRORS = (RedisError, OSError, TimeoutError)
+"""All that can come of asking Redis."""
+
+_log = get_logger(__name__)
+
+
+class RedisStore(CacheStore):
+    """One Redis, or Valkey, that is a primary.
+
+    When it can't be reached it is left alone until a task of ours reaches it, and has told it of
+    all writes that it does not know of.
+    """
+
+    kind = "redis"
+    shared = True
+
+    def __init__(self, settings: CacheSettings) -> None:
+        assert settings.url is not None  # noqa: S101 - the caller looked
+        self._ttl_ms = max(1, round(settings.ttl * 1_000))
+        self._generation_ms = max(2 * self._ttl_ms, _GENERATION_MS)
+        self._timeout = settings.timeout
+        try:
+            self._pool = ConnectionPool.from_url(
+                settings.url.get_secret_value(),
+                redis_connect_func=self._identify,
+                protocol=2,
+                driver_info=None,
+                socket_timeout=None,  # `_ask` has one for all of an exchange
+                socket_connect_timeout=None,
+            )
+            self._connection()
+        except (RedisError, AttributeError, TypeError, ValueError):
+            raise ConfigurationError(f"{settings.called('url')}: is not a URL of Redis") from None
+        self._slots = asyncio.Semaphore(_CONNECTIONS)
+        self._idle: list[AbstractConnection] = []
+        self._servers: WeakKeyDictionary[AbstractConnection, bytes] = WeakKeyDictionary()
+        self._owed: dict[tuple[str, str], bool] = {}
+        """Writes, by scope and token, whose end Redis does not know of; whether it is certain."""
+        self._away = False
+        self._recovery: asyncio.Task[None] | None = None
+
+    async def find(self, key: str, scope: str) -> Found:
+        found = await self._look(key, scope)
+        if found is None:  # a generation is missing: the first time, or Redis ran out of space
+            generations = (_generation_key(each) for each in (ALL, scope))
+            commands: list[Command] = [
+                ("SET", name, secrets.token_bytes(12), "NX", "PX", self._generation_ms)
+                for name in generations
+            ]
+            if await self._ask(commands) is not None:
+                found = await self._look(key, scope)
+        return found or Found(None)
+
+    async def _look(self, key: str, scope: str) -> Found | None:
+        """None where a generation is missing."""
+        answer = await self._ask(
+            [
+                ("GET", _value_key(key)),
+                # Before the marks: a writer marks first, and renews the generation then.
+                ("MGET", _generation_key(ALL), _generation_key(scope)),
+                ("ZCOUNT", _marks_key(ALL), time.time(), "+inf"),
+                ("ZCOUNT", _marks_key(scope), time.time(), "+inf"),
+            ]
+        )
+        if answer is None:
+            return Found(None)
+        server, (kept, generations, *marks) = answer
+        if any(marks):
+            return Found(None)
+        if None in generations:
+            return None
+        stamp = hashlib.sha256(b" ".join((server, *generations))).digest()
+        fresh = kept is not None and kept[: len(stamp)] == stamp
+        return Found(stamp, kept[len(stamp) :] if fresh else None)
+
+    async def keep(self, key: str, stamp: bytes, value: bytes) -> None:
+        await self._ask([("SET", _value_key(key), stamp + value, "PX", self._ttl_ms)])
+
+    async def find_vector(self, key: str) -> bytes | None:
+        answer = await self._ask([("GET", _vector_key(key))])
+        return answer[1][0] if answer is not None else None
+
+    async def keep_vector(self, key: str, value: bytes) -> None:
+        await self._ask([("SET", _vector_key(key), value, "PX", _VECTOR_MS)])
+
+    async def begin(self, write: Write) -> None:
+        await self._ask([c for scope in write.scopes for c in self._begun(scope, write.token)])
+
+    async def end(self, write: Write, *, certain: bool) -> None:
+        owed = {(scope, write.token): certain for scope in write.scopes}
+        self._owed |= owed
+        if self._away:
+            if len(self._owed) > _MOST_OWED:
+                self._owed = {(ALL, write.token): False}
+            self._recover()
+            return
+        try:
+            await self._settle(owed)
+        except _ERRORS as error:
+            self._lose(error)
+
+    async def check(self) -> str | None:
+        await self._ask([("PING",)])
+        return "Redis can't be reached: answers are computed" if self._away else None
+
+    async def open(self) -> None:
+        await self.check()
+
+    async def close(self) -> None:
+        recovery, self._recovery = self._recovery, None
+        await end(recovery)
+        with suppress(*_ERRORS):
+            await self._settle(dict(self._owed))
+        idle, self._idle = self._idle, []
+        with suppress(*_ERRORS):
+            async with asyncio.timeout(self._timeout):
+                await asyncio.gather(*(connection.disconnect() for connection in idle))
+
+    def _begun(self, scope: str, token: str) -> Iterator[Command]:
+        now = time.time()
+        yield "ZREMRANGEBYSCORE", _marks_key(scope), "-inf", now
+        yield from self._marked(scope, token, now + _WRITE_SECONDS)
+        yield self._renewed(scope)
+
+    def _ended(self, scope: str, token: str, certain: bool) -> Iterator[Command]:
+        yield self._renewed(scope)
+        if certain:
+            yield "ZREM", _marks_key(scope), token
+        else:
+            yield from self._marked(scope, token, time.time() + UNCERTAIN_SECONDS)
+
+    def _marked(self, scope: str, token: str, until: float) -> Iterator[Command]:
+        yield "ZADD", _marks_key(scope), until, token
+        yield "EXPIRE", _marks_key(scope), round(2 * _WRITE_SECONDS)
+
+    def _renewed(self, scope: str) -> Command:
+        return "SET", _generation_key(scope), secrets.token_bytes(12), "PX", self._generation_ms
+
+    async def _settle(self, owed: Mapping[tuple[str, str], bool]) -> None:
+        """Tell Redis of ends of writes that it does not know of; raises one of `_ERRORS`."""
+        commands = [c for write, certain in owed.items() for c in self._ended(*write, certain)]
+        if commands:
+            await self._exchange(commands)
+        for each in owed:
+            self._owed.pop(each, None)
+
+    async def _ask(self, commands: list[Command]) -> tuple[bytes, list[Any]] | None:
+        """The server's identity and its replies; None where it can't be reached."""
+        if self._away:
+            self._recover()
+            return None
+        try:
+            return await self._exchange(commands)
+        except _ERRORS as error:
+            self._lose(error)
+            return None
+
+    def _lose(self, error: BaseException) -> None:
+        if not self._away:
+            self._away = True
+            # Not the error's own words: they name the server.
+            _log.warning("cache_unavailable", reason=type(error).__name__)
+        self._recover()
+
+    def _recover(self) -> None:
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.create_task(self._find_again())
+
+    async def _find_again(self) -> None:
+        pause, longest = _RETRY_SECONDS
+        while self._away:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+            try:
+                # A Redis that has no space left for a generation is of no use.
+                await self._exchange([("SET", f"{_PREFIX}probe", b"", "PX", 1)])
+                while self._owed:
+                    await self._settle(dict(self._owed))
+            except _ERRORS:
+                continue
+            self._away = False
+            _log.info("cache_available")
+
+    async def _exchange(self, commands: list[Command]) -> tuple[bytes, list[Any]]:
+        async with asyncio.timeout(self._timeout), self._slots:
+            try:
+                return await self._send(commands)
+            except NotConnected:  # an idle connection that the server has closed meanwhile
+                idle, self._idle = self._idle, []
+                for connection in idle:
+                    await connection.disconnect(nowait=True)
+                return await self._send(commands)
+
+    async def _send(self, commands: list[Command]) -> tuple[bytes, list[Any]]:
+        connection = self._idle.pop() if self._idle else self._connection()
+        try:
+            await connection.send_packed_command(connection.pack_commands(commands))
+            replies = [await connection.read_response() for _ in commands]
+        except BaseException:
+            # Replies that nobody read would be taken for the next exchange's.
+            await connection.disconnect(nowait=True)
+            raise
+        self._idle.append(connection)
+        return self._servers[connection], replies
+
+    def _connection(self) -> AbstractConnection:
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # not annotated there
+        return connection
+
+    async def _identify(self, connection: AbstractConnection) -> None:
+        """Take down which life of which server a connection leads to.
+
+        A server that was restored from a snapshot has generations and values that are no longer
+        true, together; so has a replica that was promoted.
+        """
+        await connection.on_connect()
+        await connection.send_command("INFO")
+        lines = bytes(await connection.read_response()).splitlines()
+        info = dict(line.split(b":", 1) for line in lines if b":" in line)
+        if info.get(b"role") != b"master":
+            raise ReadOnlyError("not a primary")
+        try:
+            self._servers[connection] = info[b"run_id"] + info[b"master_replid"]
+        except KeyError:
+            raise ResponseError("the server does not tell its run_id") from None
+
+
+def _value_key(key: str) -> str:
+    return f"{_PREFIX}value:{key}"
+
+
+def _vector_key(key: str) -> str:
+    return f"{_PREFIX}vector:{key}"
+
+
+def _generation_key(scope: str) -> str:
+    return f"{_PREFIX}generation:{_hashed(scope)}"
+
+
+def _marks_key(scope: str) -> str:
+    return f"{_PREFIX}writing:{_hashed(scope)}"
+
+
+def _hashed(scope: str) -> str:
+    return hashlib.sha256(scope.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,207 @@
+"""What failover and replicated share: a journal, and who delivers what it holds."""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from app import metrics
+from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
+from app.errors import ConfigurationError, DriverTimeout, DriverUnavailable, JournalUnavailable
+from app.journal.delivery import Deliverer
+from app.journal.journal import Journal
+from app.journal.placing import refuse_same_cluster, refuse_same_server
+from app.logs import get_logger
+from app.settings import JournalSettings, Limits
+from app.wrappers.base import WrappingDriver
+from app.wrappers.breaker import Breaker, Node
+
+_DELIVERY_SECONDS = 30.0
+"""A delivery may take that long, or as long as a call where that is longer."""
+
+_CATCH_UP_SECONDS = 10.0
+
+_log = get_logger(__name__)
+
+
+class JournalledDriver(WrappingDriver):
+    """A wrapping driver whose journal keeps writes until every driver that it holds has them.
+
+    A subclass calls `_hold` for each of its drivers, in their order.
+    """
+
+    def __init__(
+        self,
+        inner: Sequence[BaseMemoryDriver],
+        journal: JournalSettings,
+        limits: Limits,
+        name: str,
+    ) -> None:
+        super().__init__(inner)
+        self.name = name
+        self._limits = limits
+        self._names = [driver.name for driver in self.inner]
+        self._journal_settings = journal
+        self._journal = Journal(journal, name)
+        self._nodes: list[Node] = []
+        self._deliverers: dict[str, Deliverer] = {}
+        self._shown = set(self._names)
+        """Those that the metrics show."""
+
+    def _hold(
+        self,
+        driver: BaseMemoryDriver,
+        timeout: float,
+        *,
+        failures: int = 3,
+        cooldown: float = 5.0,
+        after: str | None = None,
+    ) -> None:
+        """Make the node of `driver`, and who delivers to it: what `after`, if given, has."""
+        breaker = Breaker(driver, wrapper=self.name, failures=failures, cooldown=cooldown)
+        self._nodes.append(Node(driver, breaker, timeout))
+        self._deliverers[driver.name] = deliverer = Deliverer(
+            self._journal,
+            driver,
+            wrapper=self.name,
+            interval=self._journal_settings.interval,
+            timeout=max(timeout, _DELIVERY_SECONDS),
+            after=after,
+            delivered=breaker.proved,
+        )
+        breaker.on_close = partial(deliverer.wake, back=True)
+
+    async def _open_journal(self) -> None:
+        """Open it, or go on without it: it opens itself when it can.
+
+        Raises `ConfigurationError`.
+        """
+        await refuse_same_server(self._journal_settings, self.servers(), self.name)
+        try:
+            await self._journal.open(self._names)
+        except JournalUnavailable as error:
+            _log.error("journal_unavailable_at_start", wrapper=self.name, reason=error.reason)
+
+    async def _open_inner(self) -> list[DriverUnavailable | DriverTimeout | None]:
+        """Open every driver; of each that is not there yet, the error.
+
+        Raises any other error, when all of them have ended.
+        """
+        for node in self._nodes:
+            node.breaker.start()
+        opening = (driver.open() for driver in self.inner)
+        away: list[DriverUnavailable | DriverTimeout | None] = []
+        for error in await asyncio.gather(*opening, return_exceptions=True):
+            if error is not None and not isinstance(error, DriverUnavailable | DriverTimeout):
+                raise error
+            away.append(error)
+        return away
+
+    async def _refuse_own_server(self) -> None:
+        """Raise `ConfigurationError` when the journal is where an open driver's records are.
+
+        Or when two drivers are one database: it can't stand in for itself.
+        """
+        seen: dict[str, str] = {}
+        for driver in sorted(self.leaves(), key=lambda leaf: leaf.name):
+            for identity in driver.identity() or ():
+                other = seen.setdefault(identity, driver.name)
+                if other != driver.name:
+                    raise ConfigurationError(
+                        f"drivers.{self.name}.inner: {other} and {driver.name} are one database, "
+                        "which can't stand in for itself: give each its own"
+                    )
+        if not self._journal.reached:
+            return
+        identities = {driver.name: driver.identity() for driver in self.inner}
+        await refuse_same_cluster(self._journal_settings, identities, self.name)
+
+    def _start_delivering(self) -> None:
+        for deliverer in self._deliverers.values():
+            deliverer.start()
+
+    def _wake_deliverers(self) -> None:
+        for deliverer in self._deliverers.values():
+            deliverer.wake()
+
+    async def catch_up(self, driver: str) -> None:
+        """For ten seconds at most: what it refuses again stays refused."""
+        if driver not in self._deliverers:
+            return
+        with suppress(JournalUnavailable, DriverTimeout):
+            await self._deliverers[driver].try_again()
+            await self.settled(driver)
+
+    async def settled(self, driver: str) -> None:
+        try:
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                first = under_way = await self._journal.under_way(driver)
+                while first and under_way and under_way.oldest <= first.newest:
+                    await asyncio.sleep(_CATCH_UP_SECONDS / 200)
+                    under_way = await self._journal.under_way(driver)
+        except TimeoutError as error:
+            raise DriverTimeout(reason=f"{driver} still has to get earlier writes") from error
+
+    async def close(self) -> None:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._journal.close)
+            stack.push_async_callback(super().close)
+            for node in self._nodes:
+                stack.push_async_callback(node.breaker.stop)
+            for deliverer in self._deliverers.values():
+                stack.push_async_callback(deliverer.stop)
+
+    async def health_check(self) -> DriverHealth:
+        started = perf_counter()
+        inner = await asyncio.gather(*(driver.health_check() for driver in self.inner))
+        facts, waiting = await self._journal_facts()
+        status, detail = self._state(inner, waiting)
+        return DriverHealth(
+            driver=self.name,
+            status=status,
+            detail=detail,
+            facts={
+                "latency_ms": round((perf_counter() - started) * 1000, 1),
+                **facts,
+                **self._facts(),
+            },
+            drivers=tuple(inner),
+        )
+
+    @abstractmethod
+    def _state(
+        self, inner: Sequence[DriverHealth], waiting: str | None
+    ) -> tuple[HealthStatus, str | None]:
+        """The state and what is wrong, given the inner states and what waits in the journal."""
+
+    def _facts(self) -> dict[str, Any]:
+        """Figures of its own for `/health`."""
+        return {}
+
+    async def _journal_facts(self) -> tuple[dict[str, Any], str | None]:
+        """What each driver still has to get, for `/health` and the metrics; and what is wrong."""
+        try:
+            lags = await self._journal.lag()
+        except JournalUnavailable as error:
+            return {}, error.detail
+        self._shown |= lags.keys()  # also who is not held any more
+        for driver in self._shown:
+            lag = lags.get(driver)
+            metrics.JOURNAL_PENDING.labels(self.name, driver).set(lag.count if lag else 0)
+            metrics.JOURNAL_AGE.labels(self.name, driver).set(lag.oldest if lag else 0)
+        shown = {
+            driver: {"count": lag.count, "age_seconds": lag.oldest, "refused": lag.parked}
+            for driver, lag in lags.items()
+        }
+        late = ", ".join(
+            f"{driver} ({lag.count}{'' if driver in self._names else ', not held any more'})"
+            for driver, lag in sorted(lags.items())
+        )
+        detail = f"writes wait for {late}" if late else None
+        refused = [driver for driver, lag in lags.items() if lag.parked]
+        if refused:
+            detail = f"{detail}; refused by {', '.join(refused)}: see the log"
+        return {"pending": shown}, detail

@@ -1,0 +1,290 @@
+"""Every write on every driver."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from itertools import cycle
+from math import inf
+from time import monotonic
+from typing import Any, Self, TypeVar
+
+from app.core.memory.base import (
+    BaseMemoryDriver,
+    DriverContext,
+    DriverHealth,
+    HealthStatus,
+    SupportsImport,
+    require,
+)
+from app.core.memory.codec import Record
+from app.core.memory.records import Recalled
+from app.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    DriverTimeout,
+    DriverUnavailable,
+    JournalUnavailable,
+    MemoryServiceError,
+    raise_uncertain,
+)
+from app.journal.delivery import keep, make
+from app.journal.entries import Entry, Write, stores_of
+from app.logs import get_logger
+from app.settings import JournalSettings, Limits, ReplicatedSettings
+from app.wrappers.base import Call
+from app.wrappers.breaker import Node, time_for
+from app.wrappers.journalled import JournalledDriver
+from app.wrappers.writes import answer, delete_of, records_of
+
+T = TypeVar("T")
+
+_HOLD = 4
+"""An entry is its maker's for that many times what one driver is waited for: no write takes longer.
+If a store did, others would make it too, which changes nothing."""
+_DELETE = 3
+"""So long after it began a delete is not made by its maker any more: it would delete what was
+stored since others may have made it."""
+
+_log = get_logger(__name__)
+
+
+class ReplicatedDriver(JournalledDriver):
+    """Writes to the first of its drivers, the primary, and to all the others, its replicas.
+
+    A write is in the journal before the primary gets it, so that whatever happens on the way, all
+    of them end with the same: a store that the primary refuses is forgotten, one whose fate is not
+    known, and every delete, is made on all of them, the primary first. The answer waits for the
+    primary, or for a quorum or all (`acknowledge`); what a replica missed is delivered in order.
+    """
+
+    name = "replicated"
+
+    def __init__(
+        self,
+        inner: Sequence[BaseMemoryDriver],
+        settings: ReplicatedSettings,
+        journal: JournalSettings,
+        limits: Limits,
+        name: str = "replicated",
+    ) -> None:
+        super().__init__(inner, journal, limits, name)
+        self._settings = settings
+        self._primary, *self._replicas = self.inner
+        for driver in self.inner:
+            after = None if driver is self._primary else self._primary.name
+            self._hold(driver, settings.timeout, after=after)
+        self._turns = cycle(self._nodes)
+        self._late = False
+        self._looked = -inf
+
+    @classmethod
+    def from_context(cls, context: DriverContext) -> Self:
+        settings = context.settings
+        return cls(
+            context.inner, settings.replicated, settings.journal, settings.limits, context.name
+        )
+
+    async def open(self) -> None:
+        """Open every driver; a replica that is not there gets what it missed later.
+
+        Raises `ConfigurationError`, or `DriverUnavailable` when the primary is not there.
+        """
+        for driver in self.inner:
+            if not driver.supports(SupportsImport):
+                raise ConfigurationError(
+                    f"drivers.{self.name}.inner: {driver.name} can't import records, which "
+                    "replicated needs"
+                )
+        await self._open_journal()
+        errors = await self._open_inner()
+        for driver, error in zip(self._replicas, errors[1:], strict=True):
+            if error is not None:
+                _log.warning(
+                    "replica_unavailable_at_start", driver=driver.name, reason=error.reason
+                )
+        await self._refuse_own_server()
+        self._start_delivering()
+        if errors[0] is not None:
+            raise errors[0]
+
+    async def _read(self, call: Call) -> Any:
+        if self._settings.reads == "replicas":
+            node = await self._up_to_date()
+            if node is not None:
+                try:
+                    return _told(await node.ask(call.on(node.driver)), node.driver)
+                except (DriverUnavailable, DriverTimeout):
+                    pass  # the primary may answer
+        late = await self._primary_is_late()
+        asked = call.on(self._primary)
+        found = await _in_time(self._primary, asked, self._settings.timeout)
+        return _told(found, self._primary, degraded=late)
+
+    async def _up_to_date(self) -> Node | None:
+        """The next driver that answers and misses nothing: it has all that was answered for."""
+        try:
+            lags = await self._journal.lag() if await self._journal.count() else {}
+        except JournalUnavailable:
+            return None
+        for _ in self._nodes:
+            node = next(self._turns)
+            if node.name not in lags and node.breaker.state == "closed":
+                return node
+        return None
+
+    async def _primary_is_late(self) -> bool:
+        """Whether a write waits for the primary, of which the caller heard that it may happen.
+
+        Looked up once in a while: a cache keeps nothing for longer than that after such a write.
+        """
+        if monotonic() - self._looked > self._journal_settings.interval:
+            self._looked = monotonic()
+            try:
+                self._late = await self._journal.waits(self._primary.name)
+            except JournalUnavailable:
+                self._late = True  # nobody can tell
+        return self._late
+
+    async def _write(self, call: Call) -> Any:
+        for driver in self.inner:
+            call.check(driver)
+        delete = delete_of(call, self._limits)
+        if delete is not None:
+            return await self._delete(delete)
+        records = await records_of(call, self._limits)
+        if records:
+            await self._store(records, whole=call.verb != "import_records")
+        return answer(call, records)
+
+    async def _store(self, records: Sequence[Record], *, whole: bool) -> None:
+        """Keep the records; only where `whole`, a primary that refuses them has none of them."""
+        seconds = time_for(self._settings.timeout, len(records))
+        made = await self._append(stores_of(records), seconds, known=not whole)
+        try:
+            await _in_time(self._primary, self._first(made, records), 2 * seconds)
+        except MemoryServiceError as error:
+            if not error.uncertain and whole and await self._cancelled(made):
+                raise
+            await self._hand_over(made)
+            raise_uncertain(error)  # it is going to happen
+        await self._spread(made, lambda driver: keep(driver, self._journal, made), seconds)
+
+    async def _first(self, made: Sequence[Entry], records: Sequence[Record]) -> None:
+        """Let the primary have the new records; delete again what was deleted meanwhile.
+
+        Raises `ConnectionLost` for whatever fails after it has them: they are not refused any more.
+        """
+        await require(self._primary, SupportsImport).import_records(records)
+        try:
+            for dead in await self._journal.dead(made):
+                await make(self._primary, dead)
+        except MemoryServiceError as error:
+            raise ConnectionLost(reason=error.reason) from error
+
+    async def _cancelled(self, made: Sequence[Entry]) -> bool:
+        """Whether nobody will ever make these stores."""
+        try:
+            return await self._journal.cancel(made)
+        except JournalUnavailable:
+            return False
+
+    async def _delete(self, delete: Write) -> bool | int:
+        seconds = self._settings.timeout
+        until = monotonic() + _DELETE * seconds
+        made = await self._append([delete], seconds)
+        try:
+            first = make(self._primary, delete)
+            answered = await _in_time(self._primary, first, 2 * seconds, until)
+        except MemoryServiceError as error:
+            await self._hand_over(made)
+            raise_uncertain(error)  # it is going to happen
+        await self._spread(made, lambda driver: make(driver, delete), seconds, until)
+        return answered
+
+    async def _append(
+        self, writes: Sequence[Write], seconds: float, *, known: bool = False
+    ) -> list[Entry]:
+        return await self._journal.append(writes, self._names, hold=_HOLD * seconds, known=known)
+
+    async def _hand_over(self, made: Sequence[Entry]) -> None:
+        """Let the deliverers make the write everywhere; at the latest when it is held no more."""
+        with suppress(JournalUnavailable):
+            await self._journal.settle(made)
+        self._wake_deliverers()
+
+    async def _spread(
+        self,
+        made: Sequence[Entry],
+        on: Callable[[BaseMemoryDriver], Awaitable[object]],
+        seconds: float,
+        until: float = inf,
+    ) -> None:
+        """The primary has the write: wait for who else must, and leave the rest to deliverers."""
+        wanted = {
+            "primary": 0,
+            "quorum": len(self.inner) // 2,
+            "all": len(self._replicas),
+        }[self._settings.acknowledge]
+        have = [self._primary.name]
+        late: MemoryServiceError | None = None
+        if wanted:
+            tasks = {
+                asyncio.create_task(_in_time(driver, on(driver), seconds, until)): driver.name
+                for driver in self._replicas
+            }
+            try:
+                pending = set(tasks)
+                while pending and len(have) <= wanted:
+                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        error = task.exception()
+                        if error is None:
+                            have.append(tasks[task])
+                        elif isinstance(error, MemoryServiceError):
+                            late = error
+                        else:
+                            raise error
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+        await self._journal.settle(made, have)
+        self._wake_deliverers()
+        if len(have) <= wanted:
+            raise DriverTimeout(
+                "Too few drivers have the write yet; it will reach the others.",
+                reason=f"{self.name}: {len(have)} of {len(self.inner)} have the write",
+            ) from late
+
+    def _state(
+        self, inner: Sequence[DriverHealth], waiting: str | None
+    ) -> tuple[HealthStatus, str | None]:
+        down = [health.driver for health in inner if health.status == "unavailable"]
+        away = f"{', '.join(down)} can't be reached" if down else None
+        detail = "; ".join(each for each in (away, waiting) if each) or None
+        if inner[0].status == "unavailable":
+            return "unavailable", detail
+        return ("degraded" if detail else "ok"), detail
+
+
+def _told(found: Any, driver: BaseMemoryDriver, *, degraded: bool = False) -> Any:
+    """What a recall found, with who answered; any other answer as it is."""
+    if not isinstance(found, list):
+        return found
+    return Recalled.like(found, found, driver=driver.name, degraded=degraded)
+
+
+async def _in_time(
+    driver: BaseMemoryDriver, asked: Awaitable[T], seconds: float, until: float = inf
+) -> T:
+    """What the driver answers; raises `DriverTimeout` when it takes longer, or is `until` then."""
+    seconds = min(seconds, until - monotonic())
+    if seconds <= 0:
+        if asyncio.iscoroutine(asked):
+            asked.close()
+        raise DriverTimeout(reason=f"{driver.name}: it is too late to ask")
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError as error:
+        raise DriverTimeout(reason=f"{driver.name}: no answer in time") from error
