@@ -16,6 +16,7 @@ from app.api.routes import admin, health, knowledge, memories
 from app.api.shutdown import ShutdownMiddleware
 from app.api.tenants import Tenants
 from app.core.memory.manager import MemoryDriverManager
+from app.core.memory.six_verbs import record_driver
 from app.errors import DriverTimeout, DriverUnavailable, MemoryServiceError
 from app.logs import configure_logging, get_logger
 
@@ -33,8 +34,9 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.manager = manager or MemoryDriverManager.shared()
-    app.state.driver = app.state.manager.driver()
-    app.state.tenants = Tenants(app.state.driver, app.state.manager.settings)
+    settings = app.state.manager.settings
+    app.state.driver = record_driver(app.state.manager.driver(), settings.limits)
+    app.state.tenants = Tenants(app.state.driver, settings)
     app.state.failure = None
     app.add_middleware(HeadMiddleware)
     app.add_middleware(ShutdownMiddleware)

@@ -6,8 +6,8 @@ from fastapi import Depends, Path, Request
 
 from app.api.limits import RecordId, UserId
 from app.api.tenants import Tenants
-from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.manager import MemoryDriverManager
+from app.core.memory.record_driver import RecordDriver
 from app.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -33,13 +33,13 @@ from app.errors import (
 )
 
 
-async def _driver(request: Request) -> BaseMemoryDriver:
+async def _driver(request: Request) -> RecordDriver:
     tenants: Tenants = request.app.state.tenants
     return tenants.part(request.state.api_key)
 
 
-async def _whole_driver(request: Request) -> BaseMemoryDriver:
-    driver: BaseMemoryDriver = request.app.state.driver
+async def _whole_driver(request: Request) -> RecordDriver:
+    driver: RecordDriver = request.app.state.driver
     return driver
 
 
@@ -49,9 +49,9 @@ async def _manager(request: Request) -> MemoryDriverManager:
 
 
 ManagerDep: TypeAlias = Annotated[MemoryDriverManager, Depends(_manager)]
-DriverDep: TypeAlias = Annotated[BaseMemoryDriver, Depends(_driver)]
+DriverDep: TypeAlias = Annotated[RecordDriver, Depends(_driver)]
 """The part of the driver that the request's key reaches; only an `ApiRoute` knows the key."""
-WholeDriverDep: TypeAlias = Annotated[BaseMemoryDriver, Depends(_whole_driver)]
+WholeDriverDep: TypeAlias = Annotated[RecordDriver, Depends(_whole_driver)]
 """The driver with every tenant's records: for health, and for what needs the scope admin."""
 MemoryIdPath: TypeAlias = Annotated[RecordId, Path(alias="memory_id")]
 KnowledgeIdPath: TypeAlias = Annotated[RecordId, Path(alias="knowledge_id")]

@@ -56,10 +56,6 @@ class _Known(BaseModel):
 class _Request(_Known):
     model_config = ConfigDict(strict=True)
 
-    def arguments(self) -> dict[str, Any]:
-        """The fields as the driver's keyword arguments."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
 
 class StoreRequest(_Request):
     """A memory to keep for a user."""
@@ -80,6 +76,16 @@ class StoreRequest(_Request):
         description="Any JSON object within the limits; it comes back as it was. `speaker`, a "
         "name, and `date`, when it happened, help recall.",
     )
+
+    def new(self) -> records.NewMemory:
+        """What the driver is asked to keep."""
+        return records.NewMemory(
+            user_id=self.user_id,
+            content=self.content,
+            conversation_id=self.conversation_id,
+            tags=self.tags,
+            metadata=self.metadata,
+        )
 
 
 class StoreManyRequest(_Request):
@@ -115,9 +121,6 @@ class RecallRequest(_Request):
     )
     explain: bool = Field(False, description="Tell of each memory why: the points of its evidence.")
 
-    def arguments(self) -> dict[str, Any]:
-        return {name: value for name, value in super().arguments().items() if name != "explain"}
-
 
 class StoreKnowledgeRequest(_Request):
     """Knowledge to keep for everyone."""
@@ -131,6 +134,16 @@ class StoreKnowledgeRequest(_Request):
         None, description="Your own id for the source; several records may share one."
     )
     metadata: Metadata | None = None
+
+    def new(self) -> records.NewKnowledge:
+        """What the driver is asked to keep."""
+        return records.NewKnowledge(
+            content=self.content,
+            category=self.category,
+            title=self.title,
+            doc_id=self.doc_id,
+            metadata=self.metadata,
+        )
 
 
 class StoreKnowledgeManyRequest(_Request):

@@ -1,6 +1,6 @@
 """Which part of the driver the holder of a key reaches."""
 
-from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.record_driver import RecordDriver
 from app.settings import ApiKey, Settings
 from app.wrappers.scoped import ScopedDriver
 from app.wrappers.unscoped import UnscopedDriver
@@ -13,14 +13,16 @@ class Tenants:
     left records.
     """
 
-    def __init__(self, driver: BaseMemoryDriver, settings: Settings) -> None:
-        self._parts: dict[str | None, BaseMemoryDriver] = {None: UnscopedDriver(driver)}
+    def __init__(self, driver: RecordDriver, settings: Settings) -> None:
+        self._parts: dict[str | None, RecordDriver] = {
+            None: UnscopedDriver(driver, settings.limits)
+        }
         for key in settings.accepted_keys:
             if key.tenant is not None and key.tenant not in self._parts:
                 scoped = ScopedDriver(driver, key.tenant, settings.limits)
                 scoped.name = driver.name
                 self._parts[key.tenant] = scoped
 
-    def part(self, key: ApiKey | None) -> BaseMemoryDriver:
+    def part(self, key: ApiKey | None) -> RecordDriver:
         """What a request with this key may use."""
         return self._parts[key.tenant if key is not None else None]

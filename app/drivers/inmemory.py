@@ -6,25 +6,11 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Self
 
-from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
+from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import Cursor, page
-from app.core.memory.records import (
-    Knowledge,
-    Memory,
-    MemoryPage,
-    Metadata,
-    NewKnowledge,
-    NewMemory,
-    check_id,
-    check_recall,
-    check_recall_knowledge,
-    check_scope,
-    check_top_k,
-    new_knowledge,
-    new_knowledge_records,
-    new_memories,
-    new_memory,
-)
+from app.core.memory.record_driver import RecordDriver
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
 from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
 from app.ranking.similarity import similarity
@@ -32,7 +18,7 @@ from app.ranking.words import share, words
 from app.settings import Limits
 
 
-class InMemoryDriver(BaseMemoryDriver):
+class InMemoryDriver(RecordDriver):
     """Exact search over Python dictionaries: for trying the API out, and as the tests' yardstick.
 
     `score` is (1 + cosine) / 2 by vector, and the share of the query's words by `use_vector=False`.
@@ -41,8 +27,8 @@ class InMemoryDriver(BaseMemoryDriver):
     name = "inmemory"
 
     def __init__(self, embedder: Embedder, limits: Limits) -> None:
+        super().__init__(limits)
         self._embedder = embedder
-        self._limits = limits
         self._memories: dict[str, dict[str, Memory]] = {}
         self._knowledge: dict[str, Knowledge] = {}
         self._vectors: dict[str, Vector] = {}
@@ -54,181 +40,96 @@ class InMemoryDriver(BaseMemoryDriver):
     async def open(self) -> None:
         await self._embedder.open()
 
-    async def recall(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        query: str | None = None,
-        top_k: int = 10,
-        use_vector: bool = True,
-        exclude_tags: Sequence[str] | None = None,
-    ) -> list[Memory]:
-        check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
-        excluded = set(exclude_tags or ())
-        vector = None
-        if query is not None and use_vector:
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        query, vector = wanted.query, None
+        if query is not None and wanted.use_vector:
             vector = await self._embedder.embed_query(query)
         found = [
             memory
-            for memory in self._newest_first(user_id, conversation_id)
-            if excluded.isdisjoint(memory.tags)
+            for memory in self._newest_first(wanted.user_id, wanted.conversation_id)
+            if not set(memory.tags).intersection(wanted.exclude_tags)
         ]
         if query is None:
-            return deepcopy(found[:top_k])
+            return deepcopy(found[: wanted.top_k])
         if vector is not None:
             scored = [
                 (similarity(vector, self._vectors[memory.memory_id]), memory) for memory in found
             ]
         else:
             scored = await asyncio.to_thread(_by_words, query, found)
-        best = sorted(scored, key=lambda pair: pair[0], reverse=True)[:top_k]
+        best = sorted(scored, key=lambda pair: pair[0], reverse=True)[: wanted.top_k]
         return [replace(deepcopy(memory), score=score) for score, memory in best]
 
-    async def recall_global_knowledge(
-        self, query: str, top_k: int = 5, category: str | None = None
-    ) -> list[Knowledge]:
-        check_recall_knowledge(self._limits, query, top_k, category)
-        vector = await self._embedder.embed_query(query)
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        vector = await self._embedder.embed_query(wanted.query)
         newest_first = sorted(self._knowledge.values(), key=lambda k: k.knowledge_id, reverse=True)
         scored = [
             (similarity(vector, self._vectors[knowledge.knowledge_id]), knowledge)
             for knowledge in newest_first
-            if category is None or knowledge.category == category
+            if wanted.category in (None, knowledge.category)
         ]
-        best = sorted(scored, key=lambda pair: pair[0], reverse=True)[:top_k]
+        best = sorted(scored, key=lambda pair: pair[0], reverse=True)[: wanted.top_k]
         return [replace(deepcopy(knowledge), score=score) for score, knowledge in best]
 
     def _newest_first(self, user_id: str, conversation_id: str | None) -> list[Memory]:
         memories = self._memories.get(user_id, {}).values()
         return sorted(
-            (
-                m
-                for m in memories
-                if conversation_id is None or m.conversation_id == conversation_id
-            ),
+            (m for m in memories if conversation_id in (None, m.conversation_id)),
             key=Cursor.after,
             reverse=True,
         )
 
-    async def store(
-        self,
-        user_id: str,
-        content: str,
-        conversation_id: str | None = None,
-        tags: Sequence[str] | None = None,
-        metadata: Metadata | None = None,
-    ) -> Memory:
-        new = NewMemory(
-            user_id=user_id,
-            content=content,
-            conversation_id=conversation_id,
-            tags=tags,
-            metadata=metadata,
-        )
-        return (await self._keep([new_memory(new, self._limits)]))[0]
+    async def _get(self, wanted: Get) -> Record | None:
+        return deepcopy(self._find(wanted))
 
-    async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        return await self._keep(await new_memories(memories, self._limits))
+    def _find(self, wanted: Get | Delete) -> Record | None:
+        if wanted.kind == "knowledge":
+            return self._knowledge.get(wanted.record_id)
+        users = [wanted.user_id] if wanted.user_id is not None else self._memories
+        own = (self._memories.get(user, {}).get(wanted.record_id) for user in users)
+        return next((memory for memory in own if memory is not None), None)
 
-    async def _keep(self, memories: list[Memory]) -> list[Memory]:
-        vectors = await self._embedder.embed([memory.content for memory in memories])
-        for memory, vector in zip(memories, vectors, strict=True):
-            self._vectors[memory.memory_id] = vector
-            self._memories.setdefault(memory.user_id, {})[memory.memory_id] = memory
-        return await in_pieces(deepcopy, memories)
+    async def _page(self, wanted: Page) -> MemoryPage:
+        memories = self._newest_first(wanted.user_id, wanted.conversation_id)
+        if wanted.after is not None:
+            memories = [memory for memory in memories if Cursor.after(memory) < wanted.after]
+        return page(deepcopy(memories[: wanted.limit + 1]), wanted.limit)
 
-    async def store_global_knowledge(
-        self,
-        content: str,
-        category: str,
-        title: str | None = None,
-        doc_id: str | None = None,
-        metadata: Metadata | None = None,
-    ) -> Knowledge:
-        new = NewKnowledge(
-            content=content, category=category, title=title, doc_id=doc_id, metadata=metadata
-        )
-        return (await self._keep_knowledge([new_knowledge(new, self._limits)]))[0]
+    async def _export(self) -> AsyncIterator[Record]:
+        memories = [memory for own in self._memories.values() for memory in own.values()]
+        records: list[Record] = [*memories, *self._knowledge.values()]
+        for record in records:
+            yield deepcopy(record)
 
-    async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        return await self._keep_knowledge(await new_knowledge_records(knowledge, self._limits))
-
-    async def _keep_knowledge(self, knowledge: list[Knowledge]) -> list[Knowledge]:
-        vectors = await self._embedder.embed([record.content for record in knowledge])
-        for record, vector in zip(knowledge, vectors, strict=True):
-            self._vectors[record.knowledge_id] = vector
-            self._knowledge[record.knowledge_id] = record
-        return await in_pieces(deepcopy, knowledge)
-
-    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
-        records = await in_pieces(deepcopy, records)
-        vectors = await self._embedder.embed([record.content for record in records])
-        for record, vector in zip(records, vectors, strict=True):
-            key = record.memory_id if isinstance(record, Memory) else record.knowledge_id
-            if key in self._vectors:
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        kept = await in_pieces(deepcopy, wanted.records)
+        vectors = await self._embedder.embed([record.content for record in kept])
+        for record, vector in zip(kept, vectors, strict=True):
+            if record_id(record) in self._vectors:
                 continue
-            self._vectors[key] = vector
+            self._vectors[record_id(record)] = vector
             if isinstance(record, Memory):
-                self._memories.setdefault(record.user_id, {})[key] = record
+                self._memories.setdefault(record.user_id, {})[record.memory_id] = record
             else:
-                self._knowledge[key] = record
+                self._knowledge[record.knowledge_id] = record
+        return wanted.records
 
-    async def owner_of(self, memory_id: str) -> str | None:
-        key = str(check_id(memory_id))
-        return next((user for user, own in self._memories.items() if key in own), None)
+    async def _delete(self, wanted: Delete) -> bool:
+        found = self._find(wanted)
+        if found is None:
+            return False
+        if isinstance(found, Memory):
+            del self._memories[found.user_id][found.memory_id]
+        else:
+            del self._knowledge[found.knowledge_id]
+        del self._vectors[wanted.record_id]
+        return True
 
-    async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
-        key = str(check_id(memory_id))
-        if user_id is not None:
-            check_scope(self._limits, user_id)
-        users = [user_id] if user_id is not None else list(self._memories)
-        for user in users:
-            if self._memories.get(user, {}).pop(key, None) is not None:
-                del self._vectors[key]
-                return True
-        return False
-
-    async def get(self, memory_id: str, user_id: str) -> Memory | None:
-        check_scope(self._limits, user_id)
-        return deepcopy(self._memories.get(user_id, {}).get(str(check_id(memory_id))))
-
-    async def list_memories(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        cursor: str | None = None,
-        limit: int = 50,
-    ) -> MemoryPage:
-        check_scope(self._limits, user_id, conversation_id)
-        check_top_k(limit, self._limits, "limit")
-        memories = self._newest_first(user_id, conversation_id)
-        if cursor is not None:
-            end = Cursor.decode(cursor)
-            memories = [memory for memory in memories if Cursor.after(memory) < end]
-        return page(deepcopy(memories[: limit + 1]), limit)
-
-    async def delete_user(self, user_id: str) -> int:
-        check_scope(self._limits, user_id)
-        memories = self._memories.pop(user_id, {})
+    async def _forget(self, wanted: Forget) -> int:
+        memories = self._memories.pop(wanted.user_id, {})
         for memory_id in memories:
             del self._vectors[memory_id]
         return len(memories)
-
-    async def get_knowledge(self, knowledge_id: str) -> Knowledge | None:
-        return deepcopy(self._knowledge.get(str(check_id(knowledge_id, "knowledge_id"))))
-
-    async def delete_knowledge(self, knowledge_id: str) -> bool:
-        key = str(check_id(knowledge_id, "knowledge_id"))
-        if self._knowledge.pop(key, None) is None:
-            return False
-        del self._vectors[key]
-        return True
-
-    async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
-        memories = [memory for own in self._memories.values() for memory in own.values()]
-        records: list[Memory | Knowledge] = [*memories, *self._knowledge.values()]
-        for record in records:
-            yield deepcopy(record)
 
     async def health_check(self) -> DriverHealth:
         facts = {

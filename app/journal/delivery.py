@@ -2,19 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from time import monotonic
 
-from app.core.memory.base import (
-    BaseMemoryDriver,
-    SupportsDeleteKnowledge,
-    SupportsDeleteUser,
-    SupportsImport,
-    require,
-)
-from app.core.memory.codec import record_id
+from app.core.memory.record_driver import RecordDriver
+from app.core.memory.records import record_id
+from app.core.memory.requests import Delete, Forget, Keep, Kind
 from app.errors import (
     ConfigurationError,
     DriverTimeout,
@@ -48,7 +43,7 @@ class Deliverer:
     def __init__(
         self,
         journal: Journal,
-        driver: BaseMemoryDriver,
+        driver: RecordDriver,
         *,
         wrapper: str,
         interval: float,
@@ -189,29 +184,25 @@ class Deliverer:
             await make(self._driver, group[0])
 
 
-async def keep(driver: BaseMemoryDriver, journal: Journal, stored: Sequence[Entry]) -> None:
+async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) -> None:
     """Let the driver have the records, but for those that are deleted by now."""
     dead = await journal.dead(stored)
     gone = {each.record_id for each in dead}
     last = {record_id(record): record for entry in stored for record in entry.records}
     alive = [record for one, record in last.items() if one not in gone]
     if alive:
-        await require(driver, SupportsImport).import_records(alive)
+        await driver._keep(Keep(alive))
         dead = await journal.dead(stored)
     for each in dead:
         await make(driver, each)
 
 
-async def make(driver: BaseMemoryDriver, write: Write) -> bool | int:
+async def make(driver: RecordDriver, write: Write) -> bool | int:
     """Make the delete on the driver; its answer."""
-    answers: dict[str, Callable[[], Awaitable[bool | int]]] = {
-        "delete": lambda: driver.delete(write.record_id or "", write.user_id),
-        "delete_user": lambda: require(driver, SupportsDeleteUser).delete_user(write.user_id or ""),
-        "delete_knowledge": lambda: require(driver, SupportsDeleteKnowledge).delete_knowledge(
-            write.record_id or ""
-        ),
-    }
-    return await answers[write.verb]()
+    if write.verb == "delete_user":
+        return await driver._forget(Forget(write.user_id or ""))
+    kind: Kind = "memory" if write.verb == "delete" else "knowledge"
+    return await driver._delete(Delete(kind, write.record_id or "", write.user_id))
 
 
 def _groups(due: Sequence[Entry], most: int) -> Iterator[list[Entry]]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from app.core.memory.codec import Record, record_id
-from app.core.memory.records import Memory
+from app.core.memory.records import Memory, Record, record_id
+from app.core.memory.requests import Delete, Forget
 
 Verb = Literal["store", "delete", "delete_user", "store_knowledge", "delete_knowledge"]
 
@@ -79,6 +79,15 @@ class Lag:
 
     def __str__(self) -> str:
         return "1 write waits" if self.count == 1 else f"{self.count} writes wait"
+
+
+def delete_of(wanted: Delete | Forget) -> Write:
+    """The write that deletes what is wanted."""
+    if isinstance(wanted, Forget):
+        return Write(verb="delete_user", user_id=wanted.user_id)
+    if wanted.kind == "knowledge":
+        return Write(verb="delete_knowledge", record_id=wanted.record_id)
+    return Write(verb="delete", user_id=wanted.user_id, record_id=wanted.record_id)
 
 
 def stores_of(records: Iterable[Record]) -> list[Write]:

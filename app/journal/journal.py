@@ -39,6 +39,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
+from app.core.memory.records import record_id
 from app.errors import JournalUnavailable
 from app.journal.database import Database
 from app.journal.entries import Entry, Lag, Span, Write
@@ -351,7 +352,7 @@ class Journal:
         found: dict[str, Entry] = {}
         for entry in stored:
             killed = gone.killed(entry)
-            for one in map(codec.record_id, entry.records):
+            for one in map(record_id, entry.records):
                 if one not in killed:
                     found.pop(one, None)
                     continue

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Select, exists, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.core.memory import codec
+from app.core.memory.records import record_id
 from app.journal.entries import Entry, Write
 from app.journal.tables import deliveries, entries
 
@@ -64,7 +64,7 @@ async def behind(
     earliest = earliest.where(entries.c.wrapper == wrapper)
     earliest = earliest.group_by(entries.c.user_id, entries.c.record_id, deliveries.c.target)
     users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
-    ids = sorted({codec.record_id(record) for entry in stored for record in entry.records})
+    ids = sorted({record_id(record) for entry in stored for record in entry.records})
     rows: list[Any] = []
     verbs = ["delete_user", "store"] if known else ["delete_user"]
     for some in parts(users):
@@ -93,8 +93,8 @@ def _concerned(stored: Entry) -> Iterator[tuple[str | None, str | None]]:
     """User and record of each earlier write that concerns the store."""
     yield stored.user_id, None
     for record in stored.records:
-        yield stored.user_id, codec.record_id(record)
-        yield None, codec.record_id(record)
+        yield stored.user_id, record_id(record)
+        yield None, record_id(record)
 
 
 def waiting_writes(

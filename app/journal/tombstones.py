@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.core.memory import codec
+from app.core.memory.records import record_id
 from app.journal.database import Database
 from app.journal.entries import Entry
 from app.journal.order import parts
@@ -37,11 +37,11 @@ class Tombstones:
         self._of_users: dict[str, int] = {}
         self._of_records: dict[tuple[str, str], list[tuple[int, float, str | None]]] = {}
         """By the verb, memories' or knowledge's, and the record's id."""
-        for seq, verb, user_id, record_id, created_at in rows:
+        for seq, verb, user_id, one, created_at in rows:
             if verb == "delete_user":
                 self._of_users[user_id] = max(seq, self._of_users.get(user_id, seq))
             else:
-                found = self._of_records.setdefault((verb, record_id), [])
+                found = self._of_records.setdefault((verb, one), [])
                 found.append((seq, created_at, user_id))
 
     @classmethod
@@ -49,7 +49,7 @@ class Tombstones:
         """Those that the stores may be killed by."""
         of_verb = tombstones.c.verb == "delete_user"
         users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
-        ids = sorted({codec.record_id(record) for entry in stored for record in entry.records})
+        ids = sorted({record_id(record) for entry in stored for record in entry.records})
         asked: list[ColumnElement[bool]] = [
             of_verb & tombstones.c.user_id.in_(some) for some in parts(users)
         ]
@@ -68,7 +68,7 @@ class Tombstones:
 
     def killed(self, stored: Entry) -> set[str]:
         """The ids of the store's records that are deleted."""
-        ids = {codec.record_id(record) for record in stored.records}
+        ids = {record_id(record) for record in stored.records}
         if stored.user_id is not None and self._of_users.get(stored.user_id, 0) > stored.seq:
             return ids
         # Nobody knew the ids before it was tried, which may be before it was journalled.

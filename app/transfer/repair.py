@@ -4,18 +4,11 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
-from app.core.memory.base import (
-    BaseMemoryDriver,
-    SupportsDeleteKnowledge,
-    SupportsExport,
-    SupportsGet,
-    SupportsGetKnowledge,
-    SupportsImport,
-    require,
-)
-from app.core.memory.codec import Record, encode, record_id
-from app.core.memory.records import Memory
-from app.errors import InvalidInput
+from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.codec import encode
+from app.core.memory.record_driver import RecordDriver
+from app.core.memory.records import Memory, Record, record_id
+from app.errors import CapabilityMissing, InvalidInput
 
 _BATCH = 200
 
@@ -39,8 +32,8 @@ async def _at_once() -> None:
 
 
 async def repair(
-    source: BaseMemoryDriver,
-    target: BaseMemoryDriver,
+    source_driver: BaseMemoryDriver,
+    target_driver: BaseMemoryDriver,
     *,
     dry_run: bool = False,
     settled: Callable[[], Awaitable[None]] = _at_once,
@@ -53,11 +46,12 @@ async def repair(
     records in common, `CapabilityMissing`, and what `settled` and the drivers raise; called again,
     it goes on.
     """
+    source, target = _complete(source_driver), _complete(target_driver)
     _refuse_one_in_two_guises(source, target)
-    wanted = {record_id(record): _digest(record) async for record in _all(source)}
+    wanted = {record_id(record): _digest(record) async for record in source.export_records()}
     different: set[str] = set()
     extra: list[Record] = []
-    async for record in _all(target):
+    async for record in target.export_records():
         digest = wanted.pop(record_id(record), None)
         if digest is None:
             extra.append(replace(record, content=""))
@@ -73,7 +67,13 @@ async def repair(
     return found
 
 
-def _refuse_one_in_two_guises(source: BaseMemoryDriver, target: BaseMemoryDriver) -> None:
+def _complete(driver: BaseMemoryDriver) -> RecordDriver:
+    if not isinstance(driver, RecordDriver):
+        raise CapabilityMissing(f"The driver {driver.name!r} can't export records")
+    return driver
+
+
+def _refuse_one_in_two_guises(source: RecordDriver, target: RecordDriver) -> None:
     """What is deleted in the target must not be deleted in the source with it."""
     same = source.leaves() & target.leaves()
     known = (source.identity() or frozenset()) & (target.identity() or frozenset())
@@ -86,12 +86,12 @@ def _refuse_one_in_two_guises(source: BaseMemoryDriver, target: BaseMemoryDriver
         )
 
 
-async def _batches(driver: BaseMemoryDriver, ids: Set[str]) -> AsyncIterator[list[Record]]:
+async def _batches(driver: RecordDriver, ids: Set[str]) -> AsyncIterator[list[Record]]:
     """The driver's records of these ids."""
     if not ids:
         return
     batch: list[Record] = []
-    async for record in _all(driver):
+    async for record in driver.export_records():
         if record_id(record) in ids:
             batch.append(record)
         if len(batch) == _BATCH:
@@ -101,17 +101,17 @@ async def _batches(driver: BaseMemoryDriver, ids: Set[str]) -> AsyncIterator[lis
         yield batch
 
 
-async def _give(target: BaseMemoryDriver, records: Sequence[Record], different: Set[str]) -> None:
+async def _give(target: RecordDriver, records: Sequence[Record], different: Set[str]) -> None:
     """An import leaves what is there, so what is `different` there has to go first."""
     for record in records:
         if record_id(record) in different:
             await _delete(target, record)
-    await require(target, SupportsImport).import_records(records)
+    await target.import_records(records)
 
 
 async def _lose(
-    source: BaseMemoryDriver,
-    target: BaseMemoryDriver,
+    source: RecordDriver,
+    target: RecordDriver,
     records: Sequence[Record],
     settled: Callable[[], Awaitable[None]],
 ) -> None:
@@ -123,24 +123,17 @@ async def _lose(
             await _delete(target, record)
 
 
-async def _all(driver: BaseMemoryDriver) -> AsyncIterator[Record]:
-    async for record in require(driver, SupportsExport).export_records():
-        yield record
-
-
-async def _has(driver: BaseMemoryDriver, record: Record) -> bool:
+async def _has(driver: RecordDriver, record: Record) -> bool:
     if isinstance(record, Memory):
-        getting = require(driver, SupportsGet)
-        return await getting.get(record.memory_id, record.user_id) is not None
-    knowledge = require(driver, SupportsGetKnowledge)
-    return await knowledge.get_knowledge(record.knowledge_id) is not None
+        return await driver.get(record.memory_id, record.user_id) is not None
+    return await driver.get_knowledge(record.knowledge_id) is not None
 
 
-async def _delete(driver: BaseMemoryDriver, record: Record) -> None:
+async def _delete(driver: RecordDriver, record: Record) -> None:
     if isinstance(record, Memory):
         await driver.delete(record.memory_id, record.user_id)
     else:
-        await require(driver, SupportsDeleteKnowledge).delete_knowledge(record.knowledge_id)
+        await driver.delete_knowledge(record.knowledge_id)
 
 
 def _digest(record: Record) -> bytes:

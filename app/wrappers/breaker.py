@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, TypeVar
 
 from app import metrics
-from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.record_driver import RecordDriver
 from app.errors import (
     DriverTimeout,
     DriverUnavailable,
@@ -44,7 +44,7 @@ class Breaker:
 
     def __init__(
         self,
-        driver: BaseMemoryDriver,
+        driver: RecordDriver,
         *,
         wrapper: str,
         failures: int = 3,
@@ -128,7 +128,7 @@ class Breaker:
 class Node:
     """A driver that is held, and whether to ask it."""
 
-    def __init__(self, driver: BaseMemoryDriver, breaker: Breaker, timeout: float) -> None:
+    def __init__(self, driver: RecordDriver, breaker: Breaker, timeout: float) -> None:
         self.driver = driver
         self.breaker = breaker
         self._timeout = timeout
@@ -137,18 +137,17 @@ class Node:
     def name(self) -> str:
         return self.driver.name
 
-    async def ask(self, asked: Awaitable[T], *, records: int = 1) -> T:
-        """The driver's answer; raises `DriverUnavailable` or `DriverTimeout` without one.
+    async def ask(self, call: Callable[[RecordDriver], Awaitable[T]], *, records: int = 1) -> T:
+        """What `call` gives on the driver.
 
-        `records`: how many the call brings.
+        Raises `DriverUnavailable` or `DriverTimeout` without an answer. `records`: how many the
+        call brings.
         """
         if self.breaker.state == "open":
-            if asyncio.iscoroutine(asked):
-                asked.close()
             raise DriverUnavailable(reason=f"{self.name} is left alone")
         try:
             async with asyncio.timeout(time_for(self._timeout, records)):
-                answered = await asked
+                answered = await call(self.driver)
         except (EmbeddingQueueFull, EmbeddingUnavailable):
             raise  # the model, not the driver
         except (TimeoutError, DriverTimeout, DriverUnavailable) as error:

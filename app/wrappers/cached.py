@@ -3,23 +3,24 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable
-from typing import Any, Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import fields
+from typing import Any, Self, TypeVar, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
-from app.core.memory.records import Memory, Recalled
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
 from app.errors import ConfigurationError, MemoryServiceError
 from app.flights import Flights
-from app.settings import CacheSettings
-from app.wrappers.base import Call, WrappingDriver
+from app.settings import CacheSettings, Limits
+from app.wrappers.base import WrappingDriver
 from app.wrappers.cache.answer import pack, unpack
 from app.wrappers.cache.freshness import freshness
 from app.wrappers.cache.identity import Identity, configured
 from app.wrappers.cache.in_process import InProcessStore
 from app.wrappers.cache.store import ALL, KNOWLEDGE, CacheStore, Write, user_scope
 
-_KEPT = frozenset({"recall", "recall_global_knowledge"})
-"""The verbs whose answers are kept."""
+T = TypeVar("T")
 
 _MOST_SCOPES = 200
 """A write to more users than this counts as one to everybody."""
@@ -34,11 +35,14 @@ class CachedDriver(WrappingDriver):
 
     name = "cached"
 
-    def __init__(self, inner: BaseMemoryDriver, store: CacheStore, configured: str) -> None:
+    def __init__(
+        self, inner: BaseMemoryDriver, store: CacheStore, configured: str, limits: Limits
+    ) -> None:
         """Cached drivers that share a store share answers if they share `configured` and the
         identity of what they hold.
         """
-        super().__init__((inner,))
+        super().__init__((inner,), limits)
+        self._inner = self.inner[0]
         self._store = store
         self._identity = Identity(inner, configured)
         self._flights: Flights[tuple[Recalled[Any], bytes | None]] = Flights()
@@ -51,7 +55,7 @@ class CachedDriver(WrappingDriver):
         store = new_store(context.settings.cache)
         if store.shared:
             context.embedder.share_queries(store)
-        return cls(context.inner[0], store, configured(context))
+        return cls(context.inner[0], store, configured(context), context.settings.limits)
 
     async def open(self) -> None:
         await super().open()
@@ -73,7 +77,7 @@ class CachedDriver(WrappingDriver):
             await self._store.end(write, certain=True)
 
     async def health_check(self) -> DriverHealth:
-        inner, trouble = await asyncio.gather(self.inner[0].health_check(), self._store.check())
+        inner, trouble = await asyncio.gather(self._inner.health_check(), self._store.check())
         facts = {"store": self._store.kind, "hits": self._hits, "misses": self._misses}
         degraded = trouble is not None and inner.status == "ok"
         return DriverHealth(
@@ -84,61 +88,112 @@ class CachedDriver(WrappingDriver):
             drivers=(inner,),
         )
 
-    async def _read(self, call: Call) -> Any:
-        if call.verb not in _KEPT:
-            return await call.on(self.inner[0])
-        key = self._key(call)
-        if key is None:
-            return await self._ask(call)
-        wanted = freshness.get()
-        if wanted == "unkept":
-            return await self._ask(call)
-        found = await self._store.find(key, _scope(call))
-        if wanted == "fresh":
-            return (await self._compute(call, key, found.stamp))[0]
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        if wanted.explain:
+            return await self._inner._recall(wanted)
+        scope = user_scope(wanted.user_id)
+        return await self._answer(wanted, scope, lambda: self._inner._recall(wanted))
+
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        ask = self._inner._recall_knowledge
+        return await self._answer(wanted, KNOWLEDGE, lambda: ask(wanted))
+
+    async def _get(self, wanted: Get) -> Record | None:
+        return await self._inner._get(wanted)
+
+    async def _page(self, wanted: Page) -> MemoryPage:
+        return await self._inner._page(wanted)
+
+    def _export(self) -> AsyncIterator[Record]:
+        return self._inner._export()
+
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        scopes = {
+            user_scope(record.user_id) if isinstance(record, Memory) else KNOWLEDGE
+            for record in wanted.records
+        }
+        return await self._write(scopes, lambda: self._inner._keep(wanted))
+
+    async def _delete(self, wanted: Delete) -> bool:
+        if wanted.kind == "knowledge":
+            scope = KNOWLEDGE
+        else:
+            scope = ALL if wanted.user_id is None else user_scope(wanted.user_id)
+        return await self._write({scope}, lambda: self._inner._delete(wanted))
+
+    async def _forget(self, wanted: Forget) -> int:
+        return await self._write({user_scope(wanted.user_id)}, lambda: self._inner._forget(wanted))
+
+    async def _answer(
+        self,
+        wanted: Recall | RecallKnowledge,
+        scope: str,
+        ask: Callable[[], Awaitable[list[Kept]]],
+    ) -> Recalled[Kept]:
+        """What is kept for `wanted`, or what `ask` gives."""
+        key, fresh = self._key(wanted), freshness.get()
+        if key is None or fresh == "unkept":
+            return await self._asked(ask)
+        found = await self._store.find(key, scope)
+        if fresh == "fresh":
+            return (await self._compute(wanted, ask, key, found.stamp))[0]
         if found.value is not None:
             known = unpack(found.value, cached=True)
             if known is not None:
                 self._hits += 1
-                return known
+                return cast("Recalled[Kept]", known)
         self._misses += 1
         if found.stamp is None:
-            return await self._ask(call)
-        return await self._share(call, key, found.stamp)
+            return await self._asked(ask)
+        return await self._share(wanted, ask, key, found.stamp)
 
-    async def _share(self, call: Call, key: str, stamp: bytes) -> Recalled[Any]:
+    async def _share(
+        self,
+        wanted: Recall | RecallKnowledge,
+        ask: Callable[[], Awaitable[list[Kept]]],
+        key: str,
+        stamp: bytes,
+    ) -> Recalled[Kept]:
         """Compute, or wait for who computes the same; only with the same stamp is it the same."""
         flight = key, stamp
         leads = not self._flights.runs(flight)
-        answer, packed = await self._flights.join(flight, lambda: self._compute(call, key, stamp))
+        answer, packed = await self._flights.join(
+            flight, lambda: self._compute(wanted, ask, key, stamp)
+        )
         if leads:
             return answer
         own = None if packed is None else unpack(packed, cached=False)
-        return own if own is not None else await self._ask(call)
+        return cast("Recalled[Kept]", own) if own is not None else await self._asked(ask)
 
     async def _compute(
-        self, call: Call, key: str, stamp: bytes | None
-    ) -> tuple[Recalled[Any], bytes | None]:
-        """`key` is the call's from before: where it is another one after it, nothing is kept."""
-        answer = await self._ask(call)
-        moved = self._key(call) != key
+        self,
+        wanted: Recall | RecallKnowledge,
+        ask: Callable[[], Awaitable[list[Kept]]],
+        key: str,
+        stamp: bytes | None,
+    ) -> tuple[Recalled[Kept], bytes | None]:
+        """`key` is from before: where it is another one after the call, nothing is kept."""
+        answer = await self._asked(ask)
+        moved = self._key(wanted) != key
         packed = None if moved or answer.degraded or answer.cached else pack(answer)
         if packed is not None and stamp is not None:
             await self._store.keep(key, stamp, packed)
         return answer, packed
 
-    async def _ask(self, call: Call) -> Recalled[Any]:
-        answer = await call.on(self.inner[0])
+    async def _asked(self, ask: Callable[[], Awaitable[list[Kept]]]) -> Recalled[Kept]:
+        answer = await ask()
         if isinstance(answer, Recalled):
             return answer
-        return Recalled(answer, driver=self.inner[0].name)
+        return Recalled(answer, driver=self._inner.name)
 
-    async def _write(self, call: Call) -> Any:
-        write = Write.to(_scopes(call))
+    async def _write(self, scopes: Iterable[str], make: Callable[[], Awaitable[T]]) -> T:
+        """The write's answer; nothing that is kept of the scopes is served any more."""
+        changed = sorted(scopes)
+        write = Write.to(changed if len(changed) <= _MOST_SCOPES else (ALL,))
         certain = False
         try:
             await self._store.begin(write)
-            answer = await call.on(self.inner[0])
+            answer = await make()
             certain = True
         except MemoryServiceError as error:
             certain = not error.uncertain
@@ -151,18 +206,14 @@ class CachedDriver(WrappingDriver):
             await asyncio.shield(ending)
         return answer
 
-    def _key(self, call: Call) -> str | None:
+    def _key(self, wanted: Recall | RecallKnowledge) -> str | None:
         """None while the answer can't be kept."""
         identity = self._identity.now()
         if identity is None:
             return None
-        try:
-            text = json.dumps(
-                [identity, call.verb, call.arguments], ensure_ascii=False, sort_keys=True
-            )
-        except (TypeError, ValueError, RecursionError):  # the driver shall say what is wrong
-            return None
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        asked = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
+        text = json.dumps([identity, type(wanted).__name__, asked], ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def new_store(settings: CacheSettings) -> CacheStore:
@@ -177,27 +228,3 @@ def new_store(settings: CacheSettings) -> CacheStore:
             "pip install 'memory-driver-service[cache]'"
         ) from error
     return RedisStore(settings)
-
-
-def _scope(call: Call) -> str:
-    return user_scope(call.arguments["user_id"]) if call.verb == "recall" else KNOWLEDGE
-
-
-def _scopes(call: Call) -> Iterable[str]:
-    """All that a write can change."""
-    arguments = call.arguments
-    match call.verb:
-        case "store_global_knowledge" | "store_knowledge_many" | "delete_knowledge":
-            scopes = {KNOWLEDGE}
-        case "store_many":
-            scopes = {user_scope(memory.user_id) for memory in arguments["memories"]}
-        case "import_records":
-            scopes = {
-                user_scope(record.user_id) if isinstance(record, Memory) else KNOWLEDGE
-                for record in arguments["records"]
-            }
-        case "store" | "delete" | "delete_user" if arguments["user_id"] is not None:
-            scopes = {user_scope(arguments["user_id"])}
-        case _:
-            scopes = {ALL}
-    return sorted(scopes) if len(scopes) <= _MOST_SCOPES else (ALL,)

@@ -1,30 +1,25 @@
 """The first driver that answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
+from dataclasses import replace
+from functools import partial
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from app import metrics
-from app.core.memory.base import (
-    BaseMemoryDriver,
-    DriverContext,
-    DriverHealth,
-    HealthStatus,
-    SupportsExport,
-    SupportsGet,
-    SupportsImport,
-    require,
-)
-from app.core.memory.codec import record_id
+from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
+from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
+    Kept,
     Knowledge,
     Memory,
     MemoryPage,
     Recalled,
-    check_id,
-    check_scope,
+    Record,
+    record_id,
 )
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
 from app.embedding import Embedder
 from app.errors import (
     ConfigurationError,
@@ -36,14 +31,15 @@ from app.errors import (
     MemoryServiceError,
 )
 from app.journal.delivery import make
-from app.journal.entries import Entry, Write, stores_of
+from app.journal.entries import Entry, Write, delete_of, stores_of
 from app.logs import get_logger
 from app.settings import FailoverSettings, JournalSettings, Limits
-from app.wrappers.base import Call
 from app.wrappers.breaker import Node
 from app.wrappers.journalled import JournalledDriver
-from app.wrappers.overlay import Overlay, Overlays, Pending, owner_of, paged
-from app.wrappers.writes import answer, delete_of, records_of
+from app.wrappers.overlay import Overlay, Overlays, Pending, kept_memory, paged
+
+T = TypeVar("T")
+Asked = TypeVar("Asked", Recall, RecallKnowledge)
 
 _FORGOTTEN_SECONDS = 0.05
 """Between two looks whether a user is forgotten."""
@@ -104,7 +100,7 @@ class FailoverDriver(JournalledDriver):
         Raises `ConfigurationError`, or `DriverUnavailable` when none is there.
         """
         if self._journals:
-            if not self.inner[0].supports(SupportsImport):
+            if not self.inner[0].complete:
                 raise ConfigurationError(
                     f"drivers.{self.name}.writes: {self.inner[0].name} can't import records, "
                     "which writes = journal needs"
@@ -120,24 +116,77 @@ class FailoverDriver(JournalledDriver):
         if all(errors):
             raise next(error for error in errors if error is not None)
 
-    async def _read(self, call: Call) -> Any:
-        pending = await self._pending_for(call)
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        pending = await self._concerning(partial(self._journal.of_user, wanted.user_id))
+
+        def ask(node: Node) -> Awaitable[list[Memory]]:
+            more = self._with_room(wanted, Overlay.of(pending, node.name))
+            return node.ask(lambda driver: driver._recall(more))
+
+        found, node, degraded = await self._first(ask)
+        overlay = Overlay.of(pending, node.name)
+        memories = found if overlay.empty else await self._pending.recall(overlay, found, wanted)
+        return Recalled.like(found, memories, driver=node.name, degraded=degraded)
+
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        pending = await self._concerning(partial(self._journal.of_user, None))
+
+        def ask(node: Node) -> Awaitable[list[Knowledge]]:
+            more = self._with_room(wanted, Overlay.of(pending, node.name))
+            return node.ask(lambda driver: driver._recall_knowledge(more))
+
+        found, node, degraded = await self._first(ask)
+        overlay = Overlay.of(pending, node.name)
+        knowledge = found
+        if not overlay.empty:
+            knowledge = await self._pending.recall_knowledge(overlay, found, wanted)
+        return Recalled.like(found, knowledge, driver=node.name, degraded=degraded)
+
+    async def _page(self, wanted: Page) -> MemoryPage:
+        pending = await self._concerning(partial(self._journal.of_user, wanted.user_id))
+        found, node, _ = await self._first(
+            lambda node: node.ask(lambda driver: driver._page(wanted))
+        )
+        overlay = Overlay.of(pending, node.name)
+        return found if overlay.empty else paged(overlay, found, wanted)
+
+    async def _get(self, wanted: Get) -> Record | None:
+        if wanted.kind == "memory" and wanted.user_id is None:
+            return await self._get_anyone_s(wanted)
+        pending = await self._concerning(partial(self._journal.of_user, wanted.user_id))
+        found, node, _ = await self._first(
+            lambda node: node.ask(lambda driver: driver._get(wanted))
+        )
+        overlay = Overlay.of(pending, node.name)
+        if found is None or overlay.hides(found):
+            return overlay.kept.get(wanted.record_id)
+        return found
+
+    async def _get_anyone_s(self, wanted: Get) -> Record | None:
+        """The memory, whoever owns it: as the journal keeps it, or as its owner would get it."""
+        pending = await self._concerning(partial(self._journal.of_record, wanted.record_id))
+        kept = kept_memory(pending, wanted.record_id)
+        if kept is not None:
+            return kept
+        found, _, _ = await self._first(lambda node: node.ask(lambda driver: driver._get(wanted)))
+        if not pending or not isinstance(found, Memory):
+            return found
+        return await self._get(Get("memory", wanted.record_id, found.user_id))
+
+    async def _first(self, ask: Callable[[Node], Awaitable[T]]) -> tuple[T, Node, bool]:
+        """The first answer, who gave it, and whether it may lack something."""
         failures: list[MemoryServiceError] = []
         for node in self._nodes:
-            overlay = Overlay.of(pending, node.name)
             try:
-                found = await node.ask(_more(call, overlay, self._limits).on(node.driver))
+                found = await ask(node)
             except EmbeddingQueueFull:
                 raise
             except (DriverUnavailable, DriverTimeout) as error:
                 failures.append(error)
                 continue
-            degraded = bool(failures)
-            if degraded:
+            if failures:
                 metrics.FALLBACKS.labels(self.name, node.name).inc()
-            if call.verb == "owner_of":
-                return await self._owner(_id_of(call), pending, found, node)
-            return await self._laid_over(call, overlay, found, node.name, degraded=degraded)
+            return found, node, bool(failures) or self._blind
         raise self._nobody(failures)
 
     def _nobody(self, failures: Sequence[MemoryServiceError]) -> MemoryServiceError:
@@ -148,26 +197,19 @@ class FailoverDriver(JournalledDriver):
         unavailable.__cause__ = failures[0]
         return unavailable
 
-    async def _pending_for(self, call: Call) -> Sequence[Entry]:
-        """The entries of the journal that concern a read; none where it can't be reached."""
+    async def _concerning(
+        self, entries: Callable[[], Awaitable[Sequence[Entry]]]
+    ) -> Sequence[Entry]:
+        """The `entries` of the journal that concern a read; none where it can't be reached."""
         pending: Sequence[Entry] = ()
         try:
             if await self._journal.count():
-                pending = await self._concerning(call)
+                pending = await entries()
         except JournalUnavailable as error:
             self._see(blind=True, reason=error.reason)
             return ()
         self._see(blind=False)
         return pending
-
-    async def _concerning(self, call: Call) -> Sequence[Entry]:
-        if call.verb == "owner_of":
-            return await self._journal.of_record(_id_of(call))
-        if "knowledge" in call.verb:
-            return await self._journal.of_user(None)
-        user_id = call.arguments["user_id"]
-        check_scope(self._limits, user_id)
-        return await self._journal.of_user(user_id)
 
     def _see(self, *, blind: bool, reason: str | None = None) -> None:
         if blind != self._blind:
@@ -175,44 +217,14 @@ class FailoverDriver(JournalledDriver):
             event = "journal_unavailable" if blind else "journal_available"
             _log.warning(event, wrapper=self.name, reason=reason)
 
-    async def _laid_over(
-        self, call: Call, overlay: Overlay, found: Any, driver: str, *, degraded: bool
-    ) -> Any:
-        degraded = degraded or self._blind
-        match call.verb:
-            case "recall" | "explain_recall":
-                memories: Sequence[Memory] = found
-                if not overlay.empty:
-                    memories = await self._pending.recall(overlay, found, call.arguments)
-                return Recalled.like(found, memories, driver=driver, degraded=degraded)
-            case "recall_global_knowledge":
-                knowledge: Sequence[Knowledge] = found
-                if not overlay.empty:
-                    knowledge = await self._pending.recall_knowledge(overlay, found, call.arguments)
-                return Recalled.like(found, knowledge, driver=driver, degraded=degraded)
-            case "list_memories" if not overlay.empty:
-                page: MemoryPage = found
-                return paged(overlay, page, call.arguments)
-            case "get" | "get_knowledge" if not overlay.empty:
-                if found is None or overlay.hides(found):
-                    return overlay.kept.get(_id_of(call))
-        return found
+    def _with_room(self, wanted: Asked, overlay: Overlay) -> Asked:
+        """The same, with room for what the overlay hides."""
+        if not overlay.deleted or wanted.top_k > self._limits.top_k:
+            return wanted
+        more = min(self._limits.top_k, wanted.top_k + len(overlay.deleted))
+        return replace(wanted, top_k=more)
 
-    async def _owner(
-        self, memory_id: str, pending: Sequence[Entry], found: str | None, node: Node
-    ) -> str | None:
-        """Whose the memory is, if it is there: the driver `found` its owner, or nobody."""
-        waits = owner_of(pending, memory_id)
-        if waits is not None or found is None:
-            return waits
-        late = [e for e in pending if node.name in e.owed and e.user_id in (None, found)]
-        if any(entry.record_id == memory_id for entry in late):
-            return None
-        if late and self.supports(SupportsGet) and await self.get(memory_id, found) is None:
-            return None  # it is from before the user was deleted
-        return found
-
-    async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
+    async def _export(self) -> AsyncIterator[Record]:
         """All that the first driver which answers has, with what the journal holds laid over it.
 
         Raises what that driver raises once the first record was given, and `DriverTimeout` when the
@@ -221,9 +233,13 @@ class FailoverDriver(JournalledDriver):
         pending = await self._journal.everything()
         failures: list[MemoryServiceError] = []
         for node in self._nodes:
-            records = require(node.driver, SupportsExport).export_records()
+            records = node.driver._export()
+
+            def first(_: RecordDriver, records: AsyncIterator[Record] = records) -> Awaitable[Any]:
+                return anext(records, None)
+
             try:
-                record = await node.ask(anext(records, None))
+                record: Record | None = await node.ask(first)
             except (DriverUnavailable, DriverTimeout) as error:
                 failures.append(error)
                 continue
@@ -241,35 +257,27 @@ class FailoverDriver(JournalledDriver):
             return
         raise self._nobody(failures)
 
-    async def _write(self, call: Call) -> Any:
-        for driver in self.inner if "delete" in call.verb else self.inner[:1]:
-            call.check(driver)
-        delete = delete_of(call, self._limits)
-        if delete is not None:
-            return await self._delete(delete)
-        primary = self._nodes[0]
-        records = await records_of(call, self._limits)
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        primary, records = self._nodes[0], wanted.records
         users = sorted({record.user_id for record in records if isinstance(record, Memory)})
-        known = call.verb == "import_records"  # else the ids are new: nobody has deleted them
-        ids = [record_id(record) for record in records] if known else []
+        ids = [] if wanted.new else [record_id(record) for record in records]
         if not self._journals:
             await self._wait_forgotten(users, ids)
-            return await primary.ask(call.on(primary.driver), records=len(records))
-        if records:
-            started = monotonic()
-            importing = require(primary.driver, SupportsImport)
-            try:
-                if await self._journal.has_to_wait(users, primary.name, ids):
-                    raise DriverUnavailable(reason=f"{primary.name} has to forget them first")
-                await primary.ask(importing.import_records(records), records=len(records))
-            except (EmbeddingQueueFull, JournalUnavailable):
-                raise
-            except (DriverUnavailable, DriverTimeout):
-                await self._journal.append(
-                    stores_of(records), [primary.name], since=started, known=known
-                )
-                self._deliverers[primary.name].wake()
-        return answer(call, records)
+            return await primary.ask(lambda driver: driver._keep(wanted), records=len(records))
+        started = monotonic()
+        try:
+            if await self._journal.has_to_wait(users, primary.name, ids):
+                raise DriverUnavailable(reason=f"{primary.name} has to forget them first")
+            # By the journal they may come there once more, so nobody can say that they are new.
+            await primary.ask(lambda driver: driver._keep(Keep(records)), records=len(records))
+        except (EmbeddingQueueFull, JournalUnavailable):
+            raise
+        except (DriverUnavailable, DriverTimeout):
+            await self._journal.append(
+                stores_of(records), [primary.name], since=started, known=not wanted.new
+            )
+            self._deliverers[primary.name].wake()
+        return records
 
     async def _wait_forgotten(self, users: Sequence[str], ids: Sequence[str]) -> None:
         """Wait until the primary has deleted what it still has to: it would delete new ones too.
@@ -286,40 +294,49 @@ class FailoverDriver(JournalledDriver):
             reason = f"{primary} has to forget them first"
             raise DriverUnavailable(reason=reason) from error
 
-    async def _delete(self, delete: Write) -> bool | int:
-        pending = 0
-        if await self._journal.count():
-            entries = await self._journal.of_user(delete.user_id)
-            kept = Overlay.of(entries, self._names[0]).kept
-            gone = delete.verb == "delete_user"
-            pending = sum(gone or key == delete.record_id for key in kept)
+    async def _delete(self, wanted: Delete) -> bool:
+        pending = await self._kept_in_journal(wanted.user_id)
+        counts = await self._delete_everywhere(delete_of(wanted))
+        away = len(counts) < len(self._nodes)
+        return any(counts) or wanted.record_id in pending or away
+
+    async def _forget(self, wanted: Forget) -> int:
+        pending = await self._kept_in_journal(wanted.user_id)
+        counts = await self._delete_everywhere(delete_of(wanted))
+        return max(counts, default=0) + len(pending)
+
+    async def _kept_in_journal(self, user_id: str | None) -> Set[str]:
+        """The ids of the user's memories, or of knowledge, that the primary has not got yet."""
+        if not await self._journal.count():
+            return frozenset()
+        entries = await self._journal.of_user(user_id)
+        return Overlay.of(entries, self._names[0]).kept.keys()
+
+    async def _delete_everywhere(self, delete: Write) -> list[int]:
+        """How much each driver that could be reached has deleted; the others will."""
         timeout = self._settings.timeout
         started = monotonic()
         made = await self._journal.append([delete], self._names, hold=3 * timeout)
         # Once the delete is held no more, drivers may have got it, and later stores of the user.
         late = monotonic() - started > timeout
-        answers: Sequence[bool | int | BaseException] = [DriverTimeout()] * len(self._nodes)
+        answers: Sequence[int | BaseException] = [DriverTimeout()] * len(self._nodes)
         if not late:
             answers = await asyncio.gather(
-                *(node.ask(make(node.driver, delete)) for node in self._nodes),
+                *(node.ask(lambda driver: make(driver, delete)) for node in self._nodes),
                 return_exceptions=True,
             )
-        reached = [
-            node.name
-            for node, each in zip(self._nodes, answers, strict=True)
-            if not isinstance(each, BaseException)
-        ]
-        await self._journal.settle(made, reached)
+        reached = {
+            node.name: answer
+            for node, answer in zip(self._nodes, answers, strict=True)
+            if not isinstance(answer, BaseException)
+        }
+        await self._journal.settle(made, list(reached))
         self._wake_deliverers()
         for each in answers:
             expected = (DriverUnavailable, DriverTimeout)
             if isinstance(each, BaseException) and not isinstance(each, expected):
                 raise each
-        counts = [int(each) for each in answers if not isinstance(each, BaseException)]
-        if delete.verb == "delete_user":
-            return max(counts, default=0) + pending
-        away = len(reached) < len(self._nodes)
-        return any(counts) or pending > 0 or away
+        return list(reached.values())
 
     def _facts(self) -> dict[str, Any]:
         return {"left_alone": [n.name for n in self._nodes if n.breaker.state == "open"]}
@@ -337,20 +354,3 @@ class FailoverDriver(JournalledDriver):
         if not serves:
             return "unavailable", away
         return "degraded", f"{away}; {serves[0]} answers"
-
-
-def _id_of(call: Call) -> str:
-    """The id of the record that the call asks for; raises `InvalidInput`."""
-    field = "knowledge_id" if "knowledge" in call.verb else "memory_id"
-    return str(check_id(call.arguments[field], field))
-
-
-def _more(call: Call, overlay: Overlay, limits: Limits) -> Call:
-    """The call with room for what the overlay hides."""
-    if not overlay.deleted or "top_k" not in call.arguments:
-        return call
-    top_k = call.arguments["top_k"]
-    if not isinstance(top_k, int) or top_k > limits.top_k:
-        return call
-    more = min(limits.top_k, top_k + len(overlay.deleted))
-    return Call(call.verb, {**call.arguments, "top_k": more})

@@ -10,6 +10,7 @@ from typing import Any
 
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
+from app.core.memory.record_driver import RecordDriver
 from app.errors import ConfigurationError, DriverTimeout, DriverUnavailable, JournalUnavailable
 from app.journal.delivery import Deliverer
 from app.journal.journal import Journal
@@ -40,9 +41,8 @@ class JournalledDriver(WrappingDriver):
         limits: Limits,
         name: str,
     ) -> None:
-        super().__init__(inner)
+        super().__init__(inner, limits)
         self.name = name
-        self._limits = limits
         self._names = [driver.name for driver in self.inner]
         self._journal_settings = journal
         self._journal = Journal(journal, name)
@@ -53,7 +53,7 @@ class JournalledDriver(WrappingDriver):
 
     def _hold(
         self,
-        driver: BaseMemoryDriver,
+        driver: RecordDriver,
         timeout: float,
         *,
         failures: int = 3,

@@ -1,13 +1,13 @@
 """What the journal still holds, laid over what a driver answers."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from app.core.memory.codec import Record, record_id
 from app.core.memory.cursor import Cursor, page
-from app.core.memory.records import Knowledge, Memory, MemoryPage
+from app.core.memory.records import Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.requests import Page, Recall, RecallKnowledge
 from app.embedding import Embedder, Vector
 from app.journal.entries import Entry
 from app.ranking.similarity import similarity
@@ -96,16 +96,21 @@ class Overlays:
             yield from overlay.kept.values()
 
 
-def owner_of(entries: Iterable[Entry], memory_id: str) -> str | None:
-    """Whose the memory is by what the entries, oldest first, keep; None where they do not."""
-    owner: str | None = None
+def kept_memory(entries: Iterable[Entry], memory_id: str) -> Memory | None:
+    """The memory as the entries, oldest first, keep it; None where they do not."""
+    kept: Memory | None = None
     for entry in entries:
         if entry.stores:
-            if any(record_id(record) == memory_id for record in entry.records):
-                owner = entry.user_id
-        elif entry.record_id in (None, memory_id) and entry.user_id in (None, owner):
-            owner = None
-    return owner
+            for record in entry.records:
+                if isinstance(record, Memory) and record.memory_id == memory_id:
+                    kept = record
+        elif (
+            kept is not None
+            and entry.record_id in (None, memory_id)
+            and entry.user_id in (None, kept.user_id)
+        ):
+            kept = None
+    return kept
 
 
 class Pending:
@@ -121,34 +126,32 @@ class Pending:
         self._vectors: OrderedDict[str, Vector] = OrderedDict()
 
     async def recall(
-        self, overlay: Overlay, found: Sequence[Memory], arguments: Mapping[str, Any]
+        self, overlay: Overlay, found: Sequence[Memory], wanted: Recall
     ) -> list[Memory]:
         """`found` with the pending memories in their places, and without deleted ones."""
-        excluded = set(arguments["exclude_tags"] or ())
-        conversation = arguments["conversation_id"]
-        wanted = [
+        excluded = set(wanted.exclude_tags)
+        pending = [
             record
             for record in overlay.kept.values()
             if isinstance(record, Memory)
-            and conversation in (None, record.conversation_id)
+            and wanted.conversation_id in (None, record.conversation_id)
             and excluded.isdisjoint(record.tags)
         ]
-        query = arguments["query"]
-        if query is not None:
-            wanted = await self._scored(wanted, query, arguments["use_vector"])
-        return _merged(overlay, found, wanted, arguments["top_k"])
+        if wanted.query is not None:
+            pending = await self._scored(pending, wanted.query, wanted.use_vector)
+        return _merged(overlay, found, pending, wanted.top_k)
 
     async def recall_knowledge(
-        self, overlay: Overlay, found: Sequence[Knowledge], arguments: Mapping[str, Any]
+        self, overlay: Overlay, found: Sequence[Knowledge], wanted: RecallKnowledge
     ) -> list[Knowledge]:
         """The same for knowledge."""
-        wanted = [
+        pending = [
             record
             for record in overlay.kept.values()
-            if isinstance(record, Knowledge) and arguments["category"] in (None, record.category)
+            if isinstance(record, Knowledge) and wanted.category in (None, record.category)
         ]
-        scored = await self._scored(wanted, arguments["query"], use_vector=True)
-        return _merged(overlay, found, scored, arguments["top_k"])
+        scored = await self._scored(pending, wanted.query, use_vector=True)
+        return _merged(overlay, found, scored, wanted.top_k)
 
     async def _scored(self, wanted: list[Kept], query: str, use_vector: bool) -> list[Kept]:
         if not wanted:
@@ -186,11 +189,9 @@ class Pending:
         return found
 
 
-def paged(overlay: Overlay, found: MemoryPage, arguments: Mapping[str, Any]) -> MemoryPage:
+def paged(overlay: Overlay, found: MemoryPage, wanted: Page) -> MemoryPage:
     """A driver's page with the pending memories in their places, and without deleted ones."""
-    limit, cursor = arguments["limit"], arguments["cursor"]
-    conversation = arguments["conversation_id"]
-    end = Cursor.decode(cursor) if cursor is not None else None
+    conversation, end = wanted.conversation_id, wanted.after
     shown = {m.memory_id: m for m in found.memories if not overlay.hides(m)}
     last = Cursor.after(found.memories[-1]) if found.next_cursor is not None else None
     for record in overlay.kept.values():
@@ -200,8 +201,8 @@ def paged(overlay: Overlay, found: MemoryPage, arguments: Mapping[str, Any]) -> 
         if (end is None or place < end) and (last is None or place > last):
             shown[record.memory_id] = record
     merged = sorted(shown.values(), key=Cursor.after, reverse=True)
-    if len(merged) > limit:
-        return page(merged[: limit + 1], limit)
+    if len(merged) > wanted.limit:
+        return page(merged[: wanted.limit + 1], wanted.limit)
     return MemoryPage(merged, found.next_cursor)
 
 

@@ -1,23 +1,17 @@
 """Every write on every driver."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import cycle
 from math import inf
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-from app.core.memory.base import (
-    BaseMemoryDriver,
-    DriverContext,
-    DriverHealth,
-    HealthStatus,
-    SupportsImport,
-    require,
-)
-from app.core.memory.codec import Record
-from app.core.memory.records import Recalled
+from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
+from app.core.memory.record_driver import RecordDriver
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
 from app.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -28,13 +22,11 @@ from app.errors import (
     raise_uncertain,
 )
 from app.journal.delivery import keep, make
-from app.journal.entries import Entry, Write, stores_of
+from app.journal.entries import Entry, Write, delete_of, stores_of
 from app.logs import get_logger
 from app.settings import JournalSettings, Limits, ReplicatedSettings
-from app.wrappers.base import Call
 from app.wrappers.breaker import Node, time_for
 from app.wrappers.journalled import JournalledDriver
-from app.wrappers.writes import answer, delete_of, records_of
 
 T = TypeVar("T")
 
@@ -90,7 +82,7 @@ class ReplicatedDriver(JournalledDriver):
         Raises `ConfigurationError`, or `DriverUnavailable` when the primary is not there.
         """
         for driver in self.inner:
-            if not driver.supports(SupportsImport):
+            if not driver.complete:
                 raise ConfigurationError(
                     f"drivers.{self.name}.inner: {driver.name} can't import records, which "
                     "replicated needs"
@@ -107,18 +99,37 @@ class ReplicatedDriver(JournalledDriver):
         if errors[0] is not None:
             raise errors[0]
 
-    async def _read(self, call: Call) -> Any:
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        found, driver, late = await self._read(lambda driver: driver._recall(wanted))
+        return Recalled.like(found, found, driver=driver.name, degraded=late)
+
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        found, driver, late = await self._read(lambda driver: driver._recall_knowledge(wanted))
+        return Recalled.like(found, found, driver=driver.name, degraded=late)
+
+    async def _get(self, wanted: Get) -> Record | None:
+        return (await self._read(lambda driver: driver._get(wanted)))[0]
+
+    async def _page(self, wanted: Page) -> MemoryPage:
+        return (await self._read(lambda driver: driver._page(wanted)))[0]
+
+    def _export(self) -> AsyncIterator[Record]:
+        return self._primary._export()
+
+    async def _read(
+        self, call: Callable[[RecordDriver], Awaitable[T]]
+    ) -> tuple[T, RecordDriver, bool]:
+        """The answer, who gave it, and whether it may lack a write that the caller knows of."""
         if self._settings.reads == "replicas":
             node = await self._up_to_date()
             if node is not None:
                 try:
-                    return _told(await node.ask(call.on(node.driver)), node.driver)
+                    return await node.ask(call), node.driver, False
                 except (DriverUnavailable, DriverTimeout):
                     pass  # the primary may answer
         late = await self._primary_is_late()
-        asked = call.on(self._primary)
-        found = await _in_time(self._primary, asked, self._settings.timeout)
-        return _told(found, self._primary, degraded=late)
+        found = await _in_time(self._primary, call, self._settings.timeout)
+        return found, self._primary, late
 
     async def _up_to_date(self) -> Node | None:
         """The next driver that answers and misses nothing: it has all that was answered for."""
@@ -145,23 +156,22 @@ class ReplicatedDriver(JournalledDriver):
                 self._late = True  # nobody can tell
         return self._late
 
-    async def _write(self, call: Call) -> Any:
-        for driver in self.inner:
-            call.check(driver)
-        delete = delete_of(call, self._limits)
-        if delete is not None:
-            return await self._delete(delete)
-        records = await records_of(call, self._limits)
-        if records:
-            await self._store(records, whole=call.verb != "import_records")
-        return answer(call, records)
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        await self._store(wanted.records, whole=wanted.new)
+        return wanted.records
+
+    async def _delete(self, wanted: Delete) -> bool:
+        return bool(await self._delete_everywhere(delete_of(wanted)))
+
+    async def _forget(self, wanted: Forget) -> int:
+        return await self._delete_everywhere(delete_of(wanted))
 
     async def _store(self, records: Sequence[Record], *, whole: bool) -> None:
         """Keep the records; only where `whole`, a primary that refuses them has none of them."""
         seconds = time_for(self._settings.timeout, len(records))
         made = await self._append(stores_of(records), seconds, known=not whole)
         try:
-            await _in_time(self._primary, self._first(made, records), 2 * seconds)
+            await _in_time(self._primary, lambda _: self._first(made, records), 2 * seconds)
         except MemoryServiceError as error:
             if not error.uncertain and whole and await self._cancelled(made):
                 raise
@@ -174,7 +184,7 @@ class ReplicatedDriver(JournalledDriver):
 
         Raises `ConnectionLost` for whatever fails after it has them: they are not refused any more.
         """
-        await require(self._primary, SupportsImport).import_records(records)
+        await self._primary._keep(Keep(records))
         try:
             for dead in await self._journal.dead(made):
                 await make(self._primary, dead)
@@ -188,13 +198,15 @@ class ReplicatedDriver(JournalledDriver):
         except JournalUnavailable:
             return False
 
-    async def _delete(self, delete: Write) -> bool | int:
+    async def _delete_everywhere(self, delete: Write) -> int:
+        """How much the primary has deleted."""
         seconds = self._settings.timeout
         until = monotonic() + _DELETE * seconds
         made = await self._append([delete], seconds)
         try:
-            first = make(self._primary, delete)
-            answered = await _in_time(self._primary, first, 2 * seconds, until)
+            answered = await _in_time(
+                self._primary, lambda driver: make(driver, delete), 2 * seconds, until
+            )
         except MemoryServiceError as error:
             await self._hand_over(made)
             raise_uncertain(error)  # it is going to happen
@@ -215,7 +227,7 @@ class ReplicatedDriver(JournalledDriver):
     async def _spread(
         self,
         made: Sequence[Entry],
-        on: Callable[[BaseMemoryDriver], Awaitable[object]],
+        call: Callable[[RecordDriver], Awaitable[object]],
         seconds: float,
         until: float = inf,
     ) -> None:
@@ -229,7 +241,7 @@ class ReplicatedDriver(JournalledDriver):
         late: MemoryServiceError | None = None
         if wanted:
             tasks = {
-                asyncio.create_task(_in_time(driver, on(driver), seconds, until)): driver.name
+                asyncio.create_task(_in_time(driver, call, seconds, until)): driver.name
                 for driver in self._replicas
             }
             try:
@@ -267,24 +279,21 @@ class ReplicatedDriver(JournalledDriver):
         return ("degraded" if detail else "ok"), detail
 
 
-def _told(found: Any, driver: BaseMemoryDriver, *, degraded: bool = False) -> Any:
-    """What a recall found, with who answered; any other answer as it is."""
-    if not isinstance(found, list):
-        return found
-    return Recalled.like(found, found, driver=driver.name, degraded=degraded)
-
-
 async def _in_time(
-    driver: BaseMemoryDriver, asked: Awaitable[T], seconds: float, until: float = inf
+    driver: RecordDriver,
+    call: Callable[[RecordDriver], Awaitable[T]],
+    seconds: float,
+    until: float = inf,
 ) -> T:
-    """What the driver answers; raises `DriverTimeout` when it takes longer, or is `until` then."""
+    """What `call` gives on the driver.
+
+    Raises `DriverTimeout` when it takes longer, or when it is later than `until` already.
+    """
     seconds = min(seconds, until - monotonic())
     if seconds <= 0:
-        if asyncio.iscoroutine(asked):
-            asked.close()
         raise DriverTimeout(reason=f"{driver.name}: it is too late to ask")
     try:
         async with asyncio.timeout(seconds):
-            return await asked
+            return await call(driver)
     except TimeoutError as error:
         raise DriverTimeout(reason=f"{driver.name}: no answer in time") from error

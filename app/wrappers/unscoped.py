@@ -1,13 +1,14 @@
 """The part of a driver that is no tenant's."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from app.core.memory.base import BaseMemoryDriver, DriverHealth
-from app.core.memory.records import Knowledge, Memory, NewMemory
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
 from app.errors import InvalidInput
-from app.wrappers.base import Call, WrappingDriver
-from app.wrappers.scoped import MARK, owner_in
+from app.settings import Limits
+from app.wrappers.base import WrappingDriver
+from app.wrappers.scoped import MARK
 
 
 class UnscopedDriver(WrappingDriver):
@@ -17,43 +18,62 @@ class UnscopedDriver(WrappingDriver):
     is kept as memories. To all others it is the inner driver, under its name.
     """
 
-    def __init__(self, inner: BaseMemoryDriver) -> None:
-        super().__init__((inner,))
+    def __init__(self, inner: BaseMemoryDriver, limits: Limits) -> None:
+        super().__init__((inner,), limits)
         self.name = inner.name
+        self._inner = self.inner[0]
 
-    async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
-        if user_id is None:
-            user_id = await self.owner_of(memory_id)
-            return user_id is not None and await super().delete(memory_id, user_id)
-        return await super().delete(memory_id, user_id)
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        _refuse_tenants(wanted.user_id)
+        return await self._inner._recall(wanted)
 
-    async def owner_of(self, memory_id: str) -> str | None:
-        owner = await owner_in(self, memory_id)
-        return None if owner is None or owner.startswith(MARK) else owner
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        return await self._inner._recall_knowledge(wanted)
 
-    async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
-        async for record in super().export_records():
-            if isinstance(record, Knowledge) or not record.user_id.startswith(MARK):
+    async def _get(self, wanted: Get) -> Record | None:
+        _refuse_tenants(wanted.user_id)
+        found = await self._inner._get(wanted)
+        return None if found is None or _is_tenants(found) else found
+
+    async def _page(self, wanted: Page) -> MemoryPage:
+        _refuse_tenants(wanted.user_id)
+        return await self._inner._page(wanted)
+
+    async def _export(self) -> AsyncIterator[Record]:
+        async for record in self._inner._export():
+            if not _is_tenants(record):
                 yield record
 
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        for n, record in enumerate(wanted.records):
+            if isinstance(record, Memory):
+                one = len(wanted.records) == 1
+                _refuse_tenants(record.user_id, () if one else ("memories", n))
+        return await self._inner._keep(wanted)
+
+    async def _delete(self, wanted: Delete) -> bool:
+        _refuse_tenants(wanted.user_id)
+        if wanted.kind == "memory" and wanted.user_id is None:
+            found = await self._get(Get("memory", wanted.record_id))
+            if not isinstance(found, Memory):
+                return False
+            wanted = Delete("memory", wanted.record_id, found.user_id)
+        return await self._inner._delete(wanted)
+
+    async def _forget(self, wanted: Forget) -> int:
+        _refuse_tenants(wanted.user_id)
+        return await self._inner._forget(wanted)
+
     async def health_check(self) -> DriverHealth:
-        return await self.inner[0].health_check()
-
-    async def _read(self, call: Call) -> Any:
-        for name, value in call.arguments.items():
-            if name == "user_id":
-                _check(value, (name,))
-            elif isinstance(value, Sequence) and not isinstance(value, str):
-                for n, each in enumerate(value):
-                    if isinstance(each, Memory | NewMemory):
-                        _check(each.user_id, (name, n, "user_id"))
-        return await call.on(self.inner[0])
-
-    async def _write(self, call: Call) -> Any:
-        return await self._read(call)
+        return await self._inner.health_check()
 
 
-def _check(user_id: object, loc: tuple[str | int, ...]) -> None:
-    """Refuse the id of a tenant's user."""
-    if isinstance(user_id, str) and user_id.startswith(MARK):
-        raise InvalidInput("user_id must not start with U+001F: tenants' users do", loc)
+def _is_tenants(record: Record) -> bool:
+    return isinstance(record, Memory) and record.user_id.startswith(MARK)
+
+
+def _refuse_tenants(user_id: str | None, loc: tuple[str | int, ...] = ()) -> None:
+    if user_id is not None and user_id.startswith(MARK):
+        raise InvalidInput(
+            "user_id must not start with U+001F: tenants' users do", (*loc, "user_id")
+        )

@@ -10,8 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from app.core.memory.base import DriverContext
-from app.core.memory.codec import Record
 from app.core.memory.manager import MemoryDriverManager
+from app.core.memory.records import Kept, Record
+from app.core.memory.requests import Keep
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import DriverError
@@ -24,10 +25,10 @@ class Second(InMemoryDriver):
 
     cured = False
 
-    async def import_records(self, records: Sequence[Record]) -> None:
-        if not self.cured and any("poison" in record.content for record in records):
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        if not self.cured and any("poison" in record.content for record in wanted.records):
             raise DriverError
-        await super().import_records(records)
+        return await super()._keep(wanted)
 
 
 ADMIN = {"Authorization": "Bearer operator"}
@@ -153,7 +154,7 @@ async def test_a_repair_that_fails_half_way_ends_what_was_cached(
         raise DriverError
         yield
 
-    monkeypatch.setattr(Second, "export_records", fail)
+    monkeypatch.setattr(Second, "_export", fail)
     assert (await repair(client, source="first", target="second")).status_code == 502
     assert (await recall())["cached"] is False
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +15,7 @@ from app import __version__
 from app.api.auth import needs
 from app.api.route import ApiRoute
 from app.core.memory.records import Knowledge, Memory, Recalled
+from app.core.memory.requests import Recall, RecallKnowledge
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.ranking import Explanation
@@ -399,25 +399,11 @@ async def test_a_list_is_of_one_conversation_when_asked(api: Api) -> None:
 class FallbackDriver(InMemoryDriver):
     """Answers as a wrapping driver does whose first choice is away."""
 
-    async def recall(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        query: str | None = None,
-        top_k: int = 10,
-        use_vector: bool = True,
-        exclude_tags: Sequence[str] | None = None,
-    ) -> list[Memory]:
-        found = await super().recall(
-            user_id, conversation_id, query, top_k, use_vector, exclude_tags
-        )
-        return Recalled(found, driver="second", degraded=True)
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        return Recalled(await super()._recall(wanted), driver="second", degraded=True)
 
-    async def recall_global_knowledge(
-        self, query: str, top_k: int = 5, category: str | None = None
-    ) -> list[Knowledge]:
-        found = await super().recall_global_knowledge(query, top_k, category)
-        return Recalled(found, driver="cache", cached=True)
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        return Recalled(await super()._recall_knowledge(wanted), driver="cache", cached=True)
 
 
 async def test_recall_tells_who_answered_and_how(embedder: Embedder) -> None:
@@ -435,18 +421,14 @@ async def test_recall_tells_who_answered_and_how(embedder: Embedder) -> None:
 class ExplainingDriver(InMemoryDriver):
     """Explains what it finds by a vector, with parts that no computation gives by chance."""
 
-    async def explain_recall(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        query: str | None = None,
-        top_k: int = 10,
-        use_vector: bool = True,
-        exclude_tags: Sequence[str] | None = None,
-    ) -> list[Memory]:
-        found = await self.recall(user_id, conversation_id, query, top_k, use_vector, exclude_tags)
+    explains = True
+
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        found = await super()._recall(wanted)
+        if not (wanted.explain and wanted.query and wanted.use_vector):
+            return found
         why = Explanation(cosine=0.5, lexical=0.25, date=0.3, speaker=0.125, form=0.0625)
-        return [replace(m, explanation=why if query and use_vector else None) for m in found]
+        return [replace(memory, explanation=why) for memory in found]
 
 
 async def test_recall_explains_when_it_is_asked_to(embedder: Embedder) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.record_driver import RecordDriver
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
 from app.journal.tables import metadata
@@ -104,7 +104,7 @@ async def driver(
     lent_database: NewDatabase,
     empty_redis: Callable[[], str],
     tmp_path: Path,
-) -> AsyncIterator[BaseMemoryDriver]:
+) -> AsyncIterator[RecordDriver]:
     """An open driver whose backend is empty."""
     around = Surroundings(embedder, lent_database, empty_redis, Limits(), tmp_path)
     async with case.driver(around) as driver:

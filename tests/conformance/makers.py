@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 from pydantic import SecretStr
 
-from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.record_driver import RecordDriver
 from app.drivers.automem import AutomemDriver
 from app.drivers.automem.mapping import Tags
 from app.drivers.inmemory import InMemoryDriver
@@ -33,24 +33,24 @@ class Surroundings:
     folder: Path
 
 
-Maker: TypeAlias = Callable[[Surroundings], AbstractAsyncContextManager[BaseMemoryDriver]]
+Maker: TypeAlias = Callable[[Surroundings], AbstractAsyncContextManager[RecordDriver]]
 
 
 @asynccontextmanager
-async def inmemory(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+async def inmemory(around: Surroundings) -> AsyncIterator[RecordDriver]:
     async with InMemoryDriver(around.embedder, around.limits) as driver:
         yield driver
 
 
 @asynccontextmanager
-async def pgvector(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+async def pgvector(around: Surroundings) -> AsyncIterator[RecordDriver]:
     settings = DatabaseSettings(url=SecretStr(await around.new_database()))
     async with PgvectorDriver(settings, around.embedder, around.limits) as driver:
         yield driver
 
 
 @asynccontextmanager
-async def automem(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+async def automem(around: Surroundings) -> AsyncIterator[RecordDriver]:
     """On the AutoMem of TEST_AUTOMEM_URL and TEST_AUTOMEM_TOKEN, else on the fake.
 
     A tag secret of its own keeps a test apart from all else on a real server, and finds what it

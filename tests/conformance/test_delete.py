@@ -4,61 +4,58 @@ from uuid import uuid4
 
 import pytest
 
-from app.core.memory.base import BaseMemoryDriver, SupportsDeleteUser, SupportsGet, require
+from app.core.memory.record_driver import RecordDriver
 from app.errors import InvalidInput
 from tests.conformance.cases import WAYS
 
 
-async def test_a_deleted_memory_is_gone_everywhere(driver: BaseMemoryDriver) -> None:
+async def test_a_deleted_memory_is_gone_everywhere(driver: RecordDriver) -> None:
     kept = await driver.store("ada", "a copper kettle", conversation_id="c")
     gone = await driver.store("ada", "a steel kettle", conversation_id="c")
     assert await driver.delete(gone.memory_id, "ada") is True
     for arguments in WAYS:
         found = await driver.recall("ada", conversation_id="c", **arguments)
         assert [memory.memory_id for memory in found] == [kept.memory_id]
-    assert await require(driver, SupportsGet).get(gone.memory_id, "ada") is None
+    assert await driver.get(gone.memory_id, "ada") is None
 
 
-async def test_a_second_delete_finds_nothing(driver: BaseMemoryDriver) -> None:
+async def test_a_second_delete_finds_nothing(driver: RecordDriver) -> None:
     stored = await driver.store("ada", "kettle")
     assert await driver.delete(stored.memory_id, "ada") is True
     assert await driver.delete(stored.memory_id, "ada") is False
 
 
-async def test_another_users_memory_is_not_deleted(driver: BaseMemoryDriver) -> None:
+async def test_another_users_memory_is_not_deleted(driver: RecordDriver) -> None:
     stored = await driver.store("ada", "kettle")
     assert await driver.delete(stored.memory_id, "bob") is False
     assert await driver.delete(stored.memory_id, "Ada") is False
     assert len(await driver.recall("ada")) == 1
 
 
-async def test_without_a_user_any_memory_is_deleted(driver: BaseMemoryDriver) -> None:
+async def test_without_a_user_any_memory_is_deleted(driver: RecordDriver) -> None:
     stored = await driver.store("ada", "kettle")
     assert await driver.delete(stored.memory_id) is True
     assert await driver.delete(str(uuid4())) is False
 
 
-async def test_an_id_in_capitals_is_the_same_id(driver: BaseMemoryDriver) -> None:
+async def test_an_id_in_capitals_is_the_same_id(driver: RecordDriver) -> None:
     stored = await driver.store("ada", "kettle")
     assert await driver.delete(stored.memory_id.upper(), "ada") is True
 
 
-async def test_a_malformed_id_is_refused(
-    driver: BaseMemoryDriver, subtests: pytest.Subtests
-) -> None:
+async def test_a_malformed_id_is_refused(driver: RecordDriver, subtests: pytest.Subtests) -> None:
     for memory_id in ("", "x", "1", "%", "by-tag?tags=a", "\x00", "g" * 36):
         with subtests.test(memory_id=memory_id), pytest.raises(InvalidInput):
             await driver.delete(memory_id, "ada")
 
 
 async def test_a_forgotten_user_has_nothing_and_others_keep_theirs(
-    driver: BaseMemoryDriver,
+    driver: RecordDriver,
 ) -> None:
     for n in range(3):
         await driver.store("ada", f"kettle {n}")
     await driver.store("bob", "kettle")
-    forgetting = require(driver, SupportsDeleteUser)
-    assert await forgetting.delete_user("ada") == 3
-    assert await forgetting.delete_user("ada") == 0
+    assert await driver.delete_user("ada") == 3
+    assert await driver.delete_user("ada") == 0
     assert await driver.recall("ada", query="kettle") == []
     assert len(await driver.recall("bob")) == 1

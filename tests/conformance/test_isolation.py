@@ -6,14 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.memory.base import (
-    BaseMemoryDriver,
-    SupportsDeleteKnowledge,
-    SupportsDeleteUser,
-    SupportsGet,
-    SupportsList,
-    require,
-)
+from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Memory
 from tests.conformance.cases import WAYS, examples, on_drivers, on_wrappers
 
@@ -47,7 +40,7 @@ LOOK_ALIKES = [
 """Pairs that some database, some collation or some pattern takes for one."""
 
 
-async def everything_found(driver: BaseMemoryDriver, user_id: str) -> list[Memory]:
+async def everything_found(driver: RecordDriver, user_id: str) -> list[Memory]:
     """What every way of reading gives for the user."""
     found: list[Memory] = []
     found += await driver.recall(user_id, top_k=100)
@@ -55,8 +48,7 @@ async def everything_found(driver: BaseMemoryDriver, user_id: str) -> list[Memor
     found += await driver.recall(user_id, query="secret", use_vector=False, top_k=100)
     found += await driver.recall(user_id, conversation_id="shared", top_k=100)
     found += await driver.recall(user_id, query="secret", exclude_tags=["other"], top_k=100)
-    if isinstance(driver, SupportsList):
-        found += (await driver.list_memories(user_id, limit=100)).memories
+    found += (await driver.list_memories(user_id, limit=100)).memories
     return found
 
 
@@ -65,7 +57,7 @@ def owners(found: Sequence[Memory]) -> set[str]:
 
 
 async def test_users_that_look_alike_are_two(
-    driver: BaseMemoryDriver, subtests: pytest.Subtests
+    driver: RecordDriver, subtests: pytest.Subtests
 ) -> None:
     for one, other in LOOK_ALIKES:
         with subtests.test(one=one, other=other):
@@ -86,14 +78,14 @@ user_ids = st.text(
 )
 
 
-async def check_apart(driver: BaseMemoryDriver, one: str, other: str, tags: list[str]) -> None:
+async def check_apart(driver: RecordDriver, one: str, other: str, tags: list[str]) -> None:
     stored = await driver.store(one, "a secret", conversation_id=other, tags=[*tags, other])
     assert owners(await everything_found(driver, one)) == {one}
     assert owners(await everything_found(driver, other)) <= {other}
     if other != one:
         assert not await driver.delete(stored.memory_id, other)
-        assert await require(driver, SupportsGet).get(stored.memory_id, other) is None
-        await require(driver, SupportsDeleteUser).delete_user(other)
+        assert await driver.get(stored.memory_id, other) is None
+        await driver.delete_user(other)
         found = await driver.recall(one, top_k=100)
         assert stored.memory_id in {memory.memory_id for memory in found}
 
@@ -105,7 +97,7 @@ two_users = given(one=user_ids, other=user_ids, tags=st.lists(user_ids, max_size
 @examples(30)
 @two_users
 async def test_no_user_id_reaches_another_users_memories(
-    driver: BaseMemoryDriver, one: str, other: str, tags: list[str]
+    driver: RecordDriver, one: str, other: str, tags: list[str]
 ) -> None:
     await check_apart(driver, one, other, tags)
 
@@ -114,17 +106,17 @@ async def test_no_user_id_reaches_another_users_memories(
 @examples(8)
 @two_users
 async def test_no_user_id_reaches_another_users_memories_through_a_wrapper(
-    driver: BaseMemoryDriver, one: str, other: str, tags: list[str]
+    driver: RecordDriver, one: str, other: str, tags: list[str]
 ) -> None:
     await check_apart(driver, one, other, tags)
 
 
-async def test_an_unknown_user_has_no_memories(driver: BaseMemoryDriver) -> None:
+async def test_an_unknown_user_has_no_memories(driver: RecordDriver) -> None:
     await driver.store("ada", "a secret kettle")
     assert await everything_found(driver, "nobody") == []
 
 
-async def test_a_conversation_with_too_little_is_not_filled_up(driver: BaseMemoryDriver) -> None:
+async def test_a_conversation_with_too_little_is_not_filled_up(driver: RecordDriver) -> None:
     for n in range(5):
         await driver.store("ada", f"kettle {n}", conversation_id="kitchen")
     one = await driver.store("ada", "a kettle in the garden", conversation_id="garden")
@@ -135,7 +127,7 @@ async def test_a_conversation_with_too_little_is_not_filled_up(driver: BaseMemor
 
 
 async def test_the_same_conversation_id_of_two_users_is_two_conversations(
-    driver: BaseMemoryDriver,
+    driver: RecordDriver,
 ) -> None:
     await driver.store("ada", "ada's kettle", conversation_id="1")
     await driver.store("bob", "bob's kettle", conversation_id="1")
@@ -143,14 +135,13 @@ async def test_the_same_conversation_id_of_two_users_is_two_conversations(
     assert [memory.content for memory in found] == ["ada's kettle"]
 
 
-async def test_memories_and_knowledge_do_not_mix(driver: BaseMemoryDriver) -> None:
+async def test_memories_and_knowledge_do_not_mix(driver: RecordDriver) -> None:
     memory = await driver.store("ada", "a kettle of copper")
     knowledge = await driver.store_global_knowledge("a kettle of steel", "ada")
     assert owners(await driver.recall("ada", query="kettle")) == {"ada"}
     found = await driver.recall_global_knowledge("kettle")
     assert [record.knowledge_id for record in found] == [knowledge.knowledge_id]
     assert not await driver.delete(knowledge.knowledge_id, "ada")
-    deleting = require(driver, SupportsDeleteKnowledge)
-    assert not await deleting.delete_knowledge(memory.memory_id)
+    assert not await driver.delete_knowledge(memory.memory_id)
     assert owners(await driver.recall("ada", query="kettle")) == {"ada"}
     assert await driver.delete(memory.memory_id, "ada")

@@ -2,20 +2,20 @@
 
 import asyncio
 
-from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.record_driver import RecordDriver
 
 
-async def test_opening_twice_is_harmless(driver: BaseMemoryDriver) -> None:
+async def test_opening_twice_is_harmless(driver: RecordDriver) -> None:
     stored = await driver.store("ada", "kettle")
     await asyncio.gather(driver.open(), driver.open())
     assert await driver.recall("ada") == [stored]
 
 
-async def test_closing_twice_is_harmless(driver: BaseMemoryDriver) -> None:
+async def test_closing_twice_is_harmless(driver: RecordDriver) -> None:
     await driver.close()
     await driver.close()
 
 
-async def test_health_names_the_driver(driver: BaseMemoryDriver) -> None:
+async def test_health_names_the_driver(driver: RecordDriver) -> None:
     health = await driver.health_check()
     assert (health.driver, health.status) == (driver.name, "ok")

@@ -2,13 +2,13 @@
 
 import pytest
 
-from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.record_driver import RecordDriver
 from tests.conformance.cases import WAYS
 
 FRUIT = ["apple", "banana", "cherry", "date", "fig", "grape", "hazelnut", "juniper"]
 
 
-async def test_excluded_tags_do_not_use_up_the_limit(driver: BaseMemoryDriver) -> None:
+async def test_excluded_tags_do_not_use_up_the_limit(driver: RecordDriver) -> None:
     for n in range(20):
         await driver.store("ada", f"kettle {n}", tags=["noise"] if n < 10 else None)
     for arguments in WAYS:
@@ -17,7 +17,7 @@ async def test_excluded_tags_do_not_use_up_the_limit(driver: BaseMemoryDriver) -
         assert all(memory.tags == [] for memory in found)
 
 
-async def test_other_conversations_do_not_use_up_the_limit(driver: BaseMemoryDriver) -> None:
+async def test_other_conversations_do_not_use_up_the_limit(driver: RecordDriver) -> None:
     for n in range(20):
         await driver.store("ada", f"kettle {n}", conversation_id="a" if n % 2 else "b")
     for arguments in WAYS:
@@ -45,7 +45,7 @@ EXCLUDED: list[tuple[str, list[str], bool]] = [
 
 
 async def test_a_tag_is_excluded_by_exact_equality(
-    driver: BaseMemoryDriver, subtests: pytest.Subtests
+    driver: RecordDriver, subtests: pytest.Subtests
 ) -> None:
     for n, (tag, excluded, found) in enumerate(EXCLUDED):
         with subtests.test(tag=tag, excluded=excluded):
@@ -54,13 +54,13 @@ async def test_a_tag_is_excluded_by_exact_equality(
             assert len(left) == found
 
 
-async def test_a_memory_without_tags_is_never_excluded(driver: BaseMemoryDriver) -> None:
+async def test_a_memory_without_tags_is_never_excluded(driver: RecordDriver) -> None:
     await driver.store("ada", "kettle")
     assert len(await driver.recall("ada", exclude_tags=["x", "y"])) == 1
     assert len(await driver.recall("ada", exclude_tags=[])) == 1
 
 
-async def test_the_best_answer_comes_first(driver: BaseMemoryDriver) -> None:
+async def test_the_best_answer_comes_first(driver: RecordDriver) -> None:
     await driver.store("ada", "Ada waters the basil on Sundays.")
     await driver.store("ada", "Ada's kettle is made of copper.")
     await driver.store("ada", "The train to Lyon leaves at nine.")
@@ -72,7 +72,7 @@ async def test_the_best_answer_comes_first(driver: BaseMemoryDriver) -> None:
 
 
 async def test_scores_are_between_0_and_1_and_the_same_text_scores_1(
-    driver: BaseMemoryDriver,
+    driver: RecordDriver,
 ) -> None:
     for content in ("The kettle is copper.", "Never!", "Ω", "x" * 3000):
         await driver.store("ada", content)
@@ -81,7 +81,7 @@ async def test_scores_are_between_0_and_1_and_the_same_text_scores_1(
     assert all(memory.score is not None and 0 <= memory.score <= 1 for memory in found)
 
 
-async def test_ties_are_newest_first(driver: BaseMemoryDriver) -> None:
+async def test_ties_are_newest_first(driver: RecordDriver) -> None:
     ids = [(await driver.store("ada", "the same kettle")).memory_id for _ in range(5)]
     for use_vector in (True, False):
         found = await driver.recall("ada", query="kettle", use_vector=use_vector)
@@ -89,7 +89,7 @@ async def test_ties_are_newest_first(driver: BaseMemoryDriver) -> None:
 
 
 async def test_without_a_query_the_newest_come_first_and_have_no_score(
-    driver: BaseMemoryDriver,
+    driver: RecordDriver,
 ) -> None:
     for fruit in FRUIT:
         await driver.store("ada", fruit)
@@ -99,7 +99,7 @@ async def test_without_a_query_the_newest_come_first_and_have_no_score(
 
 
 async def test_without_vectors_only_memories_that_share_a_word_are_found(
-    driver: BaseMemoryDriver,
+    driver: RecordDriver,
 ) -> None:
     await driver.store("ada", "Ada bought a copper kettle.")
     await driver.store("ada", "A device that boils water.")
@@ -116,7 +116,7 @@ QUERIES = ["'", '"', "\\", "a & b | !c", ":*", "<->", "( (", "%", "…", "the", 
 
 
 async def test_a_lexical_query_is_text_and_never_an_expression(
-    driver: BaseMemoryDriver, subtests: pytest.Subtests
+    driver: RecordDriver, subtests: pytest.Subtests
 ) -> None:
     for n, query in enumerate(QUERIES):
         with subtests.test(query=query):
@@ -128,14 +128,14 @@ async def test_a_lexical_query_is_text_and_never_an_expression(
             assert await driver.recall(user, query=query, use_vector=False) is not None
 
 
-async def test_words_of_other_scripts_are_found(driver: BaseMemoryDriver) -> None:
+async def test_words_of_other_scripts_are_found(driver: RecordDriver) -> None:
     await driver.store("ada", "Медный чайник стоит на окне")
     await driver.store("ada", "Χάλκινος βραστήρας")
     found = await driver.recall("ada", query="чайник", use_vector=False)
     assert [memory.content for memory in found] == ["Медный чайник стоит на окне"]
 
 
-async def test_what_was_stored_is_found_at_once(driver: BaseMemoryDriver) -> None:
+async def test_what_was_stored_is_found_at_once(driver: RecordDriver) -> None:
     for n, fruit in enumerate(FRUIT):
         stored = await driver.store("ada", f"Ada ate {fruit}", conversation_id="lunch")
         newest = await driver.recall("ada", top_k=1)
@@ -147,7 +147,7 @@ async def test_what_was_stored_is_found_at_once(driver: BaseMemoryDriver) -> Non
         assert len(await driver.recall("ada", conversation_id="lunch", top_k=100)) == n + 1
 
 
-async def test_fewer_than_top_k_is_all_there_is(driver: BaseMemoryDriver) -> None:
+async def test_fewer_than_top_k_is_all_there_is(driver: RecordDriver) -> None:
     await driver.store("ada", "kettle")
     assert len(await driver.recall("ada", query="kettle", top_k=100)) == 1
     assert await driver.recall("bob", query="kettle", top_k=100) == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.core.memory.base import BaseMemoryDriver, SupportsDeleteUser, SupportsStoreMany, require
+from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import NewMemory
 from app.errors import InvalidInput
 from app.settings import Limits
@@ -18,7 +18,7 @@ from tests.conformance.cases import examples, on_drivers, on_wrappers
 LIMITS = Limits()
 
 
-async def test_ids_are_uuidv7_and_grow_with_time(driver: BaseMemoryDriver) -> None:
+async def test_ids_are_uuidv7_and_grow_with_time(driver: RecordDriver) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     stored = [await driver.store("ada", f"kettle {n}") for n in range(5)]
     knowledge = await driver.store_global_knowledge("kettle", "kitchen")
@@ -43,7 +43,7 @@ CONTENTS = [
 
 
 async def test_content_comes_back_as_it_was(
-    driver: BaseMemoryDriver, subtests: pytest.Subtests
+    driver: RecordDriver, subtests: pytest.Subtests
 ) -> None:
     for n, content in enumerate(CONTENTS):
         with subtests.test(content=n):
@@ -79,14 +79,14 @@ texts = st.text(
 )
 
 
-async def check_same(driver: BaseMemoryDriver, tags: list[str], metadata: dict[str, Any]) -> None:
+async def check_same(driver: RecordDriver, tags: list[str], metadata: dict[str, Any]) -> None:
     await driver.store("ada", "kettle", tags=tags, metadata=metadata)
     found = (await driver.recall("ada", top_k=1))[0]
     assert found.tags == tags
     assert json.dumps(found.metadata) == json.dumps(metadata)
     knowledge = await driver.store_global_knowledge("kettle", "k", metadata=metadata)
     assert json.dumps(knowledge.metadata) == json.dumps(metadata)
-    await require(driver, SupportsDeleteUser).delete_user("ada")
+    await driver.delete_user("ada")
 
 
 any_data = given(
@@ -104,7 +104,7 @@ odd_data = example(
 @any_data
 @odd_data
 async def test_tags_and_metadata_come_back_byte_for_byte(
-    driver: BaseMemoryDriver, tags: list[str], metadata: dict[str, Any]
+    driver: RecordDriver, tags: list[str], metadata: dict[str, Any]
 ) -> None:
     await check_same(driver, tags, metadata)
 
@@ -114,18 +114,18 @@ async def test_tags_and_metadata_come_back_byte_for_byte(
 @any_data
 @odd_data
 async def test_tags_and_metadata_come_back_byte_for_byte_through_a_wrapper(
-    driver: BaseMemoryDriver, tags: list[str], metadata: dict[str, Any]
+    driver: RecordDriver, tags: list[str], metadata: dict[str, Any]
 ) -> None:
     await check_same(driver, tags, metadata)
 
 
-async def test_what_is_left_out_is_empty(driver: BaseMemoryDriver) -> None:
+async def test_what_is_left_out_is_empty(driver: RecordDriver) -> None:
     await driver.store("ada", "kettle")
     found = (await driver.recall("ada"))[0]
     assert (found.conversation_id, found.tags, found.metadata) == (None, [], {})
 
 
-async def test_what_a_caller_does_with_an_answer_changes_nothing(driver: BaseMemoryDriver) -> None:
+async def test_what_a_caller_does_with_an_answer_changes_nothing(driver: RecordDriver) -> None:
     metadata: dict[str, Any] = {"a": {"b": [1]}}
     stored = await driver.store("ada", "kettle", tags=["x"], metadata=metadata)
     metadata["a"]["b"].append(2)
@@ -165,7 +165,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 
 async def test_what_cannot_be_kept_is_refused_by_name(
-    driver: BaseMemoryDriver, subtests: pytest.Subtests
+    driver: RecordDriver, subtests: pytest.Subtests
 ) -> None:
     for field, arguments, limit in REFUSED:
         with subtests.test(field=field, limit=limit):
@@ -176,12 +176,12 @@ async def test_what_cannot_be_kept_is_refused_by_name(
 
 
 async def test_a_batch_with_one_bad_memory_keeps_none_and_names_it(
-    driver: BaseMemoryDriver,
+    driver: RecordDriver,
 ) -> None:
     batch = [NewMemory(user_id="ada", content=f"kettle {n}") for n in range(5)]
     batch[3] = NewMemory(user_id="ada", content="kettle", tags=["a\x00"])
     with pytest.raises(InvalidInput) as refusal:
-        await require(driver, SupportsStoreMany).store_many(batch)
+        await driver.store_many(batch)
     assert refusal.value.loc == ("memories", 3, "tags", 0)
     assert await driver.recall("ada") == []
 
@@ -203,7 +203,7 @@ OUT_OF_RANGE: list[dict[str, Any]] = [
 
 
 async def test_a_recall_out_of_range_is_refused(
-    driver: BaseMemoryDriver, subtests: pytest.Subtests
+    driver: RecordDriver, subtests: pytest.Subtests
 ) -> None:
     for arguments in OUT_OF_RANGE:
         with subtests.test(**arguments), pytest.raises(InvalidInput):

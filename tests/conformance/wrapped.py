@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.record_driver import RecordDriver
 from app.settings import CacheSettings, FailoverSettings, JournalSettings, ReplicatedSettings
 from app.wrappers.cached import CachedDriver, new_store
 from app.wrappers.failover import FailoverDriver
@@ -21,7 +21,7 @@ def failover(*makers: Maker, writes: Literal["primary", "journal"] = "journal") 
     """Over the drivers of these makers, in order."""
 
     @asynccontextmanager
-    async def make(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    async def make(around: Surroundings) -> AsyncIterator[RecordDriver]:
         async with held(around, makers) as inner:
             settings = FailoverSettings(writes=writes)
             journal = JournalSettings(path=around.folder / uuid4().hex)
@@ -42,7 +42,7 @@ def replicated(
     """The first is the primary; with `shared` the journal is a database."""
 
     @asynccontextmanager
-    async def make(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    async def make(around: Surroundings) -> AsyncIterator[RecordDriver]:
         async with held(around, makers) as inner:
             settings = ReplicatedSettings(acknowledge=acknowledge, reads=reads)
             url = SecretStr(await around.new_database()) if shared else None
@@ -54,9 +54,7 @@ def replicated(
 
 
 @asynccontextmanager
-async def held(
-    around: Surroundings, makers: Sequence[Maker]
-) -> AsyncIterator[list[BaseMemoryDriver]]:
+async def held(around: Surroundings, makers: Sequence[Maker]) -> AsyncIterator[list[RecordDriver]]:
     """Drivers with different names, as the manager gives them."""
     async with AsyncExitStack() as stack:
         inner = []
@@ -71,12 +69,12 @@ def cached(maker: Maker, *, redis: bool = False) -> Maker:
     """In this process, or in a Redis."""
 
     @asynccontextmanager
-    async def make(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    async def make(around: Surroundings) -> AsyncIterator[RecordDriver]:
         async with AsyncExitStack() as stack:
             url = SecretStr(around.empty_redis()) if redis else None
             inner = await stack.enter_async_context(maker(around))
             store = new_store(CacheSettings(url=url))
-            yield await stack.enter_async_context(CachedDriver(inner, store, "case"))
+            yield await stack.enter_async_context(CachedDriver(inner, store, "case", around.limits))
 
     return make
 
@@ -85,7 +83,7 @@ def scoped(maker: Maker) -> Maker:
     """One tenant's part; the inner driver has room for what scoping adds."""
 
     @asynccontextmanager
-    async def make(around: Surroundings) -> AsyncIterator[BaseMemoryDriver]:
+    async def make(around: Surroundings) -> AsyncIterator[RecordDriver]:
         async with (
             maker(replace(around, limits=around.limits.widened())) as inner,
             ScopedDriver(inner, "acme", around.limits) as driver,

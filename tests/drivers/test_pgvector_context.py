@@ -31,7 +31,7 @@ async def driver(url: str, embedder: Embedder) -> AsyncIterator[PgvectorDriver]:
 
 async def cosine(driver: PgvectorDriver, content: str) -> float:
     """Of the memory with that content, for a question about kettles."""
-    found = await driver.explain_recall("ada", query="Which kettle does Ada want?", top_k=20)
+    found = await driver.recall("ada", query="Which kettle does Ada want?", top_k=20, explain=True)
     (memory,) = (memory for memory in found if memory.content == content)
     assert memory.explanation is not None
     return memory.explanation.cosine

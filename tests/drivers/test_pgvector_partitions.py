@@ -41,8 +41,8 @@ async def test_the_service_works_on_partitioned_memories(
     assert await driver.delete_user("user 3") == 10
 
     await connection.execute("set plan_cache_mode = force_generic_plan")
-    explain = f"explain (analyze, format json) {sql.GET}"
-    plan = json.loads(await connection.fetchval(explain, "ada", before.memory_id))[0]["Plan"]
+    explain = f"explain (analyze, format json) {sql.GET_OF_USER}"
+    plan = json.loads(await connection.fetchval(explain, before.memory_id, "ada"))[0]["Plan"]
     await connection.close()
     read = [node for node in plan.get("Plans", [plan]) if node["Actual Loops"] > 0]
     assert [node["Relation Name"].rpartition("_")[0] for node in read] == ["memories"]

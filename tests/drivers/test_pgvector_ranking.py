@@ -130,7 +130,7 @@ async def explained(
     driver: PgvectorDriver, user: str, query: str, top_k: int = 100
 ) -> dict[str, Explanation]:
     """The explanations of what a query finds, best first."""
-    found = await driver.explain_recall(user, query=query, top_k=top_k)
+    found = await driver.recall(user, query=query, top_k=top_k, explain=True)
     assert all(memory.explanation is not None for memory in found)
     return reasons(found)
 
@@ -156,7 +156,7 @@ async def test_a_word_that_the_vector_misses_is_found(
 async def test_what_was_said_next_to_the_words_is_found_and_not_the_same_elsewhere(
     driver: PgvectorDriver,
 ) -> None:
-    found = await driver.explain_recall("ada", query="Where is the zither?", top_k=10)
+    found = await driver.recall("ada", query="Where is the zither?", top_k=10, explain=True)
     same = [memory for memory in found if memory.content == "Yes, it is in the car."]
     lexical = {m.conversation_id: m.explanation and m.explanation.lexical for m in same}
     assert lexical == {"home": pytest.approx(0.9 * LEXICAL), "trip": 0}
@@ -258,7 +258,7 @@ async def test_the_vector_alone_orders_by_the_cosine(
     url: str, open_driver: OpenDriver, embedder: Embedder
 ) -> None:
     driver = await open_driver(url, recall=RecallSettings(ranking="vector"))
-    found = await driver.explain_recall("ada", query=EVERYTHING, top_k=100)
+    found = await driver.recall("ada", query=EVERYTHING, top_k=100, explain=True)
     said = [f"{memory.metadata['speaker']}: {memory.content}" for memory in found]
     cosines = (await embedder.embed(said)) @ await embedder.embed_query(EVERYTHING)
     assert len(found) == len(TALK) + len(ELSEWHERE)
@@ -273,7 +273,7 @@ async def test_the_parts_of_an_explanation_add_up_to_the_order(
     driver: PgvectorDriver, user: str
 ) -> None:
     query = EVERYTHING if user == "ada" else "What did Mira call Zanzibar in March 2021?"
-    found = await driver.explain_recall(user, query=query, top_k=50)
+    found = await driver.recall(user, query=query, top_k=50, explain=True)
     points = [memory.explanation.points for memory in found if memory.explanation is not None]
     assert len(points) == len(found)
     assert points == pytest.approx(sorted(points, reverse=True), abs=3e-6)
@@ -284,12 +284,12 @@ async def test_the_parts_of_an_explanation_add_up_to_the_order(
 async def test_a_recall_explains_only_when_asked_and_finds_the_same(
     driver: PgvectorDriver,
 ) -> None:
-    found = await driver.explain_recall("ada", query=EVERYTHING)
+    found = await driver.recall("ada", query=EVERYTHING, explain=True)
     plain = await driver.recall("ada", query=EVERYTHING)
     assert [(m.memory_id, m.score) for m in plain] == [(m.memory_id, m.score) for m in found]
     assert all(memory.explanation is None for memory in plain)
-    newest = await driver.explain_recall("ada")
-    by_words = await driver.explain_recall("ada", query="zither", use_vector=False)
+    newest = await driver.recall("ada", explain=True)
+    by_words = await driver.recall("ada", query="zither", use_vector=False, explain=True)
     for others in (newest, by_words):
         assert others
         assert all(memory.explanation is None for memory in others)
@@ -302,9 +302,11 @@ async def test_what_is_excluded_by_its_tag_is_no_evidence_for_its_neighbours(
         await driver.store("tags", f"Filler no. {n}.", "a")
     await driver.store("tags", "The zither is a gift.", "a", tags=["secret"])
     await driver.store("tags", "It is in the car.", "a")
-    found = reasons(await driver.explain_recall("tags", query="the zither"))
+    found = reasons(await driver.recall("tags", query="the zither", explain=True))
     assert found["It is in the car."].lexical == pytest.approx(0.7 * LEXICAL)
-    excluded = await driver.explain_recall("tags", query="the zither", exclude_tags=["secret"])
+    excluded = await driver.recall(
+        "tags", query="the zither", exclude_tags=["secret"], explain=True
+    )
     left = reasons(excluded)
     assert len(left) == 9
     assert not any(reason.lexical for reason in left.values())
@@ -346,7 +348,7 @@ async def test_the_same_text_scores_1(driver: PgvectorDriver) -> None:
 async def test_among_many_a_word_and_its_neighbours_are_found(
     driver: PgvectorDriver, conversation: str | None
 ) -> None:
-    found = await driver.explain_recall(CROWD, conversation, "Zanzibar", 5)
+    found = await driver.recall(CROWD, conversation, "Zanzibar", 5, explain=True)
     lexical = {content: reason.lexical / LEXICAL for content, reason in reasons(found).items()}
     assert lexical == {
         "The harbour is called Zanzibar.": pytest.approx(1),
@@ -362,13 +364,15 @@ async def test_among_many_a_word_and_its_neighbours_are_found(
 async def test_among_many_the_excluded_are_neither_found_nor_evidence(
     driver: PgvectorDriver, conversation: str | None
 ) -> None:
-    found = await driver.explain_recall(
-        CROWD, conversation, "Zanzibar", 50, exclude_tags=["odd", "none"]
+    found = await driver.recall(
+        CROWD, conversation, "Zanzibar", 50, exclude_tags=["odd", "none"], explain=True
     )
     assert len(found) == 50
     assert all(memory.tags == ["even"] for memory in found)
     assert not any(reason.lexical for reason in reasons(found).values())
-    found = await driver.explain_recall(CROWD, conversation, "Zanzibar", 3, exclude_tags=["even"])
+    found = await driver.recall(
+        CROWD, conversation, "Zanzibar", 3, exclude_tags=["even"], explain=True
+    )
     assert [memory.content for memory in found][:2] == [
         "The harbour is called Zanzibar.",
         "Turn 507 about nothing.",
@@ -386,14 +390,14 @@ async def test_among_many_a_neighbour_in_another_conversation_is_none(
 
 
 async def test_among_many_a_word_that_too_many_have_is_no_evidence(driver: PgvectorDriver) -> None:
-    found = await driver.explain_recall(CROWD, query="Turn about nothing.", top_k=5)
+    found = await driver.recall(CROWD, query="Turn about nothing.", top_k=5, explain=True)
     assert not any(reason.lexical for reason in reasons(found).values())
 
 
 async def test_among_many_a_speaker_is_named_even_where_no_word_is_rare(
     driver: PgvectorDriver,
 ) -> None:
-    found = await driver.explain_recall(CROWD, query="What did Mira say about nothing?")
+    found = await driver.recall(CROWD, query="What did Mira say about nothing?", explain=True)
     assert all(memory.metadata["speaker"] == "Mira" for memory in found)
     assert {reason.speaker for reason in reasons(found).values()} == {SPEAKER}
 
@@ -438,7 +442,7 @@ ODD = [
 @pytest.mark.parametrize("query", ODD, ids=range(len(ODD)))
 async def test_no_query_is_too_odd(driver: PgvectorDriver, query: str) -> None:
     for user, use_vector in product(("ada", CROWD), (True, False)):
-        found = await driver.explain_recall(user, query=query, top_k=5, use_vector=use_vector)
+        found = await driver.recall(user, query=query, top_k=5, use_vector=use_vector, explain=True)
         assert len(found) == 5 or not use_vector
         assert all(memory.score is not None and 0 <= memory.score <= 1 for memory in found)
 
@@ -446,7 +450,7 @@ async def test_no_query_is_too_odd(driver: PgvectorDriver, query: str) -> None:
 @pytest.mark.parametrize("query", ["", "zither\x00", "\ud800"])
 async def test_a_query_that_is_no_text_is_refused(driver: PgvectorDriver, query: str) -> None:
     with pytest.raises(InvalidInput, match="query"):
-        await driver.explain_recall("ada", query=query)
+        await driver.recall("ada", query=query, explain=True)
 
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1)
@@ -465,7 +469,7 @@ async def test_whatever_is_stored_is_found(
     metadata = {"speaker": speaker, "date": date if date == date and abs(float_of(date)) else None}
     stored = await driver.store("odd", content, "c", metadata=metadata)
     for words in (query, f"{query} {content}", f"{speaker} {date}"):
-        found = await driver.explain_recall("odd", query=words, top_k=100)
+        found = await driver.recall("odd", query=words, top_k=100, explain=True)
         assert stored.memory_id in {memory.memory_id for memory in found}
     await driver.recall("odd", query=query, use_vector=False)
 
@@ -549,7 +553,7 @@ async def test_a_speaker_among_many_is_known_by_name(driver: PgvectorDriver) -> 
         ]
     )
     for n in (0, 75, 149):
-        found = await driver.explain_recall("group", query=f"What did Zed{n} say?", top_k=1)
+        found = await driver.recall("group", query=f"What did Zed{n} say?", top_k=1, explain=True)
         assert found[0].metadata == {"speaker": f"Zed{n}"}
         assert found[0].explanation is not None
         assert found[0].explanation.speaker > 0

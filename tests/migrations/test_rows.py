@@ -41,7 +41,7 @@ async def to(url: str, revision: str, verb: Any) -> None:
 
 async def explained(driver: PgvectorDriver, query: str, start: str) -> ranking.Explanation:
     """Why the memory that begins so is recalled."""
-    found = await driver.explain_recall("ada", query=query)
+    found = await driver.recall("ada", query=query, explain=True)
     (memory,) = (memory for memory in found if memory.content.startswith(start))
     assert memory.explanation is not None
     return memory.explanation

@@ -3,9 +3,9 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
-from app.core.memory.records import Knowledge, Memory, Recalled
+from app.core.memory.records import Kept, Knowledge, Memory, Recalled
+from app.core.memory.requests import Delete, Keep, Recall, RecallKnowledge
 from app.drivers.inmemory import InMemoryDriver
 from app.settings import Limits
 from tests.wrappers.flaky import OneVector
@@ -32,37 +32,25 @@ class Backend(InMemoryDriver):
         """Wait for a moment that is different each time; as a `before` or `after`."""
         await asyncio.sleep(random.choice((0, 0, 0.001, 0.004)))
 
-    async def recall(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        query: str | None = None,
-        top_k: int = 10,
-        use_vector: bool = True,
-        exclude_tags: Sequence[str] | None = None,
-    ) -> list[Memory]:
+    async def _recall(self, wanted: Recall) -> list[Memory]:
         self.asked += 1
         await self.before()
-        found = await super().recall(
-            user_id, conversation_id, query, top_k, use_vector, exclude_tags
-        )
+        found = await super()._recall(wanted)
         await self.after()
         return Recalled(found, driver=self.name, degraded=True) if self.degraded else found
 
-    async def recall_global_knowledge(
-        self, query: str, top_k: int = 5, category: str | None = None
-    ) -> list[Knowledge]:
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
         self.asked += 1
-        return await super().recall_global_knowledge(query, top_k, category)
+        return await super()._recall_knowledge(wanted)
 
-    async def _keep(self, memories: list[Memory]) -> list[Memory]:
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         await self.before()
-        kept = await super()._keep([replace(memory) for memory in memories])
+        kept = await super()._keep(wanted)
         await self.after()
         return kept
 
-    async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
+    async def _delete(self, wanted: Delete) -> bool:
         await self.before()
-        deleted = await super().delete(memory_id, user_id)
+        deleted = await super()._delete(wanted)
         await self.after()
         return deleted

@@ -104,7 +104,7 @@ async def cached_in_redis(backend: Backend, redis: RedisServer) -> AsyncIterator
 
         def make(**settings: Any) -> CachedDriver:
             settings = {"url": SecretStr(redis.url), "timeout": 5.0, **settings}
-            driver = CachedDriver(backend, new_store(CacheSettings(**settings)), "test")
+            driver = CachedDriver(backend, new_store(CacheSettings(**settings)), "test", Limits())
             stack.push_async_callback(driver.close)
             return driver
 
@@ -124,4 +124,6 @@ def cached(where: Where, backend: Backend, request: pytest.FixtureRequest) -> Ne
     if where == "redis":
         make: NewCached = request.getfixturevalue("cached_in_redis")
         return make
-    return lambda **settings: CachedDriver(backend, new_store(CacheSettings(**settings)), "test")
+    return lambda **settings: CachedDriver(
+        backend, new_store(CacheSettings(**settings)), "test", Limits()
+    )

@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.records import Knowledge, Memory, NewMemory
+from app.core.memory.records import Kept, Knowledge, Memory, NewMemory
+from app.core.memory.requests import Delete, Forget, Keep
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder, Vector
 from app.errors import ConnectionLost, DriverUnavailable, MemoryServiceError
@@ -57,30 +58,27 @@ class FlakyDriver(InMemoryDriver):
         self.away = False
         """Whether it can't be reached."""
 
-    async def _write(self, made: Callable[[], Awaitable[T]]) -> T:
+    async def _made(self, write: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(self.random.uniform(0, self.delay))
         if self.away or self.random.random() < self.unreached:
             raise DriverUnavailable(reason=f"{self.name} is away")
         fate = self.random.random()
         if fate < self.lost / 2:
             raise ConnectionLost(reason=f"{self.name} was lost before")
-        answer = await made()
+        answer = await write()
         await asyncio.sleep(self.random.uniform(0, self.delay))
         if fate < self.lost:
             raise ConnectionLost(reason=f"{self.name} was lost after")
         return answer
 
-    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
-        await self._write(lambda: super(FlakyDriver, self).import_records(records))
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        return await self._made(lambda: super(FlakyDriver, self)._keep(wanted))
 
-    async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
-        return await self._write(lambda: super(FlakyDriver, self).delete(memory_id, user_id))
+    async def _delete(self, wanted: Delete) -> bool:
+        return await self._made(lambda: super(FlakyDriver, self)._delete(wanted))
 
-    async def delete_user(self, user_id: str) -> int:
-        return await self._write(lambda: super(FlakyDriver, self).delete_user(user_id))
-
-    async def delete_knowledge(self, knowledge_id: str) -> bool:
-        return await self._write(lambda: super(FlakyDriver, self).delete_knowledge(knowledge_id))
+    async def _forget(self, wanted: Forget) -> int:
+        return await self._made(lambda: super(FlakyDriver, self)._forget(wanted))
 
     async def health_check(self) -> DriverHealth:
         if self.away:

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.codec import Record, record_id
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import DriverUnavailable, MemoryServiceError
@@ -20,9 +21,9 @@ class Held(InMemoryDriver):
         self.name = name
         self.error: MemoryServiceError | None = None
         self.error_after: MemoryServiceError | None = None
-        """Raised by an import that has happened."""
-        self.import_error: MemoryServiceError | None = None
-        """Raised by an import that has not happened."""
+        """Raised by a `keep` that has happened."""
+        self.keep_error: MemoryServiceError | None = None
+        """Raised by a `keep` that has not happened."""
         self.delete_error: MemoryServiceError | None = None
         """Raised by a delete that has not happened."""
         self.slow = 0.0
@@ -47,51 +48,44 @@ class Held(InMemoryDriver):
         await super().close()
         self.closed += 1
 
-    async def recall(self, *arguments: Any, **named: Any) -> Any:
+    async def _recall(self, wanted: Recall) -> list[Memory]:
         await self._reach("recall")
-        return await super().recall(*arguments, **named)
+        return await super()._recall(wanted)
 
-    async def recall_global_knowledge(self, *arguments: Any, **named: Any) -> Any:
-        await self._reach("recall_global_knowledge")
-        return await super().recall_global_knowledge(*arguments, **named)
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        await self._reach("recall_knowledge")
+        return await super()._recall_knowledge(wanted)
 
-    async def store(self, *arguments: Any, **named: Any) -> Any:
-        await self._reach("store")
-        return await super().store(*arguments, **named)
-
-    async def get(self, *arguments: Any, **named: Any) -> Any:
+    async def _get(self, wanted: Get) -> Record | None:
         await self._reach("get")
-        return await super().get(*arguments, **named)
+        return await super()._get(wanted)
 
-    async def list_memories(self, *arguments: Any, **named: Any) -> Any:
-        await self._reach("list_memories")
-        return await super().list_memories(*arguments, **named)
+    async def _page(self, wanted: Page) -> MemoryPage:
+        await self._reach("page")
+        return await super()._page(wanted)
 
-    async def import_records(self, records: Sequence[Record]) -> None:
-        await self._reach("import_records")
-        if self.import_error is not None:
-            raise self.import_error
-        await super().import_records(records)
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        await self._reach("keep")
+        if self.keep_error is not None:
+            raise self.keep_error
+        kept = await super()._keep(wanted)
         if self.error_after is not None:
             raise self.error_after
+        return kept
 
-    async def delete(self, *arguments: Any, **named: Any) -> bool:
+    async def _delete(self, wanted: Delete) -> bool:
         await self._reach("delete")
-        if self.delete_error is not None:
+        if self.delete_error is not None and wanted.kind == "memory":
             raise self.delete_error
-        return await super().delete(*arguments, **named)
+        return await super()._delete(wanted)
 
-    async def delete_user(self, user_id: str) -> int:
-        await self._reach("delete_user")
-        return await super().delete_user(user_id)
+    async def _forget(self, wanted: Forget) -> int:
+        await self._reach("forget")
+        return await super()._forget(wanted)
 
-    async def delete_knowledge(self, knowledge_id: str) -> bool:
-        await self._reach("delete_knowledge")
-        return await super().delete_knowledge(knowledge_id)
-
-    async def export_records(self) -> AsyncIterator[Record]:
-        await self._reach("export_records")
-        async for record in super().export_records():
+    async def _export(self) -> AsyncIterator[Record]:
+        await self._reach("export")
+        async for record in super()._export():
             yield record
 
     async def health_check(self) -> DriverHealth:
@@ -101,7 +95,7 @@ class Held(InMemoryDriver):
 
     async def ids(self) -> set[str]:
         """Of everything that is kept, as it is."""
-        return {record_id(record) async for record in super().export_records()}
+        return {record_id(record) async for record in super()._export()}
 
 
 async def until(condition: Any, seconds: float = 10.0) -> None:

@@ -2,6 +2,7 @@
 
 from random import Random
 
+from app.core.memory.requests import Forget
 from app.errors import DriverError, DriverUnavailable
 from tests.wrappers.flaky import FlakyDriver
 
@@ -13,9 +14,9 @@ class RefusingDriver(FlakyDriver):
         super().__init__(name, Random(1), delay=0.001)
         self.refuses = False
 
-    async def delete_user(self, user_id: str) -> int:
+    async def _forget(self, wanted: Forget) -> int:
         if self.refuses:
             if self.away:
                 raise DriverUnavailable(reason=f"{self.name} is away")
             raise DriverError(reason="not this user")
-        return await super().delete_user(user_id)
+        return await super()._forget(wanted)

@@ -10,7 +10,7 @@ import pytest
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.records import NewMemory, Recalled
 from app.errors import ConnectionLost, DriverUnavailable
-from app.settings import CacheSettings
+from app.settings import CacheSettings, Limits
 from app.wrappers.cache.freshness import Freshness, freshness
 from app.wrappers.cached import CachedDriver, new_store
 from tests.wrappers.backend import Backend
@@ -382,7 +382,7 @@ async def test_a_request_can_ask_for_a_fresh_answer(cached: NewCached, backend: 
 
 
 async def test_in_process_the_size_is_bounded(backend: Backend) -> None:
-    driver = CachedDriver(backend, new_store(CacheSettings(megabytes=1)), "test")
+    driver = CachedDriver(backend, new_store(CacheSettings(megabytes=1)), "test", Limits())
     for n in range(50):
         await driver.store(f"user {n}", "x" * 30_000)
         await driver.recall(f"user {n}")

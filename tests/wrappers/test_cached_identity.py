@@ -61,7 +61,7 @@ async def over(redis: RedisServer) -> AsyncIterator[Over]:
 
     def make(inner: BaseMemoryDriver) -> CachedDriver:
         settings = CacheSettings(url=SecretStr(redis.url), timeout=5.0)
-        made.append(CachedDriver(inner, new_store(settings), "alike"))
+        made.append(CachedDriver(inner, new_store(settings), "alike", Limits()))
         return made[-1]
 
     yield make
@@ -200,7 +200,7 @@ def test_a_wrapping_driver_s_identity_is_that_of_all_that_it_holds(tmp_path: Pat
     one.name, two.where = "one", "there"
     journal = JournalSettings(path=tmp_path)
     both = FailoverDriver([one, two], FailoverSettings(), journal, OneVector(), Limits())
-    for driver in (both, ScopedDriver(both, "acme", Limits()), UnscopedDriver(both)):
+    for driver in (both, ScopedDriver(both, "acme", Limits()), UnscopedDriver(both, Limits())):
         assert driver.identity() == frozenset({"here", "there"})
     two.where = None
     assert both.identity() is None

@@ -20,7 +20,7 @@ from app.embedding.base import Embedder, SharedVectors, Vector
 from app.embedding.query_cache import QueryCache
 from app.errors import ConfigurationError
 from app.logs import get_logger
-from app.settings import CacheSettings, DatabaseSettings, NamedDriver, Settings
+from app.settings import CacheSettings, DatabaseSettings, Limits, NamedDriver, Settings
 from app.wrappers.cache.identity import configured
 from app.wrappers.cache.redis import _ERRORS
 from app.wrappers.cached import CachedDriver, new_store
@@ -209,7 +209,7 @@ async def test_a_writer_that_dies_while_it_writes_leaves_nothing_old(
         "    async def die(): os._exit(9)\n"
         "    backend.after = die\n"
         "    store = new_store(CacheSettings(url=SecretStr(sys.argv[1])))\n"
-        "    await CachedDriver(backend, store, 'test').store('ada', 'new')\n"
+        "    await CachedDriver(backend, store, 'test', Limits()).store('ada', 'new')\n"
         "asyncio.run(main())\n"
     )
     root = Path(__file__).parents[2]
@@ -248,7 +248,9 @@ async def test_more_writes_than_can_be_remembered_are_told_as_one(
 
 async def test_a_full_redis_is_done_without(backend: Backend) -> None:
     with running("--maxmemory", "1mb", "--maxmemory-policy", "noeviction") as redis:
-        driver = CachedDriver(backend, new_store(CacheSettings(url=SecretStr(redis.url))), "test")
+        driver = CachedDriver(
+            backend, new_store(CacheSettings(url=SecretStr(redis.url))), "test", Limits()
+        )
         for n in range(40):
             await driver.store(f"user {n}", "x" * 30_000)
             assert len(await driver.recall(f"user {n}")) == 1
@@ -291,7 +293,9 @@ async def test_differently_configured_services_share_writes_and_no_answers(
     backend: Backend, redis: RedisServer
 ) -> None:
     settings = CacheSettings(url=SecretStr(redis.url))
-    one, two = (CachedDriver(backend, new_store(settings), name) for name in ("one", "two"))
+    one, two = (
+        CachedDriver(backend, new_store(settings), name, Limits()) for name in ("one", "two")
+    )
     await one.recall("ada")
     assert not was_cached(await two.recall("ada"))
     await two.store("ada", "kettle")
@@ -323,11 +327,11 @@ async def test_a_password_works_and_is_told_nowhere(backend: Backend, logs: list
         port = free.getsockname()[1]
     with running("--port", str(port), password=SECRET) as redis:
         url = SecretStr(f"redis://:{SECRET}@127.0.0.1:{port}/3")
-        driver = CachedDriver(backend, new_store(CacheSettings(url=url)), "test")
+        driver = CachedDriver(backend, new_store(CacheSettings(url=url)), "test", Limits())
         await driver.recall("ada")
         assert was_cached(await driver.recall("ada"))
         wrong = CacheSettings(url=SecretStr(f"redis://:{SECRET}x@127.0.0.1:{port}"))
-        refused = CachedDriver(backend, new_store(wrong), "test")
+        refused = CachedDriver(backend, new_store(wrong), "test", Limits())
         assert await refused.recall("ada") == []
         redis.kill()
         health = [repr(await each.health_check()) for each in (driver, refused)]

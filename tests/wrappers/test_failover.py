@@ -7,8 +7,7 @@ from time import perf_counter
 import pytest
 from structlog.testing import capture_logs
 
-from app.core.memory.codec import record_id
-from app.core.memory.records import Memory, MemoryPage, NewMemory, Recalled
+from app.core.memory.records import Memory, MemoryPage, NewMemory, Recalled, record_id
 from app.embedding import Embedder, Vector
 from app.errors import (
     ConfigurationError,
@@ -323,7 +322,7 @@ async def test_a_store_that_waits_is_not_shown_once_it_is_deleted(
     failover: OpenFailover, first: Held
 ) -> None:
     driver = await failover(writes="journal", failures=100)
-    first.import_error = DriverUnavailable()
+    first.keep_error = DriverUnavailable()
     stored = await driver.store("ada", "kettle")
     assert await driver.recall("ada") == [stored]
     assert await driver.delete(stored.memory_id, "ada") is True  # every driver takes the delete

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.records import Knowledge, Memory
+from app.core.memory.records import Kept
+from app.core.memory.requests import Keep
 from app.errors import ConfigurationError, DriverError, JournalUnavailable
 from app.journal import database
 from app.journal.delivery import Deliverer
@@ -34,10 +35,10 @@ class PickyDriver(FlakyDriver):
     error: Exception | None = None
     healthy = True
 
-    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
-        if self.error is not None and any("poison" in record.content for record in records):
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        if self.error is not None and any("poison" in record.content for record in wanted.records):
             raise self.error
-        await super().import_records(records)
+        return await super()._keep(wanted)
 
     async def health_check(self) -> DriverHealth:
         if not self.healthy:

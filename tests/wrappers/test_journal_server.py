@@ -186,7 +186,7 @@ async def test_a_driver_further_in_is_seen(
     driver: PgvectorDriver, postgres: EmbeddedPostgres, door: Door
 ) -> None:
     await door.open(f"{postgres.socket_dir}/.s.PGSQL.5432")
-    cached = CachedDriver(driver, new_store(CacheSettings()), "test")
+    cached = CachedDriver(driver, new_store(CacheSettings()), "test", Limits())
     url = f"postgresql://memory@localhost:{door.port}/postgres"
     assert "PostgreSQL of cached" in await refused(wrapped("failover", url, cached))
 
@@ -241,7 +241,10 @@ async def test_one_database_by_two_ways_can_t_stand_in_for_itself(
         drivers[called] = PgvectorDriver(settings, embedder, Limits())
         drivers[called].name = called
     journal = JournalSettings(path=tmp_path)
-    held = (drivers["here"], CachedDriver(drivers["there"], new_store(CacheSettings()), "test"))
+    held = (
+        drivers["here"],
+        CachedDriver(drivers["there"], new_store(CacheSettings()), "test", Limits()),
+    )
     same = wrapped(kind, journal, *held)
     with pytest.raises(ConfigurationError, match=r"inner: here and there are one database"):
         await same.open()

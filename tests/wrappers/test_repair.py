@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.codec import Record
+from app.core.memory.records import Kept
+from app.core.memory.requests import Delete, Keep
 from app.embedding import Embedder
 from app.errors import DriverTimeout, DriverUnavailable, InvalidInput
 from app.settings import Limits
@@ -46,9 +46,10 @@ async def test_what_is_deleted_meanwhile_does_not_come_back(first: Held, second:
     class Late(Held):
         """Its import ends after the record was deleted in the first driver."""
 
-        async def import_records(self, records: Sequence[Record]) -> None:
-            await super().import_records(records)
+        async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+            kept = await super()._keep(wanted)
             await first.delete(stored.memory_id, "ada")
+            return kept
 
     late = Late("late", first._embedder)
     assert await repair(first, late) == Difference(missing=1)
@@ -60,18 +61,18 @@ async def test_what_is_being_deleted_in_both_meanwhile_does_not_come_back(
 ) -> None:
     driver = await failover()
     stored = await first.store("ada", "kettle")
-    delete, go_on = first.delete, asyncio.Event()
+    delete, go_on = first._delete, asyncio.Event()
 
-    async def late(*arguments: Any) -> bool:
+    async def late(wanted: Delete) -> bool:
         await go_on.wait()
-        return await delete(*arguments)
+        return await delete(wanted)
 
     async def settled() -> None:
         assert await second.ids() == {stored.memory_id}
         go_on.set()
         await driver.settled("first")
 
-    monkeypatch.setattr(first, "delete", late)
+    monkeypatch.setattr(first, "_delete", late)
     deleting = asyncio.create_task(driver.delete(stored.memory_id, "ada"))
 
     async def reached() -> bool:
@@ -87,11 +88,11 @@ async def test_what_the_source_gets_only_later_stays_in_the_target(
     replicated: OpenReplicated, first: Held, second: Held
 ) -> None:
     driver = await replicated()
-    second.import_error = DriverUnavailable()
+    second.keep_error = DriverUnavailable()
     stored = await driver.store("ada", "kettle")
 
     async def back() -> None:
-        second.import_error = None
+        second.keep_error = None
         await driver.settled("second")
 
     assert await repair(second, first, settled=back) == Difference(extra=1)
@@ -103,7 +104,7 @@ async def test_a_source_that_does_not_get_what_it_missed_is_no_source(
 ) -> None:
     monkeypatch.setattr(journalled, "_CATCH_UP_SECONDS", 0.5)
     driver = await replicated()
-    second.import_error = DriverUnavailable()
+    second.keep_error = DriverUnavailable()
     stored = await driver.store("ada", "kettle")
     with pytest.raises(DriverTimeout):
         await repair(second, first, settled=lambda: driver.settled("second"))

@@ -108,7 +108,7 @@ async def test_a_primary_lost_as_it_deletes_again_what_it_got_late_ends_like_its
     new = [NewMemory(user_id="ada", content="kettle")] * 2
     storing = asyncio.create_task(driver.store_many(new))
     async with asyncio.timeout(10):
-        while "import_records" not in first.calls:
+        while "keep" not in first.calls:
             await asyncio.sleep(0.01)
     first.slow = 0.0
     await driver.delete_user("ada")
@@ -144,7 +144,7 @@ async def test_a_refused_store_that_the_journal_can_t_forget_is_told_as_uncertai
     first.slow, first.error = 0.2, DriverError()
     storing = asyncio.create_task(driver.store("ada", "kettle"))
     async with asyncio.timeout(10):
-        while "import_records" not in first.calls:
+        while "keep" not in first.calls:
             await asyncio.sleep(0.01)
     await driver._journal.close()
     with pytest.raises(ConnectionLost):
@@ -205,7 +205,7 @@ async def test_what_a_driver_refused_is_tried_again_when_it_is_asked_for(
     replicated: OpenReplicated, first: Held, second: Held
 ) -> None:
     driver = await replicated()
-    second.import_error = DriverError(reason="too long for it")
+    second.keep_error = DriverError(reason="too long for it")
     stored = await driver.store("ada", "kettle")
 
     async def parked() -> bool:
@@ -213,7 +213,7 @@ async def test_what_a_driver_refused_is_tried_again_when_it_is_asked_for(
         return bool(pending.get("second", {}).get("refused"))
 
     await until(parked)
-    second.import_error = None
+    second.keep_error = None
     await driver.catch_up("nobody")
     await driver.catch_up("second")
     await settle(driver)

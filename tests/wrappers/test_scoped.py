@@ -9,28 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from app.core.memory.base import (
-    BaseMemoryDriver,
-    SupportsExplain,
-    SupportsGet,
-    SupportsGetKnowledge,
-    SupportsImport,
-    SupportsList,
-    SupportsOwner,
-    SupportsStoreKnowledgeMany,
-    SupportsStoreMany,
-    capabilities,
-    require,
-)
+from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.manager import MemoryDriverManager
 from app.core.memory.records import Knowledge, Memory, NewKnowledge, NewMemory, Recalled
+from app.core.memory.requests import Recall
 from app.drivers.inmemory import InMemoryDriver
 from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
-from app.errors import CapabilityMissing, DriverError, InvalidInput, MemoryServiceError
+from app.errors import CapabilityMissing, DriverError, InvalidInput
 from app.ranking import Explanation
 from app.settings import DatabaseSettings, Limits, NamedDriver, Settings
-from app.wrappers.base import Call
 from app.wrappers.scoped import ScopedDriver
 from app.wrappers.unscoped import UnscopedDriver
 from tests.conftest import NewDatabase
@@ -85,7 +73,7 @@ async def test_tenants_of_a_driver_of_six_verbs_never_meet() -> None:
     inner = SixVerbs()
     drivers = {tenant: ScopedDriver(inner, tenant, LIMITS) for tenant in TENANTS}
     ids = {tenant: await fill(driver, tenant) for tenant, driver in drivers.items()}
-    untenanted = UnscopedDriver(inner)
+    untenanted = UnscopedDriver(inner, LIMITS)
     ids[""] = await fill(untenanted, "nobody", ["ada", "acme\x1fada", "Acme", " "])
     for tenant, driver in drivers.items():
         assert await contents(driver) == {f"{tenant} kettle"}
@@ -180,40 +168,31 @@ async def test_what_a_caller_does_with_knowledge_changes_nothing() -> None:
 
 def test_a_scoped_driver_can_do_what_its_driver_can(embedder: Embedder) -> None:
     inner = inmemory(embedder)
-    assert capabilities(ScopedDriver(inner, "acme", LIMITS)) == capabilities(inner)
-    assert capabilities(ScopedDriver(SixVerbs(), "acme", LIMITS)) == {"delete_knowledge"}
-    assert capabilities(UnscopedDriver(inner)) == capabilities(inner)
-    assert capabilities(UnscopedDriver(SixVerbs())) == frozenset()
+    assert ScopedDriver(inner, "acme", LIMITS).capabilities() == inner.capabilities()
+    assert ScopedDriver(SixVerbs(), "acme", LIMITS).capabilities() == frozenset()
+    assert UnscopedDriver(inner, LIMITS).capabilities() == inner.capabilities()
+    assert UnscopedDriver(SixVerbs(), LIMITS).capabilities() == frozenset()
 
 
-async def test_a_capability_of_tomorrow_does_not_pass_unscoped(embedder: Embedder) -> None:
-    class SupportsMore:
-        pass
-
-    class More(InMemoryDriver, SupportsMore):
-        pass
-
-    driver = ScopedDriver(More(embedder, LIMITS.widened()), "acme", LIMITS)
-    assert not driver.supports(SupportsMore)
-    for ask in (driver._read, driver._write):
-        with pytest.raises(CapabilityMissing):
-            await ask(Call("more", {"user_id": "ada"}))
-
-
-@pytest.mark.parametrize("kind", [lambda d: ScopedDriver(d, "acme", LIMITS), UnscopedDriver])
+@pytest.mark.parametrize(
+    "kind", [lambda d: ScopedDriver(d, "acme", LIMITS), lambda d: UnscopedDriver(d, LIMITS)]
+)
 async def test_a_delete_without_a_user_needs_to_know_the_owner(
     kind: Callable[[BaseMemoryDriver], BaseMemoryDriver],
 ) -> None:
     driver = kind(SixVerbs())
     stored = await driver.store("ada", "kettle")
-    with pytest.raises(CapabilityMissing, match="needs the user's id"):
+    with pytest.raises(CapabilityMissing, match="name the memory's user"):
         await driver.delete(stored.memory_id)
     assert await driver.delete(stored.memory_id, "ada")
 
 
 async def test_a_delete_without_a_user_is_the_tenants_own(embedder: Embedder) -> None:
     inner = inmemory(embedder)
-    drivers = [*(ScopedDriver(inner, t, LIMITS) for t in ("acme", "b")), UnscopedDriver(inner)]
+    drivers = [
+        *(ScopedDriver(inner, t, LIMITS) for t in ("acme", "b")),
+        UnscopedDriver(inner, LIMITS),
+    ]
     for driver in drivers:
         mine = await driver.store("ada", "kettle")
         for other in drivers:
@@ -233,34 +212,34 @@ async def test_an_import_puts_an_export_into_another_tenant(embedder: Embedder) 
     records = [record async for record in one.export_records()]
     assert records == stored
     for _ in range(2):
-        await require(other, SupportsImport).import_records(records)
+        await other.import_records(records)
     assert [record async for record in other.export_records()] == stored
-    assert [record async for record in UnscopedDriver(inner).export_records()] == []
+    assert [record async for record in UnscopedDriver(inner, LIMITS).export_records()] == []
     assert [record async for record in ScopedDriver(inner, "acme", LIMITS).export_records()] == []
 
 
-class Telling(SixVerbs):
-    """Tells how it recalled."""
+class Telling(InMemoryDriver):
+    """Tells how it recalled, and why."""
 
-    async def recall(self, *arguments: Any, **named: Any) -> list[Memory]:
-        found = await super().recall(*arguments, **named)
-        return Recalled(found, driver="inner", degraded=True, cached=True)
+    explains = True
 
-    async def explain_recall(self, *arguments: Any, **named: Any) -> list[Memory]:
-        found = await self.recall(*arguments, **named)
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        found = await super()._recall(wanted)
+        if not wanted.explain:
+            return Recalled(found, driver="inner", degraded=True, cached=True)
         why = Explanation(cosine=0.5)
         return Recalled([replace(m, explanation=why, score=0.7) for m in found], driver="why")
 
 
-async def test_how_a_recall_was_answered_and_why_gets_through() -> None:
-    driver = ScopedDriver(Telling(), "acme", LIMITS)
+async def test_how_a_recall_was_answered_and_why_gets_through(embedder: Embedder) -> None:
+    driver = ScopedDriver(Telling(embedder, LIMITS), "acme", LIMITS)
     await driver.store("ada", "kettle")
     await driver.store_global_knowledge("kettle", "c")
     for found in (await driver.recall("ada"), await driver.recall_global_knowledge("kettle")):
         assert len(found) == 1
         assert isinstance(found, Recalled)
         assert (found.driver, found.degraded, found.cached) == ("inner", True, True)
-    explained = await require(driver, SupportsExplain).explain_recall("ada", query="kettle")
+    explained = await driver.recall("ada", query="kettle", explain=True)
     assert isinstance(explained, Recalled)
     assert (explained.driver, explained.cached) == ("why", False)
     assert (explained[0].explanation, explained[0].score) == (Explanation(cosine=0.5), 0.7)
@@ -293,7 +272,7 @@ async def test_health_is_the_inner_drivers(embedder: Embedder) -> None:
     health = await driver.health_check()
     assert (health.driver, health.status) == ("scoped", "ok")
     assert health.drivers == (await inner.health_check(),)
-    assert await UnscopedDriver(inner).health_check() == await inner.health_check()
+    assert await UnscopedDriver(inner, LIMITS).health_check() == await inner.health_check()
 
 
 Refused = Callable[[Any], Awaitable[object]]
@@ -355,7 +334,7 @@ async def test_bad_input_is_refused_as_the_driver_itself_refuses_it(
         await refused(InMemoryDriver(embedder, LIMITS))
     for driver in (
         ScopedDriver(inmemory(embedder), "acme", LIMITS),
-        UnscopedDriver(InMemoryDriver(embedder, LIMITS)),
+        UnscopedDriver(InMemoryDriver(embedder, LIMITS), LIMITS),
     ):
         with pytest.raises(InvalidInput) as scoped:
             await refused(driver)
@@ -384,14 +363,14 @@ async def test_the_longest_records_of_the_longest_tenants_fit(
     async with ScopedDriver(middle, "y" * 32, limits) as driver:
         memory = await driver.store(WIDE, "kettle", WIDE[::-1], metadata=deepest)
         assert await driver.recall(WIDE, WIDE[::-1]) == [memory]
-        page = await require(driver, SupportsList).list_memories(WIDE, WIDE[::-1])
+        page = await driver.list_memories(WIDE, WIDE[::-1])
         assert page.memories == [memory]
         knowledge = await driver.store_global_knowledge(
             "kettle", WIDE, "\x01" * 10_000, "\x02" * 10_000, deepest
         )
         found = await driver.recall_global_knowledge("kettle", category=WIDE)
         assert [replace(record, score=None) for record in found] == [knowledge]
-        getting = require(driver, SupportsGetKnowledge)
+        getting = driver
         assert await getting.get_knowledge(knowledge.knowledge_id) == knowledge
 
 
@@ -400,7 +379,11 @@ async def test_a_tenant_can_have_tenants(embedder: Embedder) -> None:
     outer = ScopedDriver(inner, "b", LIMITS.widened())
     nested = ScopedDriver(outer, "acme", LIMITS)
     plain = ScopedDriver(inner, "acme", LIMITS.widened())
-    for driver, mark in ((nested, "nested"), (plain, "plain"), (UnscopedDriver(outer), "b")):
+    for driver, mark in (
+        (nested, "nested"),
+        (plain, "plain"),
+        (UnscopedDriver(outer, LIMITS), "b"),
+    ):
         users = [user for user in HOSTILE if mark != "b" or not user.startswith("\x1f")]
         await fill(driver, mark, users)
         assert await contents(driver, users) == {f"{mark} kettle"}
@@ -414,11 +397,11 @@ async def test_without_a_tenant_no_tenants_user_can_be_named(
     acme = ScopedDriver(inner, "acme", LIMITS)
     memory = await acme.store("ada", "kettle")
     await acme.store_global_knowledge("kettle", "c")
-    driver = UnscopedDriver(inner)
+    driver = UnscopedDriver(inner, LIMITS)
     new = NewMemory(user_id=user_id, content="a")
     asked: list[tuple[Awaitable[object], tuple[str | int, ...]]] = [
         (driver.recall(user_id), ("user_id",)),
-        (driver.explain_recall(user_id), ("user_id",)),
+        (driver.recall(user_id, explain=True), ("user_id",)),
         (driver.store(user_id, "a"), ("user_id",)),
         (driver.get(memory.memory_id, user_id), ("user_id",)),
         (driver.list_memories(user_id), ("user_id",)),
@@ -469,8 +452,20 @@ async def test_the_configuration_names_tenants_of_a_driver_of_six_verbs() -> Non
 
 async def test_what_the_inner_driver_lacks_is_told(embedder: Embedder) -> None:
     driver = ScopedDriver(SixVerbs(), "acme", LIMITS)
-    for kind in (SupportsGet, SupportsStoreMany, SupportsStoreKnowledgeMany, SupportsOwner):
-        with pytest.raises(MemoryServiceError):
-            require(driver, kind)
+    new, fact = NewMemory(user_id="ada", content="x"), NewKnowledge(content="x", category="c")
+    for asked in (
+        driver.get(ID, "ada"),
+        driver.owner_of(ID),
+        driver.list_memories("ada"),
+        driver.store_many([new]),
+        driver.store_knowledge_many([fact]),
+        driver.get_knowledge(ID),
+        driver.delete_knowledge(ID),
+        driver.delete_user("ada"),
+        driver.import_records([]),
+        driver.recall("ada", explain=True),
+    ):
+        with pytest.raises(CapabilityMissing):
+            await asked
     with pytest.raises(CapabilityMissing):
-        await driver.get(ID, "ada")
+        driver.export_records()

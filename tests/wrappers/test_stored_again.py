@@ -8,7 +8,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import SecretStr
 
-from app.core.memory.codec import record_id
+from app.core.memory.records import record_id
+from app.core.memory.requests import Delete
 from app.errors import (
     ConnectionLost,
     DriverError,
@@ -32,10 +33,10 @@ class Refusing(FlakyDriver):
 
     refuses = False
 
-    async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
-        if self.refuses and not self.away:
+    async def _delete(self, wanted: Delete) -> bool:
+        if self.refuses and not self.away and wanted.kind == "memory":
             raise DriverError(reason="not this one")
-        return await super().delete(memory_id, user_id)
+        return await super()._delete(wanted)
 
 
 def flaky(*names: str) -> list[FlakyDriver]:

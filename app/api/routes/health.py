@@ -9,7 +9,6 @@ from app.api.auth import may_see_figures
 from app.api.dependencies import ManagerDep, WholeDriverDep
 from app.api.models import Health, Live
 from app.api.problems import problems
-from app.core.memory.base import capabilities
 from app.errors import DriverUnavailable
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -28,7 +27,7 @@ async def health(
     if state.status == "unavailable":
         response.status_code = 503
     figures = may_see_figures(request, manager.settings)
-    return Health.of(state, __version__, capabilities(driver), figures=figures)
+    return Health.of(state, __version__, driver.capabilities(), figures=figures)
 
 
 @router.get("/live", operation_id="live")

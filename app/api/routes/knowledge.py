@@ -14,13 +14,6 @@ from app.api.models import (
 )
 from app.api.problems import problems
 from app.api.route import ApiRoute
-from app.core.memory.base import (
-    SupportsDeleteKnowledge,
-    SupportsGetKnowledge,
-    SupportsStoreKnowledgeMany,
-    require,
-)
-from app.core.memory.records import NewKnowledge
 from app.errors import NotFound
 from app.pieces import in_pieces
 
@@ -31,7 +24,10 @@ router = APIRouter(prefix="/v1/knowledge", tags=["knowledge"], route_class=ApiRo
 @needs("write")
 async def store_knowledge(request: StoreKnowledgeRequest, driver: DriverDep) -> Knowledge:
     """Store knowledge. The next recall can find it."""
-    return Knowledge.model_validate(await driver.store_global_knowledge(**request.arguments()))
+    stored = await driver.store_global_knowledge(
+        request.content, request.category, request.title, request.doc_id, request.metadata
+    )
+    return Knowledge.model_validate(stored)
 
 
 @router.post(
@@ -45,8 +41,8 @@ async def store_knowledge_many(
     request: StoreKnowledgeManyRequest, driver: DriverDep
 ) -> KnowledgeList:
     """Store knowledge, all or none."""
-    new = await in_pieces(lambda entry: NewKnowledge(**entry.arguments()), request.knowledge)
-    stored = await require(driver, SupportsStoreKnowledgeMany).store_knowledge_many(new)
+    new = await in_pieces(StoreKnowledgeRequest.new, request.knowledge)
+    stored = await driver.store_knowledge_many(new)
     return KnowledgeList.model_validate({"knowledge": stored})
 
 
@@ -56,7 +52,7 @@ async def recall_knowledge(
     request: RecallKnowledgeRequest, driver: DriverDep
 ) -> RecallKnowledgeResponse:
     """Return the knowledge that best answers the query, best first."""
-    found = await driver.recall_global_knowledge(**request.arguments())
+    found = await driver.recall_global_knowledge(request.query, request.top_k, request.category)
     return RecallKnowledgeResponse.of(found, driver)
 
 
@@ -68,7 +64,7 @@ async def recall_knowledge(
 @needs("read")
 async def get_knowledge(knowledge_id: KnowledgeIdPath, driver: DriverDep) -> Knowledge:
     """Return one record."""
-    knowledge = await require(driver, SupportsGetKnowledge).get_knowledge(knowledge_id)
+    knowledge = await driver.get_knowledge(knowledge_id)
     if knowledge is None:
         raise NotFound
     return Knowledge.model_validate(knowledge)
@@ -83,5 +79,5 @@ async def get_knowledge(knowledge_id: KnowledgeIdPath, driver: DriverDep) -> Kno
 @needs("write")
 async def delete_knowledge(knowledge_id: KnowledgeIdPath, driver: DriverDep) -> None:
     """Delete one record."""
-    if not await require(driver, SupportsDeleteKnowledge).delete_knowledge(knowledge_id):
+    if not await driver.delete_knowledge(knowledge_id):
         raise NotFound

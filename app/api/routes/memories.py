@@ -30,15 +30,6 @@ from app.api.models import (
 from app.api.paths import instead
 from app.api.problems import problems
 from app.api.route import ApiRoute
-from app.core.memory.base import (
-    SupportsDeleteUser,
-    SupportsExplain,
-    SupportsGet,
-    SupportsList,
-    SupportsStoreMany,
-    require,
-)
-from app.core.memory.records import NewMemory
 from app.errors import NotFound
 from app.pieces import in_pieces
 
@@ -49,7 +40,10 @@ router = APIRouter(prefix="/v1", tags=["memories"], route_class=ApiRoute)
 @needs("write")
 async def store(request: StoreRequest, driver: DriverDep) -> Memory:
     """Store a memory. The next recall can find it."""
-    return Memory.model_validate(await driver.store(**request.arguments()))
+    stored = await driver.store(
+        request.user_id, request.content, request.conversation_id, request.tags, request.metadata
+    )
+    return Memory.model_validate(stored)
 
 
 @router.post(
@@ -61,17 +55,24 @@ async def store(request: StoreRequest, driver: DriverDep) -> Memory:
 @needs("write")
 async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
     """Store memories, all or none."""
-    new = await in_pieces(lambda entry: NewMemory(**entry.arguments()), request.memories)
-    stored = await require(driver, SupportsStoreMany).store_many(new)
-    return Memories.model_validate({"memories": stored})
+    new = await in_pieces(StoreRequest.new, request.memories)
+    return Memories.model_validate({"memories": await driver.store_many(new)})
 
 
 @router.post("/memories/recall", operation_id="recall", responses=problems(*WITH_BODY, *OPTIONAL))
 @needs("read")
 async def recall(request: RecallRequest, driver: DriverDep) -> RecallResponse:
     """Return the memories that best answer the query, best first."""
-    find = require(driver, SupportsExplain).explain_recall if request.explain else driver.recall
-    return RecallResponse.of(await find(**request.arguments()), driver)
+    found = await driver.recall(
+        request.user_id,
+        request.conversation_id,
+        request.query,
+        request.top_k,
+        request.use_vector,
+        request.exclude_tags,
+        explain=request.explain,
+    )
+    return RecallResponse.of(found, driver)
 
 
 @router.get("/memories", operation_id="list_memories", responses=problems(*ALWAYS, *OPTIONAL))
@@ -80,7 +81,9 @@ async def list_memories(
     parameters: Annotated[ListParameters, Query()], driver: DriverDep
 ) -> MemoryPage:
     """List a user's memories, newest first."""
-    page = await require(driver, SupportsList).list_memories(**parameters.model_dump())
+    page = await driver.list_memories(
+        parameters.user_id, parameters.conversation_id, parameters.cursor, parameters.limit
+    )
     return MemoryPage.model_validate(page)
 
 
@@ -94,7 +97,7 @@ async def get_memory(
     memory_id: MemoryIdPath, owner: Annotated[OwnerParameters, Query()], driver: DriverDep
 ) -> Memory:
     """Return one memory of the user. Missing and another user's look the same."""
-    memory = await require(driver, SupportsGet).get(memory_id, owner.user_id)
+    memory = await driver.get(memory_id, owner.user_id)
     if memory is None:
         raise NotFound
     return Memory.model_validate(memory)
@@ -124,7 +127,7 @@ async def delete(
 @instead("POST /v1/users/forget")
 async def delete_user(user_id: UserIdPath, driver: DriverDep) -> Deleted:
     """Delete all memories of a user whose id no proxy rewrites; `forget_user` takes any id."""
-    return Deleted(deleted=await require(driver, SupportsDeleteUser).delete_user(user_id))
+    return Deleted(deleted=await driver.delete_user(user_id))
 
 
 @router.post(
@@ -135,4 +138,4 @@ async def delete_user(user_id: UserIdPath, driver: DriverDep) -> Deleted:
 @needs("write")
 async def forget_user(request: ForgetRequest, driver: DriverDep) -> Deleted:
     """Delete all of a user's memories."""
-    return Deleted(deleted=await require(driver, SupportsDeleteUser).delete_user(request.user_id))
+    return Deleted(deleted=await driver.delete_user(request.user_id))

@@ -1,23 +1,15 @@
-"""The contract: six verbs that every driver has, and the capabilities that it may have."""
+"""The contract of somebody's own driver: the six verbs. Ours are `RecordDriver`s."""
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Literal, Self
 from uuid import uuid4
 
-from app.core.memory.records import (
-    Knowledge,
-    Memory,
-    MemoryPage,
-    Metadata,
-    NewKnowledge,
-    NewMemory,
-)
+from app.core.memory.records import Knowledge, Memory, Metadata
 from app.embedding import Embedder
-from app.errors import CapabilityMissing
 from app.settings import Settings
 
 HealthStatus = Literal["ok", "degraded", "unavailable"]
@@ -76,10 +68,6 @@ class BaseMemoryDriver(ABC):
 
     async def close(self) -> None:  # noqa: B027
         """Release what `open` made, and only that."""
-
-    def supports(self, capability: type) -> bool:
-        """Whether it has the capability; a wrapping driver asks those it holds."""
-        return isinstance(self, capability)
 
     def servers(self) -> frozenset[tuple[str, int]]:
         """Host and port of every server without which it can't serve, as configured."""
@@ -171,142 +159,3 @@ class BaseMemoryDriver(ABC):
     @abstractmethod
     async def health_check(self) -> DriverHealth:
         """The driver's state, within seconds; never raises."""
-
-
-@runtime_checkable
-class SupportsGet(Protocol):
-    """Can look a memory up by its id."""
-
-    async def get(self, memory_id: str, user_id: str) -> Memory | None:
-        """The memory, or None: missing and not `user_id`'s look the same."""
-
-
-@runtime_checkable
-class SupportsList(Protocol):
-    """Can page through a user's memories."""
-
-    async def list_memories(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        cursor: str | None = None,
-        limit: int = 50,
-    ) -> MemoryPage:
-        """A page, newest first; `cursor` is the previous page's `next_cursor`."""
-
-
-@runtime_checkable
-class SupportsStoreMany(Protocol):
-    """Can store memories in one go."""
-
-    async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        """Keep all of them or none; the answer is in their order."""
-
-
-@runtime_checkable
-class SupportsDeleteUser(Protocol):
-    """Can forget a user."""
-
-    async def delete_user(self, user_id: str) -> int:
-        """Delete all of the user's memories; how many there were."""
-
-
-@runtime_checkable
-class SupportsGetKnowledge(Protocol):
-    """Can look knowledge up by its id."""
-
-    async def get_knowledge(self, knowledge_id: str) -> Knowledge | None:
-        """The knowledge, or None."""
-
-
-@runtime_checkable
-class SupportsDeleteKnowledge(Protocol):
-    """Can delete knowledge."""
-
-    async def delete_knowledge(self, knowledge_id: str) -> bool:
-        """Whether it deleted."""
-
-
-@runtime_checkable
-class SupportsStoreKnowledgeMany(Protocol):
-    """Can store knowledge in one go."""
-
-    async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        """Keep all of it or none; the answer is in its order."""
-
-
-@runtime_checkable
-class SupportsExport(Protocol):
-    """Can give everything back."""
-
-    def export_records(self) -> AsyncIterator[Memory | Knowledge]:
-        """Every user's memories and all knowledge, each once, a page at a time and in no order.
-
-        What is stored or deleted meanwhile may or may not be among them.
-        """
-
-
-@runtime_checkable
-class SupportsImport(Protocol):
-    """Can keep records that exist already, with their ids and times."""
-
-    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
-        """Keep them as they are; those that are there already stay as they are, once.
-
-        When it fails, some may be kept: called again it keeps the rest.
-        """
-
-
-@runtime_checkable
-class SupportsOwner(Protocol):
-    """Can tell whose a memory is."""
-
-    async def owner_of(self, memory_id: str) -> str | None:
-        """The user id of the memory's owner, or None without such a memory."""
-
-
-@runtime_checkable
-class SupportsExplain(Protocol):
-    """Can tell why it recalls what it recalls."""
-
-    async def explain_recall(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        query: str | None = None,
-        top_k: int = 10,
-        use_vector: bool = True,
-        exclude_tags: Sequence[str] | None = None,
-    ) -> list[Memory]:
-        """The same as `recall`, each memory with its `explanation` where vectors took part."""
-
-
-CAPABILITIES: dict[str, type] = {
-    "get": SupportsGet,
-    "list_memories": SupportsList,
-    "store_many": SupportsStoreMany,
-    "delete_user": SupportsDeleteUser,
-    "get_knowledge": SupportsGetKnowledge,
-    "delete_knowledge": SupportsDeleteKnowledge,
-    "store_knowledge_many": SupportsStoreKnowledgeMany,
-    "export_records": SupportsExport,
-    "import_records": SupportsImport,
-    "owner_of": SupportsOwner,
-    "explain_recall": SupportsExplain,
-}
-
-Capability = TypeVar("Capability")
-
-
-def capabilities(driver: BaseMemoryDriver) -> frozenset[str]:
-    """The names of the capabilities that `driver` has."""
-    return frozenset(name for name, kind in CAPABILITIES.items() if driver.supports(kind))
-
-
-def require(driver: BaseMemoryDriver, capability: type[Capability]) -> Capability:
-    """`driver` as one that has `capability`; raises `CapabilityMissing`."""
-    if isinstance(driver, capability) and driver.supports(capability):
-        return driver
-    raise CapabilityMissing(
-        f"The driver {driver.name!r} has no {capability.__name__.removeprefix('Supports')}"
-    )

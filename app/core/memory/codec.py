@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from app.core.memory.records import Knowledge, Memory, dump_json
-
-Record = Memory | Knowledge
+from app.core.memory.records import Knowledge, Memory, Record, dump_json
 
 
 def encode(records: Sequence[Record]) -> str:
@@ -21,11 +19,6 @@ def encode(records: Sequence[Record]) -> str:
 def decode(text: str | bytes) -> list[Record]:
     """The records that `encode` was given."""
     return [_record(fields) for fields in json.loads(text)]
-
-
-def record_id(record: Record) -> str:
-    """The id of either kind of record."""
-    return record.memory_id if isinstance(record, Memory) else record.knowledge_id
 
 
 def _object(record: Record) -> dict[str, Any]:

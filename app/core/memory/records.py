@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import uuid_utils
@@ -91,10 +91,12 @@ class MemoryPage:
     next_cursor: str | None
 
 
-Record = TypeVar("Record", bound="Memory | Knowledge")
+Record: TypeAlias = Memory | Knowledge
+Kept = TypeVar("Kept", bound=Memory | Knowledge)
+"""Records of one kind, or of both."""
 
 
-class Recalled(list[Record]):
+class Recalled(list[Kept]):
     """Recalled records, in the order of the recall, that know who answered and how.
 
     A driver may return a plain list instead: then it answered itself, neither degraded nor cached.
@@ -102,7 +104,7 @@ class Recalled(list[Record]):
 
     def __init__(
         self,
-        records: Iterable[Record],
+        records: Iterable[Kept],
         *,
         driver: str,
         degraded: bool = False,
@@ -117,11 +119,11 @@ class Recalled(list[Record]):
     def like(
         cls,
         found: Sequence[object],
-        records: Iterable[Record],
+        records: Iterable[Kept],
         *,
         driver: str,
         degraded: bool = False,
-    ) -> "Recalled[Record]":
+    ) -> "Recalled[Kept]":
         """`records` in the place of what the driver of that name `found`, however it found that."""
         if isinstance(found, Recalled):
             return Recalled(
@@ -190,6 +192,11 @@ async def new_knowledge_records(batch: Sequence[NewKnowledge], limits: Limits) -
 def _new_id() -> tuple[str, datetime]:
     made = uuid_utils.uuid7()
     return str(made), datetime.fromtimestamp(made.timestamp / 1000, UTC)
+
+
+def record_id(record: Record) -> str:
+    """The id of either kind of record."""
+    return record.memory_id if isinstance(record, Memory) else record.knowledge_id
 
 
 def check_id(value: str, name: str = "memory_id") -> UUID:

@@ -3,8 +3,7 @@
 from collections import OrderedDict
 
 from app.core.memory.cursor import Cursor, page
-from app.core.memory.records import Memory, MemoryPage
-from app.drivers.automem.mapping import Stored
+from app.core.memory.records import Memory, MemoryPage, Record
 from app.drivers.automem.scope import PAGE, Scope
 from app.drivers.automem.search import Search, everything
 
@@ -23,18 +22,17 @@ class Listing:
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self._places: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._places: OrderedDict[tuple[str, Cursor], int] = OrderedDict()
 
-    async def page(self, scope: Scope, cursor: str | None, limit: int) -> MemoryPage:
-        """The `limit` memories that follow the cursor, newest first."""
-        if cursor is None:
+    async def page(self, scope: Scope, end: Cursor | None, limit: int) -> MemoryPage:
+        """The `limit` memories that follow the `end` of another page, newest first."""
+        if end is None:
             place = 0
             rows = await self._search.newest(scope, limit + 1, everything, limit + 1 + _SPARE)
         else:
-            end = Cursor.decode(cursor)
-            place = self._places.get((scope.tag, cursor), 0)
+            place = self._places.get((scope.tag, end), 0)
 
-            def older(record: Stored) -> bool:
+            def older(record: Record) -> bool:
                 return isinstance(record, Memory) and Cursor.after(record) < end
 
             start = max(0, place - _BACK)
@@ -42,12 +40,12 @@ class Listing:
         found = [row.record for row in rows if isinstance(row.record, Memory)]
         answer = page(found, limit)
         # What other clients stored is not in the order of time.
-        ordered = scope.legacy_tag is None and (cursor is None or place > 0)
+        ordered = scope.legacy_tag is None and (end is None or place > 0)
         if answer.next_cursor is not None and ordered:
-            self._remember((scope.tag, answer.next_cursor), place + limit)
+            self._remember((scope.tag, Cursor.after(answer.memories[-1])), place + limit)
         return answer
 
-    def _remember(self, key: tuple[str, str], place: int) -> None:
+    def _remember(self, key: tuple[str, Cursor], place: int) -> None:
         self._places[key] = place
         while len(self._places) > _REMEMBERED:
             self._places.popitem(last=False)

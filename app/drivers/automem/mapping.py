@@ -12,14 +12,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
-from app.core.memory.codec import record_id
-from app.core.memory.records import Knowledge, Memory, dump_json
+from app.core.memory.records import Knowledge, Memory, Record, dump_json, record_id
 from app.logs import get_logger
-
-Stored: TypeAlias = Memory | Knowledge
 
 KEY: Final = "mds"
 PREFIX: Final = "mds"
@@ -57,7 +54,7 @@ class Tags:
     def record(self, record_id: str) -> str:
         return self._tag("i", record_id)
 
-    def of(self, record: Stored) -> list[str]:
+    def of(self, record: Record) -> list[str]:
         """The tags of a record: everything, its scopes from wide to narrow, and itself."""
         if isinstance(record, Memory):
             scopes = [self.user(record.user_id)]
@@ -76,7 +73,7 @@ class Tags:
 class Row:
     """A record, and the id that AutoMem knows it by."""
 
-    record: Stored
+    record: Record
     automem_id: str
 
     @property
@@ -99,7 +96,7 @@ class Clock:
             return (created_at + timedelta(microseconds=self._count)).isoformat()
 
 
-def to_automem(record: Stored, tags: Tags, clock: Clock, search_chars: int) -> dict[str, Any]:
+def to_automem(record: Record, tags: Tags, clock: Clock, search_chars: int) -> dict[str, Any]:
     """The body of a memory for AutoMem's POST routes."""
     fields = asdict(record)
     del fields["score"]
@@ -129,7 +126,7 @@ def from_automem(memory: Mapping[str, Any], automem_id: object) -> Row | None:
         fields = json.loads(box["record"])
         fields.pop("", None)
         fields["created_at"] = datetime.fromisoformat(fields["created_at"])
-        record: Stored = Memory(**fields) if "memory_id" in fields else Knowledge(**fields)
+        record: Record = Memory(**fields) if "memory_id" in fields else Knowledge(**fields)
         UUID(record_id(record))
     except (AttributeError, KeyError, TypeError, ValueError):
         _log.warning("automem_record_unreadable", automem_id=str(automem_id)[:36])

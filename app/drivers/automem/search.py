@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from app.core.memory.records import Record
 from app.drivers.automem.client import AutomemClient
-from app.drivers.automem.mapping import Row, Stored, Tags
+from app.drivers.automem.mapping import Row, Tags
 from app.drivers.automem.scope import (
     PAGE,
     Scope,
@@ -30,7 +31,7 @@ _QUERY_BYTES = 3_000
 _TAGS_A_CALL = 60
 """Records whose tags, of 46 bytes each, one such URL carries."""
 
-Wanted = Callable[[Stored], bool]
+Wanted = Callable[[Record], bool]
 
 
 class Search:
@@ -76,7 +77,7 @@ class Search:
 
     async def by_words(
         self, scope: Scope, query: str, count: int, wanted: Wanted, least: float = 0.0
-    ) -> list[Stored]:
+    ) -> list[Record]:
         """Those that share a word with the query, best first; reads all of the scope.
 
         `score` is the share of the query's words. With `least` below 0, those without come too.
@@ -94,7 +95,7 @@ class Search:
 
     async def by_meaning(
         self, scope: Scope, query: str, count: int, wanted: Wanted
-    ) -> list[Stored]:
+    ) -> list[Record]:
         """As AutoMem ranks them. `score` is f / (1 + f), where f is AutoMem's `final_score`.
 
         A record whose text is the query scores 1. One that AutoMem gave no score of its own (it has
@@ -239,7 +240,7 @@ class Ranked:
         scores = sorted((score for score, _ in self.rows.values()), reverse=True)
         return scores[count - 1] if len(scores) >= count else 0.0
 
-    def best(self, count: int) -> list[Stored]:
+    def best(self, count: int) -> list[Record]:
         """The best `count`; equal texts have equal scores."""
         return [replace(row.record, score=score) for score, row in self._ordered()[:count]]
 
@@ -251,7 +252,7 @@ class Ranked:
         return _sorted((of_text[row.record.content], row) for _, row in self.rows.values())
 
 
-def everything(record: Stored) -> bool:
+def everything(record: Record) -> bool:
     """Want every record."""
     return True
 

@@ -5,13 +5,12 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from app.core.memory.codec import record_id
+from app.core.memory.records import Record, record_id
 from app.drivers.automem.client import AutomemClient
 from app.drivers.automem.errors import was_sent
 from app.drivers.automem.mapping import (
     Clock,
     Row,
-    Stored,
     Tags,
     from_automem,
     to_automem,
@@ -55,7 +54,7 @@ class Writer:
         self._search_chars = search_chars
         self._clock = Clock()
 
-    async def keep(self, records: Sequence[Stored]) -> None:
+    async def keep(self, records: Sequence[Record]) -> None:
         """All of them or none.
 
         AutoMem keeps one POST whole or not at all. When a later one of several fails, the earlier
@@ -73,7 +72,7 @@ class Writer:
                 raise
             kept += len(part)
 
-    async def _post(self, records: Sequence[Stored], body: list[dict[str, Any]]) -> None:
+    async def _post(self, records: Sequence[Record], body: list[dict[str, Any]]) -> None:
         """Store what one call can carry; a call that failed is repeated if it stored nothing.
 
         Raises `ConnectionLost` where nobody can tell whether it did. The batch route embeds before
@@ -103,7 +102,7 @@ class Writer:
             for record in records:
                 self._unembedded.add(record_id(record), self._tags.of(record))
 
-    async def _arrived(self, records: Sequence[Stored]) -> bool:
+    async def _arrived(self, records: Sequence[Record]) -> bool:
         """Whether a POST whose answer was lost has stored its records.
 
         One POST is one write in AutoMem, so that the first and the last record tell.
@@ -114,14 +113,14 @@ class Writer:
         rows = [from_automem(one, dict_of(one).get("id")) for one in listed(answer, "memories")]
         return ends <= {row.record_id for row in rows if row is not None}
 
-    async def _arrived_after(self, records: Sequence[Stored], error: MemoryServiceError) -> bool:
+    async def _arrived_after(self, records: Sequence[Record], error: MemoryServiceError) -> bool:
         try:
             return await self._arrived(records)
         except MemoryServiceError:
             raise_uncertain(error)
 
     async def _take_back(
-        self, records: Sequence[Stored], total: int, error: MemoryServiceError
+        self, records: Sequence[Record], total: int, error: MemoryServiceError
     ) -> None:
         try:
             for record in records:
@@ -139,7 +138,7 @@ class Writer:
         rows = [from_automem(one, dict_of(one).get("id")) for one in listed(answer, "memories")]
         return [row for row in rows if row is not None and row.record_id == wanted]
 
-    async def missing(self, records: Sequence[Stored]) -> list[Stored]:
+    async def missing(self, records: Sequence[Record]) -> list[Record]:
         """Those that AutoMem does not have, each once."""
         wanted = {record_id(record): record for record in records}
         there = await _some_at_once(self.find, wanted)

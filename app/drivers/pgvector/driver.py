@@ -10,28 +10,14 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
+from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, page
-from app.core.memory.records import (
-    Knowledge,
-    Memory,
-    MemoryPage,
-    Metadata,
-    NewKnowledge,
-    NewMemory,
-    check_id,
-    check_recall,
-    check_recall_knowledge,
-    check_scope,
-    check_top_k,
-    new_knowledge,
-    new_knowledge_records,
-    new_memories,
-    new_memory,
-)
+from app.core.memory.record_driver import RecordDriver
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.knowledge import KnowledgeTable
-from app.drivers.pgvector.recall import Recall, explanation
+from app.drivers.pgvector.recall import RankedRecall, explanation
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.upkeep import IndexUpkeep
 from app.drivers.pgvector.writing import Writing
@@ -46,7 +32,7 @@ _BUSY_SECONDS = 5.0
 """A full pool is busy if it answered somebody that lately, and lost if it did not."""
 
 
-class PgvectorDriver(BaseMemoryDriver):
+class PgvectorDriver(RecordDriver):
     """PostgreSQL 13 or newer with pgvector.
 
     How memories are ranked, and what `score` is, tells `app/ranking`; knowledge's is
@@ -55,6 +41,7 @@ class PgvectorDriver(BaseMemoryDriver):
     """
 
     name = "pgvector"
+    explains = True
 
     def __init__(
         self,
@@ -63,11 +50,11 @@ class PgvectorDriver(BaseMemoryDriver):
         limits: Limits,
         recall: RecallSettings | None = None,
     ) -> None:
+        super().__init__(limits)
         recall = recall or RecallSettings()
         self._embedder = embedder
-        self._limits = limits
         self._connections = Connections(settings, embedder, recall.language)
-        self._recall = Recall(self._connections, embedder, recall)
+        self._ranked = RankedRecall(self._connections, embedder, recall)
         self._writing = Writing(self._connections, embedder, context=recall.context)
         self._knowledge = KnowledgeTable(self._connections, embedder)
         self._upkeep = IndexUpkeep(settings, self._connections)
@@ -94,146 +81,47 @@ class PgvectorDriver(BaseMemoryDriver):
         await self._upkeep.stop()
         await self._connections.close()
 
-    async def recall(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        query: str | None = None,
-        top_k: int = 10,
-        use_vector: bool = True,
-        exclude_tags: Sequence[str] | None = None,
-    ) -> list[Memory]:
-        check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
-        scope = (user_id, conversation_id, list(exclude_tags or ()))
-        scoped = conversation_id is not None
-        if query is None:
-            rows = await self._fetch(sql.RECALL_NEWEST[scoped], *scope, top_k)
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        scope = (wanted.user_id, wanted.conversation_id, list(wanted.exclude_tags))
+        scoped = wanted.conversation_id is not None
+        if wanted.query is None:
+            rows = await self._fetch(sql.RECALL_NEWEST[scoped], *scope, wanted.top_k)
             return [_memory(row) for row in rows]
-        if use_vector:
-            return [_memory(*best) for best in await self._recall.best(scope, query, top_k)]
+        if wanted.use_vector:
+            best = await self._ranked.best(scope, wanted.query, wanted.top_k)
+            if not wanted.explain:
+                return [_memory(row, score) for row, score in best]
+            return [
+                replace(_memory(row, score), explanation=explanation(row)) for row, score in best
+            ]
         statement, language = sql.RECALL_BY_WORDS[scoped], self._connections.language
-        rows = await self._fetch(statement, *scope, top_k, parsable(query), language)
+        query = parsable(wanted.query)
+        rows = await self._fetch(statement, *scope, wanted.top_k, query, language)
         return [_memory(row, row["score"]) for row in rows]
 
-    async def explain_recall(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        query: str | None = None,
-        top_k: int = 10,
-        use_vector: bool = True,
-        exclude_tags: Sequence[str] | None = None,
-    ) -> list[Memory]:
-        if query is None or not use_vector:
-            return await self.recall(
-                user_id, conversation_id, query, top_k, use_vector, exclude_tags
-            )
-        check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
-        scope = (user_id, conversation_id, list(exclude_tags or ()))
-        best = await self._recall.best(scope, query, top_k)
-        return [replace(_memory(row, score), explanation=explanation(row)) for row, score in best]
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        return await self._knowledge.recall(wanted)
 
-    async def recall_global_knowledge(
-        self, query: str, top_k: int = 5, category: str | None = None
-    ) -> list[Knowledge]:
-        check_recall_knowledge(self._limits, query, top_k, category)
-        return await self._knowledge.recall(query, top_k, category)
-
-    async def store(
-        self,
-        user_id: str,
-        content: str,
-        conversation_id: str | None = None,
-        tags: Sequence[str] | None = None,
-        metadata: Metadata | None = None,
-    ) -> Memory:
-        new = NewMemory(
-            user_id=user_id,
-            content=content,
-            conversation_id=conversation_id,
-            tags=tags,
-            metadata=metadata,
-        )
-        memory = new_memory(new, self._limits)
-        await self._writing.store([memory])
-        return memory
-
-    async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        records = await new_memories(memories, self._limits)
-        await self._writing.store(records)
-        return records
-
-    async def store_global_knowledge(
-        self,
-        content: str,
-        category: str,
-        title: str | None = None,
-        doc_id: str | None = None,
-        metadata: Metadata | None = None,
-    ) -> Knowledge:
-        new = NewKnowledge(
-            content=content, category=category, title=title, doc_id=doc_id, metadata=metadata
-        )
-        return (await self._keep_knowledge([new_knowledge(new, self._limits)]))[0]
-
-    async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        return await self._keep_knowledge(await new_knowledge_records(knowledge, self._limits))
-
-    async def _keep_knowledge(self, knowledge: list[Knowledge]) -> list[Knowledge]:
-        await self._knowledge.store(knowledge)
-        return knowledge
-
-    async def import_records(self, records: Sequence[Memory | Knowledge]) -> None:
-        memories = sorted(
-            (record for record in records if isinstance(record, Memory)), key=Cursor.after
-        )
-        knowledge = [record for record in records if isinstance(record, Knowledge)]
-        if memories:
-            await self._writing.store(memories, again=True)
-        if knowledge:
-            await self._knowledge.store(knowledge, again=True)
-
-    async def owner_of(self, memory_id: str) -> str | None:
-        rows = await self._fetch(sql.OWNER, check_id(memory_id))
-        return rows[0]["user_id"] if rows else None
-
-    async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
-        key = check_id(memory_id)
-        if user_id is None:
-            return await self._delete(sql.DELETE, key) > 0
-        check_scope(self._limits, user_id)
-        return await self._delete(sql.DELETE_OF_USER, key, user_id) > 0
-
-    async def get(self, memory_id: str, user_id: str) -> Memory | None:
-        check_scope(self._limits, user_id)
-        rows = await self._fetch(sql.GET, user_id, check_id(memory_id))
+    async def _get(self, wanted: Get) -> Record | None:
+        if wanted.kind == "knowledge":
+            return await self._knowledge.get(wanted.record_id)
+        statement = sql.GET if wanted.user_id is None else sql.GET_OF_USER
+        rows = await self._fetch(statement, *_named(wanted))
         return _memory(rows[0]) if rows else None
 
-    async def list_memories(
-        self,
-        user_id: str,
-        conversation_id: str | None = None,
-        cursor: str | None = None,
-        limit: int = 50,
-    ) -> MemoryPage:
-        check_scope(self._limits, user_id, conversation_id)
-        check_top_k(limit, self._limits, "limit")
-        end = Cursor.decode(cursor) if cursor is not None else (None, None)
-        statement = sql.LIST[conversation_id is not None]
-        rows = await self._fetch(statement, user_id, conversation_id, [], limit + 1, *end)
-        return page([_memory(row) for row in rows], limit)
+    async def _page(self, wanted: Page) -> MemoryPage:
+        end = wanted.after or (None, None)
+        rows = await self._fetch(
+            sql.LIST[wanted.conversation_id is not None],
+            wanted.user_id,
+            wanted.conversation_id,
+            [],
+            wanted.limit + 1,
+            *end,
+        )
+        return page([_memory(row) for row in rows], wanted.limit)
 
-    async def delete_user(self, user_id: str) -> int:
-        check_scope(self._limits, user_id)
-        return await self._delete(sql.DELETE_USER, user_id)
-
-    async def get_knowledge(self, knowledge_id: str) -> Knowledge | None:
-        return await self._knowledge.get(check_id(knowledge_id, "knowledge_id"))
-
-    async def delete_knowledge(self, knowledge_id: str) -> bool:
-        return await self._knowledge.delete(check_id(knowledge_id, "knowledge_id"))
-
-    async def export_records(self) -> AsyncIterator[Memory | Knowledge]:
+    async def _export(self) -> AsyncIterator[Record]:
         last_memory = ("", UUID(int=0))
         while rows := await self._fetch(sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE):
             for row in rows:
@@ -241,6 +129,26 @@ class PgvectorDriver(BaseMemoryDriver):
             last_memory = (rows[-1]["user_id"], rows[-1]["memory_id"])
         async for record in self._knowledge.export():
             yield record
+
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        memories = [record for record in wanted.records if isinstance(record, Memory)]
+        knowledge = [record for record in wanted.records if isinstance(record, Knowledge)]
+        if memories:
+            if not wanted.new:  # they may be in any order
+                memories.sort(key=Cursor.after)
+            await self._writing.store(memories, again=not wanted.new)
+        if knowledge:
+            await self._knowledge.store(knowledge, again=not wanted.new)
+        return wanted.records
+
+    async def _delete(self, wanted: Delete) -> bool:
+        if wanted.kind == "knowledge":
+            return await self._knowledge.delete(wanted.record_id)
+        statement = sql.DELETE if wanted.user_id is None else sql.DELETE_OF_USER
+        return await self._deleted(statement, *_named(wanted)) > 0
+
+    async def _forget(self, wanted: Forget) -> int:
+        return await self._deleted(sql.DELETE_USER, wanted.user_id)
 
     async def health_check(self) -> DriverHealth:
         started = perf_counter()
@@ -299,10 +207,16 @@ class PgvectorDriver(BaseMemoryDriver):
         async with self._connections.acquire() as connection:
             return await connection.fetch(statement, *arguments)
 
-    async def _delete(self, statement: str, *arguments: Any) -> int:
+    async def _deleted(self, statement: str, *arguments: Any) -> int:
         async with self._connections.acquire() as connection:
             status = await connection.execute(statement, *arguments)
         return int(status.rpartition(" ")[2])
+
+
+def _named(wanted: Get | Delete) -> tuple[str, ...]:
+    """The arguments of a statement on one memory: its id, and the user if that is named."""
+    user = () if wanted.user_id is None else (wanted.user_id,)
+    return (wanted.record_id, *user)
 
 
 def _memory(row: asyncpg.Record, score: float | None = None) -> Memory:

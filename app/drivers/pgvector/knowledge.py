@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.memory.records import Knowledge, dump_json
+from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import knowledge as sql
 from app.embedding import Embedder
@@ -22,14 +23,14 @@ class KnowledgeTable:
         self._connections = connections
         self._embedder = embedder
 
-    async def recall(self, query: str, top_k: int, category: str | None) -> list[Knowledge]:
+    async def recall(self, wanted: RecallKnowledge) -> list[Knowledge]:
         """The best for the query: exact in small numbers of rows, else nearly so."""
-        vector = await self._embedder.embed_query(query)
+        vector = await self._embedder.embed_query(wanted.query)
         searches = sql.searches(self._embedder.dimension)
-        if category is None:
-            rows = await self._fetch(searches.everything, vector, top_k)
+        if wanted.category is None:
+            rows = await self._fetch(searches.everything, vector, wanted.top_k)
         else:
-            rows = await self._fetch(searches.category, vector, top_k, category)
+            rows = await self._fetch(searches.category, vector, wanted.top_k, wanted.category)
         return [_knowledge(row) for row in rows]
 
     async def store(self, knowledge: Sequence[Knowledge], *, again: bool = False) -> None:
@@ -51,11 +52,11 @@ class KnowledgeTable:
         async with self._connections.acquire() as connection:
             await connection.executemany(sql.IMPORT if again else sql.STORE, rows)
 
-    async def get(self, knowledge_id: UUID) -> Knowledge | None:
+    async def get(self, knowledge_id: str) -> Knowledge | None:
         rows = await self._fetch(sql.GET, knowledge_id)
         return _knowledge(rows[0]) if rows else None
 
-    async def delete(self, knowledge_id: UUID) -> bool:
+    async def delete(self, knowledge_id: str) -> bool:
         """Whether it was there."""
         async with self._connections.acquire() as connection:
             status = await connection.execute(sql.DELETE, knowledge_id)

@@ -39,7 +39,7 @@ class Evidence:
     """Whether any word of the query counts: none does that is a name, or too common to look up."""
 
 
-class Recall:
+class RankedRecall:
     """Ranks a user's memories for a query; `app/ranking` tells how."""
 
     def __init__(
@@ -144,7 +144,7 @@ async def _both(
 
 
 def explanation(row: asyncpg.Record) -> ranking.Explanation:
-    """Why a row that `Recall.best` gave is there."""
+    """Why a row that `RankedRecall.best` gave is there."""
     return ranking.Explanation(
         cosine=round(row["cosine"], 6),
         lexical=round(row["lexical"], 6),

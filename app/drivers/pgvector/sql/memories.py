@@ -59,9 +59,8 @@ LIST = {
     for conversation, scope in _SCOPES.items()
 }
 
-GET = f"""
-    select {_MEMORY} from memories where user_id = $1 and memory_id = $2
-"""
+GET = f"select {_MEMORY} from memories where memory_id = $1 limit 1"
+GET_OF_USER = f"select {_MEMORY} from memories where memory_id = $1 and user_id = $2"
 
 # One statement, so all or none. Tags go as JSON: PostgreSQL's arrays of arrays are rectangular.
 STORE = f"""
@@ -88,8 +87,6 @@ LAST_SAID = """
     ) as last
     order by created_at, memory_id
 """
-
-OWNER = "select user_id from memories where memory_id = $1 limit 1"
 
 DELETE = "delete from memories where memory_id = $1"
 DELETE_OF_USER = "delete from memories where memory_id = $1 and user_id = $2"

@@ -1,0 +1,283 @@
+"""The contract's verbs, spelled once: checked here, answered by a driver's hooks.
+
+A caller gives arguments; the driver's hooks get values of `requests.py`, within the limits. A
+wrapping driver hands such a value to the hook of a driver that it holds, so that nothing is
+checked or built twice.
+"""
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import final
+
+from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.cursor import Cursor
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Metadata,
+    NewKnowledge,
+    NewMemory,
+    Record,
+    check_id,
+    check_recall,
+    check_recall_knowledge,
+    check_scope,
+    check_top_k,
+    new_knowledge,
+    new_knowledge_records,
+    new_memories,
+    new_memory,
+)
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+)
+from app.errors import CapabilityMissing
+from app.settings import Limits
+
+_BEYOND_SIX_VERBS = frozenset(
+    {
+        "get",
+        "list_memories",
+        "store_many",
+        "delete_user",
+        "get_knowledge",
+        "delete_knowledge",
+        "store_knowledge_many",
+        "export_records",
+        "import_records",
+        "owner_of",
+    }
+)
+
+
+class RecordDriver(BaseMemoryDriver):
+    """A driver that keeps records with ids of ours: what a backend's driver has to write is hooks.
+
+    Every verb raises `InvalidInput` for an argument that is not within the limits, before any hook
+    is called.
+    """
+
+    complete: bool = True
+    """Whether it has more than the six verbs: the others raise `CapabilityMissing` otherwise."""
+
+    explains: bool = False
+    """Whether a recall can tell why it gives what it gives."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def capabilities(self) -> frozenset[str]:
+        """The names of what it can do beyond the six verbs."""
+        found = _BEYOND_SIX_VERBS if self.complete else frozenset()
+        return found | {"explain_recall"} if self.explains else found
+
+    # Reading
+
+    @final
+    async def recall(
+        self,
+        user_id: str,
+        conversation_id: str | None = None,
+        query: str | None = None,
+        top_k: int = 10,
+        use_vector: bool = True,
+        exclude_tags: Sequence[str] | None = None,
+        *,
+        explain: bool = False,
+    ) -> list[Memory]:
+        """As `BaseMemoryDriver` has it; with `explain` each memory has its `explanation`."""
+        if explain and not self.explains:
+            raise CapabilityMissing(f"The driver {self.name!r} can't explain a recall")
+        check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
+        return await self._recall(
+            Recall(
+                user_id=user_id,
+                conversation_id=conversation_id,
+                query=query,
+                top_k=top_k,
+                use_vector=bool(use_vector),
+                exclude_tags=tuple(exclude_tags or ()),
+                explain=explain,
+            )
+        )
+
+    @final
+    async def recall_global_knowledge(
+        self, query: str, top_k: int = 5, category: str | None = None
+    ) -> list[Knowledge]:
+        check_recall_knowledge(self._limits, query, top_k, category)
+        return await self._recall_knowledge(
+            RecallKnowledge(query=query, top_k=top_k, category=category)
+        )
+
+    @final
+    async def get(self, memory_id: str, user_id: str) -> Memory | None:
+        """The memory, or None: missing and not `user_id`'s look the same."""
+        self._need_all("look a memory up")
+        check_scope(self._limits, user_id)
+        found = await self._get(Get("memory", str(check_id(memory_id)), user_id))
+        return found if isinstance(found, Memory) else None
+
+    @final
+    async def get_knowledge(self, knowledge_id: str) -> Knowledge | None:
+        """The knowledge, or None."""
+        self._need_all("look knowledge up")
+        key = str(check_id(knowledge_id, "knowledge_id"))
+        found = await self._get(Get("knowledge", key))
+        return found if isinstance(found, Knowledge) else None
+
+    @final
+    async def owner_of(self, memory_id: str) -> str | None:
+        """The user id of the memory's owner, or None without such a memory."""
+        self._need_all("tell whose a memory is")
+        found = await self._get(Get("memory", str(check_id(memory_id))))
+        return found.user_id if isinstance(found, Memory) else None
+
+    @final
+    async def list_memories(
+        self,
+        user_id: str,
+        conversation_id: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> MemoryPage:
+        """A page, newest first; `cursor` is the previous page's `next_cursor`."""
+        self._need_all("list memories")
+        check_scope(self._limits, user_id, conversation_id)
+        check_top_k(limit, self._limits, "limit")
+        after = Cursor.decode(cursor) if cursor is not None else None
+        return await self._page(
+            Page(user_id=user_id, conversation_id=conversation_id, after=after, limit=limit)
+        )
+
+    @final
+    def export_records(self) -> AsyncIterator[Record]:
+        """Every user's memories and all knowledge, each once, a page at a time and in no order.
+
+        What is stored or deleted meanwhile may or may not be among them.
+        """
+        self._need_all("export records")
+        return self._export()
+
+    # Writing
+
+    @final
+    async def store(
+        self,
+        user_id: str,
+        content: str,
+        conversation_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Metadata | None = None,
+    ) -> Memory:
+        new = NewMemory(
+            user_id=user_id,
+            content=content,
+            conversation_id=conversation_id,
+            tags=tags,
+            metadata=metadata,
+        )
+        return (await self._keep(Keep([new_memory(new, self._limits)], new=True)))[0]
+
+    @final
+    async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
+        """Keep all of them or none; the answer is in their order."""
+        self._need_all("store memories in one go")
+        return [*await self._keep(Keep(await new_memories(memories, self._limits), new=True))]
+
+    @final
+    async def store_global_knowledge(
+        self,
+        content: str,
+        category: str,
+        title: str | None = None,
+        doc_id: str | None = None,
+        metadata: Metadata | None = None,
+    ) -> Knowledge:
+        new = NewKnowledge(
+            content=content, category=category, title=title, doc_id=doc_id, metadata=metadata
+        )
+        return (await self._keep(Keep([new_knowledge(new, self._limits)], new=True)))[0]
+
+    @final
+    async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
+        """Keep all of it or none; the answer is in its order."""
+        self._need_all("store knowledge in one go")
+        records = await new_knowledge_records(knowledge, self._limits)
+        return [*await self._keep(Keep(records, new=True))]
+
+    @final
+    async def import_records(self, records: Sequence[Record]) -> None:
+        """Keep them as they are; those that are there already stay as they are, once.
+
+        When it fails, some may be kept: called again it keeps the rest.
+        """
+        self._need_all("import records")
+        if records:
+            await self._keep(Keep(records))
+
+    @final
+    async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
+        key = str(check_id(memory_id))
+        if user_id is not None:
+            check_scope(self._limits, user_id)
+        return await self._delete(Delete("memory", key, user_id))
+
+    @final
+    async def delete_knowledge(self, knowledge_id: str) -> bool:
+        """Whether it deleted."""
+        self._need_all("delete knowledge")
+        return await self._delete(Delete("knowledge", str(check_id(knowledge_id, "knowledge_id"))))
+
+    @final
+    async def delete_user(self, user_id: str) -> int:
+        """Delete all of the user's memories; how many there were."""
+        self._need_all("forget a user")
+        check_scope(self._limits, user_id)
+        return await self._forget(Forget(user_id))
+
+    def _need_all(self, what: str) -> None:
+        if not self.complete:
+            raise CapabilityMissing(f"The driver {self.name!r} can't {what}")
+
+    # What a driver is made of. Wrapping drivers call these of the drivers that they hold.
+
+    @abstractmethod
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        """The memories; `score` is None without a query."""
+
+    @abstractmethod
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        """The knowledge, with its `score`."""
+
+    @abstractmethod
+    async def _get(self, wanted: Get) -> Record | None:
+        """The record, or None."""
+
+    @abstractmethod
+    async def _page(self, wanted: Page) -> MemoryPage:
+        """The page."""
+
+    @abstractmethod
+    def _export(self) -> AsyncIterator[Record]:
+        """All that it keeps."""
+
+    @abstractmethod
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        """Keep the records; what is kept, in their order."""
+
+    @abstractmethod
+    async def _delete(self, wanted: Delete) -> bool:
+        """Whether it deleted."""
+
+    @abstractmethod
+    async def _forget(self, wanted: Forget) -> int:
+        """How many memories it deleted."""

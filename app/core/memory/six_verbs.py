@@ -1,0 +1,110 @@
+"""Somebody's own driver, with the six verbs, as a driver that wrapping drivers and routes ask."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NoReturn, cast
+
+from app.core.memory.base import BaseMemoryDriver, DriverHealth
+from app.core.memory.record_driver import RecordDriver
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+)
+from app.errors import CapabilityMissing
+from app.settings import Limits
+
+
+def record_driver(driver: BaseMemoryDriver, limits: Limits) -> RecordDriver:
+    """`driver` itself where it has all verbs, else its six verbs."""
+    return driver if isinstance(driver, RecordDriver) else SixVerbs(driver, limits)
+
+
+class SixVerbs(RecordDriver):
+    """Asks a driver that gives its records ids of its own."""
+
+    complete = False
+
+    def __init__(self, driver: BaseMemoryDriver, limits: Limits) -> None:
+        super().__init__(limits)
+        self._driver = driver
+        self.name = driver.name
+
+    async def open(self) -> None:
+        await self._driver.open()
+
+    async def close(self) -> None:
+        await self._driver.close()
+
+    def servers(self) -> frozenset[tuple[str, int]]:
+        return self._driver.servers()
+
+    def identity(self) -> frozenset[str] | None:
+        return self._driver.identity()
+
+    def leaves(self) -> frozenset[BaseMemoryDriver]:
+        return self._driver.leaves()
+
+    async def health_check(self) -> DriverHealth:
+        return await self._driver.health_check()
+
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        return await self._driver.recall(
+            user_id=wanted.user_id,
+            conversation_id=wanted.conversation_id,
+            query=wanted.query,
+            top_k=wanted.top_k,
+            use_vector=wanted.use_vector,
+            exclude_tags=list(wanted.exclude_tags) or None,
+        )
+
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        return await self._driver.recall_global_knowledge(
+            query=wanted.query, top_k=wanted.top_k, category=wanted.category
+        )
+
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        if not wanted.new or len(wanted.records) > 1:
+            self._can_t("keep records that have ids")
+        record: Record = wanted.records[0]
+        if isinstance(record, Memory):
+            kept: Record = await self._driver.store(
+                user_id=record.user_id,
+                content=record.content,
+                conversation_id=record.conversation_id,
+                tags=record.tags,
+                metadata=record.metadata,
+            )
+        else:
+            kept = await self._driver.store_global_knowledge(
+                content=record.content,
+                category=record.category,
+                title=record.title,
+                doc_id=record.doc_id,
+                metadata=record.metadata,
+            )
+        return [cast(Kept, kept)]
+
+    async def _delete(self, wanted: Delete) -> bool:
+        if wanted.kind == "knowledge":
+            self._can_t("delete knowledge")
+        return await self._driver.delete(memory_id=wanted.record_id, user_id=wanted.user_id)
+
+    async def _get(self, wanted: Get) -> Record | None:
+        self._can_t("look a record up: name the memory's user")
+
+    async def _page(self, wanted: Page) -> MemoryPage:
+        self._can_t("list memories")
+
+    def _export(self) -> AsyncIterator[Record]:
+        self._can_t("export records")
+
+    async def _forget(self, wanted: Forget) -> int:
+        self._can_t("forget a user")
+
+    def _can_t(self, what: str) -> NoReturn:
+        raise CapabilityMissing(f"The driver {self.name!r} can't {what}")
