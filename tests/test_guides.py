@@ -88,6 +88,12 @@ def test_a_decision_is_one_page_of_five_parts(page: Path) -> None:
     assert parts == ["Context", "Decision", "Consequences", "Alternatives", "Where"]
 
 
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_names_code_that_is_there(page: Path) -> None:
+    named = re.findall(r"`((?:app|alembic|benchmarks|tests)/[\w/.]+)`", page.read_text())
+    assert all((ROOT / name).exists() for name in named), named
+
+
 @pytest.fixture
 def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own, whose `.env` the settings read."""

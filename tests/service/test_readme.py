@@ -16,9 +16,7 @@ ANSWERED = re.compile(r"```bash\n(.*?)```\n\n```json\n(.*?)```", re.DOTALL)
 CHANGING = {"memory_id", "knowledge_id", "created_at", "request_id"}
 
 
-CONVERSATIONS = {
-    name: found for name, text in GUIDES.items() if (found := ANSWERED.findall(text))
-}
+CONVERSATIONS = {name: found for name, text in GUIDES.items() if (found := ANSWERED.findall(text))}
 """Of each page that has any: the commands and what they print, in order."""
 
 
@@ -99,4 +97,3 @@ def test_the_drivers_own_code_is_served(tmp_path: Path) -> None:
         assert client.get("/v1/memories?user_id=ada").status_code == 501
         deleted = client.delete(f"/v1/memories/{stored['memory_id']}?user_id=ada")
         assert deleted.status_code == 204
-
