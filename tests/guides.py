@@ -1,4 +1,4 @@
-"""The README and the guides: pages that a user of the service reads, as they are in the repository."""
+"""The README and the guides: pages for users of the service, as the repository has them."""
 
 import re
 from pathlib import Path
