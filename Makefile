@@ -11,7 +11,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # pgvector, unless the environment or .env names another.
 export MEMORY_DRIVER ?= $(or $(shell sed -n 's/^MEMORY_DRIVER=//p' .env 2>/dev/null),pgvector)
 
-.PHONY: run test faults bench check format openapi clean
+.PHONY: run test faults bench check format openapi settings-guide clean
 
 run: .venv/.embedded
 	@exec $(BIN)/python -m app serve
@@ -38,6 +38,9 @@ format: .venv/.dev
 
 openapi: .venv/.dev
 	$(BIN)/python -m app.openapi
+
+settings-guide: .venv/.dev
+	$(BIN)/python -m app.settings_guide
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The README's commands do what it says: they are run as they stand there."""
+"""The commands and programs of the README and the guides are run as they stand there."""
 
 import json
 import re
@@ -9,16 +9,23 @@ from typing import Any
 
 import pytest
 
+from tests.guides import GUIDES, fenced
 from tests.service.service import Service
 
 ANSWERED = re.compile(r"```bash\n(.*?)```\n\n```json\n(.*?)```", re.DOTALL)
-PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 CHANGING = {"memory_id", "knowledge_id", "created_at", "request_id"}
 
 
-@pytest.fixture(scope="module")
-def readme(root: Path) -> str:
-    return (root / "README.md").read_text()
+CONVERSATIONS = {name: found for name, text in GUIDES.items() if (found := ANSWERED.findall(text))}
+"""Of each page that has any: the commands and what they print, in order."""
+
+
+def program(having: str) -> str:
+    """The one program in the README and the guides that has this text."""
+    (code,) = [
+        each for text in GUIDES.values() for each in fenced(text, "python") if having in each
+    ]
+    return code
 
 
 def answers(text: str) -> list[Any]:
@@ -41,12 +48,18 @@ def settled(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_the_first_conversation_answers_as_it_stands_there(readme: str, tmp_path: Path) -> None:
-    conversation = ANSWERED.findall(readme)
-    assert len(conversation) >= 7
+def test_the_readme_and_the_guide_of_the_api_have_a_conversation() -> None:
+    assert {name: len(found) for name, found in CONVERSATIONS.items()} == {
+        "README.md": 2,
+        "docs/api.md": 7,
+    }
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_a_conversation_answers_as_it_stands_there(name: str, tmp_path: Path) -> None:
     settings = {"MEMORY_DRIVER": "pgvector", "MEMORY_DATA_DIR": str(tmp_path / "data")}
     with Service(settings) as service:
-        for commands, printed in conversation:
+        for commands, printed in CONVERSATIONS[name]:
             said = subprocess.run(
                 ["bash", "-euc", commands.replace("http://127.0.0.1:8000", service.url)],
                 capture_output=True,
@@ -56,17 +69,19 @@ def test_the_first_conversation_answers_as_it_stands_there(readme: str, tmp_path
             assert answers(said.stdout) == answers(printed), commands
 
 
-def test_the_program_without_http_prints_what_it_remembers(readme: str, root: Path) -> None:
-    program = next(code for code in PYTHON.findall(readme) if "set_memory_driver" in code)
+def test_the_program_without_http_prints_what_it_remembers(root: Path) -> None:
     said = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program("set_memory_driver")],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert re.fullmatch(r"Ada has a kettle of copper\. 0\.\d+\n", said.stdout)
 
 
-def test_the_drivers_own_code_is_served(readme: str, root: Path, tmp_path: Path) -> None:
-    code = next(code for code in PYTHON.findall(readme) if "class NotesDriver" in code)
-    (tmp_path / "notes_driver.py").write_text(code)
+def test_the_drivers_own_code_is_served(tmp_path: Path) -> None:
+    (tmp_path / "notes_driver.py").write_text(program("class NotesDriver"))
     settings = {"MEMORY_DRIVER": "notes_driver:NotesDriver", "PYTHONPATH": str(tmp_path)}
     with Service(settings) as service, service.client() as client:
         body = {"user_id": "ada", "content": "a copper kettle", "tags": ["home"]}
@@ -82,8 +97,3 @@ def test_the_drivers_own_code_is_served(readme: str, root: Path, tmp_path: Path)
         assert client.get("/v1/memories?user_id=ada").status_code == 501
         deleted = client.delete(f"/v1/memories/{stored['memory_id']}?user_id=ada")
         assert deleted.status_code == 204
-
-
-def test_every_file_that_it_names_is_there(readme: str, root: Path) -> None:
-    for name in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
-        assert (root / name).exists(), name
