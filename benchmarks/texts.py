@@ -86,7 +86,7 @@ def _patterns(chance: int, seed: int) -> Iterator[str]:
         yield "".join(dice.choice(_ALPHABET) for _ in range(dice.choice((3, 4))))
     for unit in ("e@1", "a_", "e_", "/~", "./", "1.", "a-", "a@"):  # up to what stays whole
         yield from (f"{unit * count} " for count in (1, 4, 8, 15, 16))
-    yield from ("e@1" + "e_" * 15 + " ", "e@1")
+    yield from ("e@1" + "e_" * 15 + " ", "e@1", "<!-- ", "a<!--b ", "<?xml ", '<a "')
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _FRAMING_BYTES = 65_536
 """Of a request line with its headers, and of what is around and behind the bytes of a body."""
 
+_HEADERS = 256
+"""Of a request: each is kept in many times its bytes, and looked at by everything on the way."""
+
 _PIECE_BYTES = 8_192
 """What the parser gets at once: it can't be stopped at the end of a request."""
 
@@ -18,8 +21,9 @@ _PIECE_BYTES = 8_192
 class HttpProtocol(HttpToolsProtocol):
     """HTTP as h11 speaks it, at httptools' speed.
 
-    It refuses a head and trailers without end, and a head that does not name exactly one host or
-    has a fragment. It reads no further while requests wait for the answer to one before them.
+    It refuses a head and trailers without end, and a head that has too many headers, does not name
+    exactly one host or has a fragment. It reads no further while requests wait for the answer to
+    one before them.
     """
 
     _in_head = True
@@ -91,6 +95,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # what follows a body is not read
+            if len(self.headers) >= _HEADERS:
+                raise ValueError("a request has no more headers")  # as in on_headers_complete
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

@@ -45,10 +45,11 @@ class UnscopedDriver(WrappingDriver):
                 yield record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        alone = wanted.new and len(wanted.records) == 1
+        batch = "memories" if wanted.new else "records"
         for n, record in enumerate(wanted.records):
             if isinstance(record, Memory):
-                one = len(wanted.records) == 1
-                _refuse_tenants(record.user_id, () if one else ("memories", n))
+                _refuse_tenants(record.user_id, () if alone else (batch, n))
         return await self._inner._keep(wanted)
 
     async def _delete(self, wanted: Delete) -> bool:

@@ -191,6 +191,14 @@ def test_a_head_without_end_is_refused(port: int, start: bytes, endless: bytes) 
     assert httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
 
 
+@pytest.mark.parametrize(("more", "status"), [(255, 200), (256, 400)])
+def test_a_head_of_many_headers_is_refused(port: int, more: int, status: int) -> None:
+    """Without an end, 400 heads of 60 KB held 600 MB: 15,000 headers each."""
+    with connect(port) as connection:
+        connection.sendall(head("/health/live", *["a:"] * more, method="GET"))
+        assert read(connection.makefile("rb")).status_code == status
+
+
 @pytest.mark.parametrize("more", [[], ["Connection: Upgrade", "Upgrade: h2c"]])
 @pytest.mark.parametrize(("version", "status"), [("1.0", 403), ("1.1", 200)])
 def test_without_keys_what_comes_in_a_proxys_version_of_http_is_refused(

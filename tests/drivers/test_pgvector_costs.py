@@ -10,7 +10,18 @@ from tests.conftest import NewDatabase
 from tests.drivers.conftest import OpenDriver
 
 PROSE = "Ada waters the basil on Sundays, before the train to Lyon leaves at nine o'clock. "
-PATTERNS = ["e@1", "a_", "e_", "1_", "/~", "./", "a.b/", "e@1e@1 ", "e@1e@1" + "a_" * 14 + " "]
+PATTERNS = [
+    "e@1",
+    "a_",
+    "e_",
+    "1_",
+    "/~",
+    "./",
+    "a.b/",
+    "e@1e@1 ",
+    "e@1e@1" + "a_" * 14 + " ",
+    "<!-- ",
+]
 SPLIT = "select length(to_tsvector('english', $1))"
 
 
@@ -40,7 +51,7 @@ async def test_words_are_split_in_a_time_that_grows_with_the_length(
         await connection.close()
 
 
-@pytest.mark.parametrize("pattern", ["e@1", "b_", "/~"])
+@pytest.mark.parametrize("pattern", ["e@1", "b_", "/~", "kettle <!-- "])
 async def test_a_long_text_of_marks_is_stored_and_found_in_time(
     open_driver: OpenDriver, new_database: NewDatabase, pattern: str
 ) -> None:

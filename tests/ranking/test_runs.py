@@ -41,3 +41,8 @@ def test_no_run_keeps_many_marks_whatever_is_repeated() -> None:
             len(MARK.findall(run)) <= 16 and run.count("@") <= 1 for run in parsed.split()
         ), pattern
         assert re.findall(r"[^\W_]+", parsed) == re.findall(r"[^\W_]+", text)
+
+
+def test_no_comment_begins() -> None:
+    assert parsable("a<!--b <!-- c --> <!- - d") == "a    b      c --> <!- - d"
+    assert "<!--" not in parsable("<!<!----")
