@@ -105,6 +105,7 @@ class EmbeddedPostgres:
         """Start the server, on first use in a new cluster. Raises `ConfigurationError`."""
         if self._supervisor is not None:
             return
+        await self.close()  # what a caller that was cancelled has left
         with self._named_errors():
             programs.installed()
             self._take()
@@ -124,10 +125,10 @@ class EmbeddedPostgres:
         self._supervisor = asyncio.create_task(self._restart_when_it_dies())
 
     async def close(self) -> None:
-        """Shut the server down cleanly and wait until it is gone."""
-        if self._supervisor is not None:
-            await end(self._supervisor)
-            self._supervisor = None
+        """Shut the server down cleanly and wait until it is gone; cancelled, it can go on."""
+        if self._lock is not None:
+            supervisor, self._supervisor = self._supervisor, None
+            await end(supervisor)
             await self._stop()
             self._unlock()
 

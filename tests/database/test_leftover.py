@@ -1,5 +1,6 @@
-"""A server that a killed service left behind is ended before the next one starts."""
+"""A server that a killed service or a cancelled caller left is ended before the next starts."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -62,3 +63,23 @@ async def test_where_the_kernel_tells_its_folder_and_where_not(
         assert server.pid != leftover.pid
     finally:
         await server.close()
+
+
+@pytest.mark.parametrize("again", ["close", "open"])
+async def test_a_close_that_was_cancelled_goes_on(tmp_path: Path, again: str) -> None:
+    server = EmbeddedPostgres(tmp_path)
+    await server.open()
+    first = psutil.Process(server.pid)
+    closing = asyncio.create_task(server.close())
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    if again == "open":
+        await server.open()
+        assert server.pid != first.pid
+    await server.close()
+    assert not first.is_running()
+    other = EmbeddedPostgres(tmp_path)
+    await other.open()
+    await other.close()
