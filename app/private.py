@@ -51,7 +51,7 @@ def open_private(path: Path, flags: int) -> int:
 def keep_private(path: Path) -> None:
     """Make a file that only this user may read, or close one that is there to others.
 
-    It is not opened for that: to close it again would end the locks that this process has on it.
+    One that is there is not opened, since closing it would end this process's locks on it.
     Raises `PermissionError` for one that is neither this user's nor root's nor of the folder's
     owner, and `OSError` for anything but a file.
     """
@@ -68,10 +68,10 @@ def keep_private(path: Path) -> None:
 
 
 def is_safe(folder: Path) -> bool:
-    """Whether nobody but this user and root can put something in the place of what is there.
+    """Whether no stranger can put something in the place of what is, or will be, in the folder.
 
-    Where the folder is not there yet, whether that holds of those above it. Who owns one of them
-    has it from an administrator, unless it is in one where anybody can make folders.
+    Other users whom an administrator gave a folder above it, or write access by a group, are
+    trusted; an owner of a folder in one where anybody can make folders is not.
     """
     for part in (folder, *folder.parents):
         try:

@@ -10,7 +10,7 @@ class NoSlotFree(Exception):
 
 
 class Slots:
-    """`size` slots, each waited for for up to `seconds`, first come first served.
+    """`size` slots; a caller waits for a free one for up to `seconds`, first come first served.
 
     They stand in front of an httpx client that has no bound of its own: httpcore's pool loses a
     slot for good when a caller stops waiting just as it gets one (encode/httpcore #550, #1093).

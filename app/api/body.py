@@ -17,7 +17,7 @@ _DEPTH = 128
 """Of nested arrays and objects; a legal body is about as deep as its metadata."""
 
 _BYTES_PER_VALUE = 24
-"""A body has fewer values than the bytes that it may have divided by this; a legal one has."""
+"""A large body may have one value for each so many of the bytes that are allowed."""
 
 _BYTES_PER_ARRAY = 64
 """As `_BYTES_PER_VALUE`, for arrays, which take longer to build."""

@@ -22,7 +22,7 @@ class _AnyText(StringConvertor):
 register_url_convertor("any", _AnyText())
 
 _DECODINGS = 3
-"""As how many texts one is looked at: as it came, and as proxies would decode it once and twice."""
+"""In how many forms a text is looked at: as it came, and decoded once and twice, as by proxies."""
 
 
 def instead(route: str) -> Callable[[Endpoint], Endpoint]:

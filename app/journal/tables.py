@@ -70,7 +70,7 @@ targets = Table(
 
 
 def create(connection: Connection) -> None:
-    """Make what is missing, indexes of tables that are there too; raises where a column is."""
+    """Make the tables and indexes that are missing; raises where a table lacks a column."""
     metadata.create_all(connection)
     for table in metadata.tables.values():
         for index in table.indexes:

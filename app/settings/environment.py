@@ -43,8 +43,8 @@ def check_variables(
 ) -> None:
     """Raise `ConfigurationError` for a variable that looks like a setting and is none.
 
-    `known`: the name of the variable for each name that could be thought to be one. A variable
-    that is empty counts as unset.
+    `known`: the right name for each name that one could take for a variable's. A variable that is
+    empty counts as unset.
     """
     for name, text in environment.items():
         if (name.upper() in known or name.upper().startswith(ENVIRONMENT)) and _is_quoted(text):

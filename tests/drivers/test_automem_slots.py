@@ -114,3 +114,24 @@ async def test_a_call_waits_for_a_slot_no_longer_than_the_setting_says(
         await automem.store("ada", "a copper kettle")
     assert [method for method, _ in fake.calls].count("POST") == 0
     assert await holder == []
+
+
+async def test_one_recall_looks_up_few_legacy_memories_at_a_time(
+    open_automem: OpenAutomem, fake: FakeAutomem
+) -> None:
+    automem = await open_automem(pool_size=SLOTS, pool_timeout=0.5, legacy_tag="user:{user_id}")
+    fake.unembedded += [fake.add(f"kettle number {n}", ["user:ada"]) for n in range(100)]
+    await fake.catch_up()
+    under_way = most = 0
+
+    async def count(request: Request) -> Response | None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.2)
+        under_way -= 1
+        return None
+
+    fake.before = count
+    assert len(await automem.recall("ada", query="kettle number 0", top_k=90)) == 90
+    assert most < SLOTS

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from app.drivers.pgvector import PgvectorDriver, migrations
 from app.embedding import Embedder
 from app.errors import DriverUnavailable
-from app.settings import DatabaseSettings, FailoverSettings, JournalSettings, Limits
+from app.settings import DatabaseSettings, FailoverSettings, JournalSettings, Limits, RecallSettings
 from app.wrappers.failover import FailoverDriver
 from tests.conftest import NewDatabase
 from tests.drivers.conftest import OpenDriver
@@ -77,6 +77,27 @@ async def test_an_extension_made_anew_is_found_by_the_next_request(
     await run(url, "drop schema public cascade", "create schema public")
     await migrations.upgrade(url, embedder.dimension)
     await may_fail_once(lambda: driver.recall("ada", query="kettle"))
+    await all_verbs(driver)
+
+
+async def test_a_language_that_was_away_for_a_while_is_the_one_that_was_set(
+    new_database: NewDatabase, open_driver: OpenDriver, embedder: Embedder
+) -> None:
+    url = await new_database()
+    made = (
+        "create text search configuration klingon (copy = english)",
+        "update embedding_model set language = 'klingon'",
+    )
+    renewed = ("drop schema public cascade", "create schema public")
+    await run(url, made[0])
+    driver = await open_driver(url, recall=RecallSettings(language="klingon"))
+    await used(driver)
+    await run(url, *renewed)
+    await migrations.upgrade(url, embedder.dimension)
+    await may_fail_once(lambda: driver.recall("ada", query="kettle"))
+    await all_verbs(driver)
+    await run(url, *made)
+    assert (await driver.health_check()).status == "unavailable"
     await all_verbs(driver)
 
 

@@ -26,6 +26,8 @@ _RECALL_MAX = 100
 _SPARE = 5
 _LOOK_UPS = 8
 """Up to so many merged memories are fetched one by one; more of them page by page."""
+_AT_ONCE = 8
+"""Memories that are fetched side by side, so that other callers get a connection too."""
 _QUERY_BYTES = 3_000
 """Of a query in a URL. Servers and proxies refuse request lines from 4,094 bytes on."""
 _TAGS_A_CALL = 60
@@ -179,13 +181,17 @@ class Search:
 
     async def _get(self, scope: Scope, automem_ids: Iterable[str]) -> list[Row]:
         paths = [f"/memory/{quote(one, safe='')}" for one in automem_ids]
-        answers = await asyncio.gather(
-            *(self._client.get_if_there(path) for path in paths), return_exceptions=True
-        )
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return scope.read_all_of(dict_of(answer).get("memory") for answer in answers)
+        found: list[Row] = []
+        for start in range(0, len(paths), _AT_ONCE):
+            some = paths[start : start + _AT_ONCE]
+            answers = await asyncio.gather(
+                *map(self._client.get_if_there, some), return_exceptions=True
+            )
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+            found += scope.read_all_of(dict_of(answer).get("memory") for answer in answers)
+        return found
 
 
 class Ranked:

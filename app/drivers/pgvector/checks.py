@@ -34,6 +34,8 @@ class Checks:
     def __init__(self, settings: DatabaseSettings, embedder: Embedder, language: str) -> None:
         self.language = language
         """The text search configuration that texts and queries are split into words by."""
+        self._wanted_language = language
+        """The one to use in every database that knows it."""
         self._settings = settings
         self._embedder = embedder
         self._sample: Vector | None = None
@@ -143,10 +145,10 @@ class Checks:
 
     async def _check_language(self, connection: Connection) -> None:
         """Take the language that the stored words are of, or `simple` for one not known here."""
-        row = await connection.fetchrow(sql.LANGUAGE, self.language)
+        row = await connection.fetchrow(sql.LANGUAGE, self._wanted_language)
         assert row is not None  # noqa: S101 - `_check_model` has made it
-        if row["wanted"] != self.language:
-            _log.warning("language_unknown", language=self.language, instead=row["wanted"])
+        if row["wanted"] not in {self._wanted_language, self.language}:  # else it is told already
+            _log.warning("language_unknown", language=self._wanted_language, instead=row["wanted"])
         if row["wanted"] != row["language"]:
             if await connection.fetchval(sql.HAS_MEMORIES):
                 raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""A temporary folder of one server: its socket, and its programs where it can't reach them."""
+"""A temporary folder of one server: its socket and, if need be, a copy of the programs."""
 
 import os
 import shutil

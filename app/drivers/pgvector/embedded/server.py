@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.drivers.pgvector.embedded import accounts, programs, server_user
 from app.drivers.pgvector.embedded.room import Room
@@ -17,6 +18,9 @@ from app.logs import get_logger
 from app.private import close_folder, open_private
 from app.settings import CLUSTER, real
 from app.tasks import end
+
+if TYPE_CHECKING:
+    import psutil
 
 _log = get_logger(__name__)
 
@@ -101,6 +105,7 @@ class EmbeddedPostgres:
         """Start the server, on first use in a new cluster. Raises `ConfigurationError`."""
         if self._supervisor is not None:
             return
+        await self.close()  # what a caller that was cancelled has left
         with self._named_errors():
             programs.installed()
             self._take()
@@ -120,10 +125,10 @@ class EmbeddedPostgres:
         self._supervisor = asyncio.create_task(self._restart_when_it_dies())
 
     async def close(self) -> None:
-        """Shut the server down cleanly and wait until it is gone."""
-        if self._supervisor is not None:
-            await end(self._supervisor)
-            self._supervisor = None
+        """Shut the server down cleanly and wait until it is gone; cancelled, it can go on."""
+        if self._lock is not None:
+            supervisor, self._supervisor = self._supervisor, None
+            await end(supervisor)
             await self._stop()
             self._unlock()
 
@@ -269,7 +274,7 @@ class EmbeddedPostgres:
 
         try:
             process = psutil.Process(self.pid)
-            is_server = process.name() == "postgres" and process.cwd() == str(real(self._cluster))
+            is_server = process.name() == "postgres" and self._is_on_cluster(process)
         except (FileNotFoundError, psutil.NoSuchProcess):
             return  # PostgreSQL itself sees that the file is stale, and that nobody uses the data
         except (IndexError, ValueError, psutil.Error):
@@ -281,6 +286,15 @@ class EmbeddedPostgres:
         else:
             # PostgreSQL would take the process that has this id now for a server.
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+
+    def _is_on_cluster(self, server: "psutil.Process") -> bool:
+        import psutil
+
+        try:
+            return server.cwd() == str(real(self._cluster))
+        except psutil.AccessDenied:  # to root without CAP_SYS_PTRACE, as in most containers
+            sockets = (self._cluster / "postmaster.pid").read_text().splitlines()[4]
+            return sockets in server.cmdline()
 
     async def _restart_when_it_dies(self) -> None:
         while self._process is not None:

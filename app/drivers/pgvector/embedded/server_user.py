@@ -33,9 +33,10 @@ def creator() -> int:
 
 
 def settled(cluster: Path, setting: str) -> int | None:
-    """The id that runs the server on a cluster of root's, which is given to it if need be.
+    """The id to run the server on `cluster` as, where this process is root; else None.
 
-    None where this process is not root. Raises `ConfigurationError` for another user's cluster.
+    The cluster is given to that id if it is not its own yet. Raises `ConfigurationError` for
+    another user's cluster.
     """
     if not is_root():
         return None
