@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
@@ -56,6 +56,9 @@ class _Known(BaseModel):
 class _Request(_Known):
     model_config = ConfigDict(strict=True)
 
+    many: ClassVar[bool] = False
+    """Whether it is about many records, and so may be as large as a body may be."""
+
 
 class StoreRequest(_Request):
     """A memory to keep for a user."""
@@ -92,6 +95,8 @@ class StoreManyRequest(_Request):
     """Memories to keep, all or none."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"memories": [_MEMORY]}]})
+
+    many = True
 
     memories: Batch[StoreRequest]
 
@@ -150,6 +155,8 @@ class StoreKnowledgeManyRequest(_Request):
     """Knowledge to keep, all or none."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"knowledge": [_KNOWLEDGE]}]})
+
+    many = True
 
     knowledge: Batch[StoreKnowledgeRequest]
 

@@ -52,6 +52,7 @@ class ApiRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         body = self.body_field
+        in_batches = body is not None and bool(getattr(body.field_info.annotation, "many", False))
         has_query = bool(self.dependant.query_params)
         scope = scope_of(self.endpoint)
         in_path = free_text(self.endpoint, self.param_convertors)
@@ -68,7 +69,10 @@ class ApiRoute(APIRoute):
             token, wanted = current_limits.set(settings.limits), freshness.set(_freshness(request))
             try:
                 if body is not None:
-                    request = await _parse(request, body.validate, settings)
+                    most = settings.limits.body_bytes
+                    if not in_batches:
+                        most = min(most, settings.limits.one_record_bytes)
+                    request = await _parse(request, body.validate, settings, most)
                 return await handle(request)
             finally:
                 freshness.reset(wanted)
@@ -106,7 +110,10 @@ def _check_url(request: Request, *, has_query: bool) -> None:
         raise InvalidInput("the parameter is given twice", ("query", repeated))
 
 
-async def _parse(request: Request, validate: _Validate, settings: Settings) -> Request:
+async def _parse(
+    request: Request, validate: _Validate, settings: Settings, most: int
+) -> Request:
+    """The request with its body's JSON, of `most` bytes."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
@@ -116,12 +123,12 @@ async def _parse(request: Request, validate: _Validate, settings: Settings) -> R
         raise UnsupportedEncoding
     try:
         async with asyncio.timeout(settings.body_timeout):
-            body = await _read(request, settings.limits.body_bytes)
+            body = await _read(request, most)
     except TimeoutError:
         raise BodyTimeout from None
     parsed = _JsonRequest(request.scope, request.receive)
     parsed._body = body
-    parsed.parsed = await parse(body, settings.limits.body_bytes, partial(_validated, validate))
+    parsed.parsed = await parse(body, most, partial(_validated, validate))
     return parsed
 
 

@@ -1,5 +1,6 @@
 """`memory-driver serve`."""
 
+import gc
 import ipaddress
 import logging
 import socket
@@ -78,6 +79,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # What was loaded stays: no collection of garbage goes through it again.
+        gc.collect()
+        gc.freeze()
         if sockets and self.started and not self.should_exit:
             host, port = sockets[0].getsockname()[:2]
             if ipaddress.ip_address(host).is_unspecified:

@@ -37,6 +37,24 @@ class Limits(BaseSettings):
     batch: int = Field(1_000, ge=1, le=10_000, description="records of one batch")
     body_bytes: int = Field(8_388_608, ge=1_024, description="bytes of a request body")
 
+    @property
+    def one_record_bytes(self) -> int:
+        """The most bytes of a body that is about one record: each byte of it may be escaped.
+
+        A character takes up to twelve bytes of JSON, a byte of metadata six.
+        """
+        texts = (
+            self.content_chars,
+            self.query_chars,
+            self.user_id_chars,
+            self.conversation_id_chars,
+            self.category_chars,
+            self.title_chars,
+            self.doc_id_chars,
+            self.tags * (self.tag_chars + 1),
+        )
+        return 12 * sum(texts) + 6 * self.metadata_bytes + 1_024
+
     def widened(self) -> Self:
         """With room for what a scoped driver adds to records that are within these limits.
 

@@ -260,6 +260,10 @@ def check_metadata(
         return {}
     if not isinstance(metadata, Mapping):
         raise InvalidInput(f"{_name(loc)} must be an object", loc)
+    if _is_larger(metadata, limits.metadata_bytes):
+        raise InvalidInput(
+            f"{_name(loc)} is more than {limits.metadata_bytes} bytes as JSON, the limit", loc
+        )
     quick = _quick_copy(metadata, limits, loc)
     if quick is not None:
         return quick
@@ -270,6 +274,27 @@ def check_metadata(
         raise InvalidInput(f"{_name(loc)} has an integer of too many digits", loc) from None
     _check_size(text, limits, loc)
     return copy
+
+
+def _is_larger(value: Any, size: int) -> bool:
+    """Whether the JSON of `value` has more than `size` bytes for certain, without making it."""
+    left = [value]
+    while left and size >= 0:
+        one = left.pop()
+        if isinstance(one, str):
+            size -= len(one) + 2
+        elif isinstance(one, (dict, Mapping)):  # the first is what it is nearly always, and quick
+            size -= 4 * len(one) + 1  # of a member: two quotes, a colon and a comma
+            if size >= 0:
+                size -= sum(len(key) for key in one if isinstance(key, str))
+                left += one.values()
+        elif isinstance(one, (list, tuple)):
+            size -= len(one) + 1
+            if size >= 0:
+                left += one
+        elif isinstance(one, int):
+            size -= one.bit_length() // 4  # a digit is 3.3 bits
+    return size < 0
 
 
 def _check_size(text: str, limits: Limits, loc: tuple[str | int, ...]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from time import perf_counter
 from typing import Any, Self
 from uuid import UUID
@@ -23,6 +22,7 @@ from app.drivers.pgvector.upkeep import IndexUpkeep
 from app.drivers.pgvector.writing import Writing
 from app.embedding import Embedder
 from app.errors import MemoryServiceError, PoolExhausted
+from app.pieces import in_pieces
 from app.ranking.runs import parsable
 from app.settings import DatabaseSettings, Limits, RecallSettings, servers
 
@@ -86,18 +86,14 @@ class PgvectorDriver(RecordDriver):
         scoped = wanted.conversation_id is not None
         if wanted.query is None:
             rows = await self._fetch(sql.RECALL_NEWEST[scoped], *scope, wanted.top_k)
-            return [_memory(row) for row in rows]
+            return await in_pieces(_memory, rows)
         if wanted.use_vector:
             best = await self._ranked.best(scope, wanted.query, wanted.top_k)
-            if not wanted.explain:
-                return [_memory(row, score) for row, score in best]
-            return [
-                replace(_memory(row, score), explanation=explanation(row)) for row, score in best
-            ]
+            return await in_pieces(lambda each: _memory(*each, explain=wanted.explain), best)
         statement, language = sql.RECALL_BY_WORDS[scoped], self._connections.language
         query = parsable(wanted.query)
         rows = await self._fetch(statement, *scope, wanted.top_k, query, language)
-        return [_memory(row, row["score"]) for row in rows]
+        return await in_pieces(lambda row: _memory(row, row["score"]), rows)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
         return await self._knowledge.recall(wanted)
@@ -119,13 +115,13 @@ class PgvectorDriver(RecordDriver):
             wanted.limit + 1,
             *end,
         )
-        return page([_memory(row) for row in rows], wanted.limit)
+        return page(await in_pieces(_memory, rows), wanted.limit)
 
     async def _export(self) -> AsyncIterator[Record]:
         last_memory = ("", UUID(int=0))
         while rows := await self._fetch(sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE):
-            for row in rows:
-                yield _memory(row)
+            for memory in await in_pieces(_memory, rows):
+                yield memory
             last_memory = (rows[-1]["user_id"], rows[-1]["memory_id"])
         async for record in self._knowledge.export():
             yield record
@@ -219,7 +215,9 @@ def _named(wanted: Get | Delete) -> tuple[str, ...]:
     return (wanted.record_id, *user)
 
 
-def _memory(row: asyncpg.Record, score: float | None = None) -> Memory:
+def _memory(
+    row: asyncpg.Record, score: float | None = None, *, explain: bool = False
+) -> Memory:
     return Memory(
         memory_id=str(row["memory_id"]),
         user_id=row["user_id"],
@@ -229,4 +227,5 @@ def _memory(row: asyncpg.Record, score: float | None = None) -> Memory:
         metadata=json.loads(row["metadata"]),
         created_at=row["created_at"],
         score=score,
+        explanation=explanation(row) if explain else None,
     )

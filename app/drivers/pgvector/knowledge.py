@@ -12,6 +12,7 @@ from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import knowledge as sql
 from app.embedding import Embedder
+from app.pieces import in_pieces
 
 _EXPORT_PAGE = 500
 
@@ -31,7 +32,7 @@ class KnowledgeTable:
             rows = await self._fetch(searches.everything, vector, wanted.top_k)
         else:
             rows = await self._fetch(searches.category, vector, wanted.top_k, wanted.category)
-        return [_knowledge(row) for row in rows]
+        return await in_pieces(_knowledge, rows)
 
     async def store(self, knowledge: Sequence[Knowledge], *, again: bool = False) -> None:
         """Keep all or none; with `again`, those that are there already stay."""
@@ -66,8 +67,8 @@ class KnowledgeTable:
         """Every record, in pages by id."""
         last = UUID(int=0)
         while rows := await self._fetch(sql.EXPORT, last, _EXPORT_PAGE):
-            for row in rows:
-                yield _knowledge(row)
+            for knowledge in await in_pieces(_knowledge, rows):
+                yield knowledge
             last = rows[-1]["knowledge_id"]
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
