@@ -17,7 +17,6 @@ from app.settings import (
     Limits,
     NamedDriver,
     Settings,
-    check_drivers,
     load_settings,
     variables,
 )
@@ -334,14 +333,16 @@ def test_the_limits_have_room_for_every_tenant_above_a_driver() -> None:
 def test_a_scoped_driver_needs_a_tenant(options: dict[str, Any]) -> None:
     named = {"acme": NamedDriver(type="scoped", inner=("base",), options=options)}
     with pytest.raises(ConfigurationError, match=r"^drivers\.acme\.tenant: must be 1 to 32"):
-        check_drivers(named)
+        Settings(named=named).of("acme")
 
 
 def test_a_scoped_driver_has_no_other_option() -> None:
     options = {"tenant": "acme", "tenants": "acme"}
     named = {"acme": NamedDriver(type="scoped", inner=("base",), options=options)}
-    with pytest.raises(ConfigurationError, match=r"^drivers\.acme\.tenants: .* no such option$"):
-        check_drivers(named)
+    with pytest.raises(
+        ConfigurationError, match=r"^drivers\.acme\.tenants: .* did you mean tenant"
+    ):
+        Settings(named=named).of("acme")
 
 
 def test_secrets_are_not_printed() -> None:

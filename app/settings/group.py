@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self, get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import AliasChoices, PrivateAttr, SecretStr
+from pydantic import AliasChoices, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SESSIONS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
@@ -42,6 +42,13 @@ def variable_name(group: type[BaseSettings], field: str) -> str:
     if isinstance(alias, AliasChoices):
         return str(alias.choices[0])
     return f"{group.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def first_error(error: ValidationError) -> tuple[str, str]:
+    """The first wrong field, or the class where none is, and what is wrong."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else error.title
+    return field, first["msg"].removeprefix("Value error, ")
 
 
 class DriverSettings(BaseSettings):

@@ -1,5 +1,6 @@
 """The limits of what callers may send."""
 
+import re
 from typing import Self
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from app.settings.group import group
 
 TENANT_CHARS = 32
 """The most characters of a tenant."""
+TENANT = re.compile(rf"[A-Za-z0-9_-]{{1,{TENANT_CHARS}}}")
 
 
 class Limits(BaseSettings):

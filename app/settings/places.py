@@ -7,9 +7,7 @@ from app.settings.backends import CLUSTER, DatabaseSettings
 from app.settings.group import database_name, real, servers
 from app.settings.named import below
 from app.settings.service import Settings
-
-JOURNALLED = frozenset({"failover", "replicated"})
-"""Types that keep a journal, and whose drivers stand in for one another."""
+from app.settings.types import TYPES
 
 
 def check_places(settings: Settings, selected: Iterable[str]) -> None:
@@ -20,18 +18,27 @@ def check_places(settings: Settings, selected: Iterable[str]) -> None:
     used = {*selected}.union(*(driver.inner for driver in settings.named.values()))
     databases = databases_among(settings, [*settings.named, *(used - settings.named.keys())])
     _check_folders(settings, databases)
-    journalled = any(driver.type in JOURNALLED for driver in settings.named.values())
-    if journalled and settings.journal.url is None:
+    if names_with_journal(settings) and settings.journal.url is None:
         _check_journal(settings, databases)
     _check_twice(settings, databases)
 
 
+def names_with_journal(settings: Settings) -> set[str]:
+    """The named drivers that keep a journal, and whose drivers stand in for one another."""
+    return {
+        name
+        for name, driver in settings.named.items()
+        if driver.type in TYPES and TYPES[driver.type].journal
+    }
+
+
 def databases_among(settings: Settings, names: Iterable[str]) -> dict[str, DatabaseSettings]:
-    """The settings of those of the named drivers that are of pgvector, by name."""
+    """The settings of those of the named drivers that keep records in PostgreSQL, by name."""
     found = {}
     for name in names:
         driver = settings.named.get(name)
-        if (name if driver is None else driver.type) == "pgvector":
+        kind = TYPES.get(name if driver is None else driver.type)
+        if kind is not None and kind.settings is DatabaseSettings:
             found[name] = settings.of(name).database
     return found
 
@@ -68,9 +75,9 @@ def _check_journal(settings: Settings, databases: dict[str, DatabaseSettings]) -
 
 def _check_twice(settings: Settings, databases: dict[str, DatabaseSettings]) -> None:
     """Refuse a driver of several that holds one database under two names."""
-    for name, driver in settings.named.items():
+    for name in names_with_journal(settings):
         first: dict[object, str] = {}
-        for held in sorted(below(settings.named, name) if driver.type in JOURNALLED else ()):
+        for held in sorted(below(settings.named, name)):
             database = databases.get(held)
             if database is None or database.url is None:
                 continue

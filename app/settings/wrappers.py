@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
 from app.settings.group import ESCAPES, DriverSettings, folder, group, postgresql_url
+from app.settings.limits import TENANT
 
 _REDIS_OPTIONS = (
     "client_name",
@@ -158,3 +159,18 @@ class CacheSettings(DriverSettings):
                     f"the option {option!r} is not known; there are {', '.join(_REDIS_OPTIONS)}"
                 )
         return url
+
+
+class ScopedOptions(BaseModel):
+    """scoped: one tenant's records, apart from all others. No variable sets it."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=True)
+
+    tenant: str = ""
+
+    @field_validator("tenant", mode="before")
+    @classmethod
+    def _name(cls, tenant: object) -> object:
+        if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
+            raise ValueError("must be 1 to 32 letters, digits, _ and -")
+        return tenant
