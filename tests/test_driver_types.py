@@ -41,5 +41,5 @@ def test_the_options_of_a_named_driver_are_what_its_row_says(
 
 def test_a_row_is_all_that_a_new_type_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     row = DriverType(path="app.drivers.inmemory:InMemoryDriver")
-    monkeypatch.setitem(TYPES, "another", row)  # type: ignore[misc] # it is a dict
+    monkeypatch.setitem(TYPES, "another", row)
     assert MemoryDriverManager(Settings(driver="another")).driver().name == "another"

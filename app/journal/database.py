@@ -34,6 +34,8 @@ from app.tasks import end
 
 T = TypeVar("T")
 
+INTERVAL = 1.0
+"""Seconds between two looks: for what others left to deliver, and for a server that is away."""
 _CLOSING_SECONDS = 1.0
 """What is under way when it is closed has that long, or longer where the server answers."""
 
@@ -52,6 +54,7 @@ class Database:
         """`prepare` is done in each new database before it is used."""
         self._settings = settings
         self._wrapper = wrapper
+        self.interval = INTERVAL
         self._prepare = prepare
         self._engine: AsyncEngine | None = None
         self._opening: asyncio.Task[AsyncEngine] | None = None
@@ -146,7 +149,7 @@ class Database:
             try:
                 return await self._connected()
             except ConfigurationError as error:
-                self._again = monotonic() + self._settings.interval
+                self._again = monotonic() + self.interval
                 if self._wrong is None or self._wrong.reason != error.reason:
                     _log.error("journal_refused", wrapper=self._wrapper, reason=error.reason)
                 wrong = self._wrong = error
@@ -176,7 +179,7 @@ class Database:
         while True:
             if not await self._is_away():
                 break
-            await asyncio.sleep(self._settings.interval)
+            await asyncio.sleep(self.interval)
         self._found = monotonic()
         self._away = None
         _log.warning("journal_found", wrapper=self._wrapper)

@@ -84,6 +84,11 @@ class Journal:
         return self._database.shared
 
     @property
+    def interval(self) -> float:
+        """Seconds between two looks for what others left to deliver."""
+        return self._database.interval
+
+    @property
     def reached(self) -> bool:
         """Whether it was there by now."""
         return self._database.reached

@@ -9,7 +9,7 @@ from app.settings.embedding import EmbeddingSettings
 from app.settings.group import place, real, servers, variable_name, wrong_option
 from app.settings.hosts import host_name
 from app.settings.keys import SCOPES, ApiKey, Scope
-from app.settings.limits import TENANT, Limits
+from app.settings.limits import TENANT, Limits, LimitSettings
 from app.settings.named import NamedDriver, below, check_drivers
 from app.settings.places import check_places, databases_among, names_with_journal
 from app.settings.recall import PARTS, RecallSettings
@@ -41,6 +41,7 @@ __all__ = [
     "EmbeddingSettings",
     "FailoverSettings",
     "JournalSettings",
+    "LimitSettings",
     "Limits",
     "NamedDriver",
     "RecallSettings",

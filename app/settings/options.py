@@ -42,8 +42,6 @@ def with_options(name: str, driver: NamedDriver, given: DriverSettings) -> Drive
     except ValidationError as error:
         wrong, message = first_error(error)
         called = {each: f"drivers.{name}.{each}" for each in driver.options}
-        for option, setting in called.items():  # one that disagrees with another names both
-            message = message.replace(variable_name(kind, option), setting)
         setting = called.get(wrong) or variable_name(kind, wrong)
         raise ConfigurationError(f"{setting}: {message}") from error
     return own.of_driver(name, driver.options)

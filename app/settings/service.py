@@ -22,7 +22,7 @@ from app.settings.environment import check_file, check_variables, is_service_lin
 from app.settings.group import first_error, group, variable_name
 from app.settings.hosts import parse_hosts
 from app.settings.keys import ApiKey, parse_keys
-from app.settings.limits import Limits
+from app.settings.limits import Limits, LimitSettings, read_limits
 from app.settings.named import NamedDriver, read_drivers, tenants_above
 from app.settings.options import check_alone, check_options, with_options
 from app.settings.recall import RecallSettings
@@ -63,9 +63,6 @@ class Settings(BaseSettings):
         description="without any key, names by which the service may be called besides localhost, "
         "comma-separated",
     )
-    body_timeout: float = Field(
-        60.0, gt=0, le=3_600, description="seconds to wait for all of a request's body, then 408"
-    )
     shutdown_timeout: int = Field(
         20, ge=1, le=3_600, description="seconds that running requests get to end"
     )
@@ -76,7 +73,7 @@ class Settings(BaseSettings):
         None, description="console or json; unset: console on a terminal"
     )
 
-    limits: Limits = Field(default_factory=Limits)
+    limits: Limits = Field(default_factory=read_limits)
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
     recall: RecallSettings = Field(default_factory=RecallSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
@@ -179,11 +176,13 @@ def load_settings(**instead: Any) -> Settings:
 
 
 _GROUPS: dict[str, type[BaseSettings]] = {
+    "limits": LimitSettings,
+} | {
     name: field.annotation
     for name, field in Settings.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings)
 }
-"""The classes of the fields that are groups of variables."""
+"""The classes that read variables for fields."""
 
 
 def _field_of(kind: type[BaseModel] | None) -> str | None:

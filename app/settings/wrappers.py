@@ -45,9 +45,6 @@ class JournalSettings(BaseSettings):
         Path(".memory-data/journal"),
         description="the folder of the files, of one process at a time",
     )
-    interval: float = Field(
-        1.0, gt=0, le=60, description="seconds between two looks for what others left to deliver"
-    )
     timeout: float = Field(
         10.0, gt=0, le=600, description="seconds to wait for the journal, then 503"
     )
@@ -79,15 +76,6 @@ class FailoverSettings(DriverSettings):
         le=600,
         description="seconds to wait for a driver before the next is asked, for each 25 records "
         "of a batch",
-    )
-    failures: int = Field(
-        3, ge=1, le=1_000, description="failures in a row after which a driver is left alone"
-    )
-    cooldown: float = Field(
-        5.0,
-        gt=0,
-        le=3_600,
-        description="seconds that it is left alone before a health check tries it",
     )
 
 
@@ -122,10 +110,6 @@ class CacheSettings(DriverSettings):
     )
     ttl: float = Field(
         300.0, gt=0, le=86_400, description="seconds after which an answer is forgotten"
-    )
-    megabytes: int = Field(64, ge=1, le=65_536, description="size at most, in this process")
-    timeout: float = Field(
-        0.5, gt=0, le=60, description="seconds to wait for Redis, then without it"
     )
 
     @field_validator("url")

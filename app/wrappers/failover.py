@@ -76,9 +76,7 @@ class FailoverDriver(JournalledDriver):
         self._embedder = embedder
         self._pending = Pending(embedder)
         for driver in self.inner:
-            self._hold(
-                driver, settings.timeout, failures=settings.failures, cooldown=settings.cooldown
-            )
+            self._hold(driver, settings.timeout)
         self._blind = False
         """Whether reads go on without a journal that can't be reached."""
 

@@ -17,7 +17,7 @@ from app.journal.placing import refuse_same_cluster, refuse_same_server
 from app.logs import get_logger
 from app.settings import JournalSettings, Limits
 from app.wrappers.base import WrappingDriver
-from app.wrappers.breaker import Breaker, Node
+from app.wrappers.breaker import COOLDOWN, FAILURES, Breaker, Node
 
 _DELIVERY_SECONDS = 30.0
 """A delivery may take that long, or as long as a call where that is longer."""
@@ -56,18 +56,16 @@ class JournalledDriver(WrappingDriver):
         driver: BaseMemoryDriver,
         timeout: float,
         *,
-        failures: int = 3,
-        cooldown: float = 5.0,
         after: str | None = None,
     ) -> None:
         """Make the node of `driver`, and who delivers to it: what `after`, if given, has."""
-        breaker = Breaker(driver, wrapper=self.name, failures=failures, cooldown=cooldown)
+        breaker = Breaker(driver, wrapper=self.name, failures=FAILURES, cooldown=COOLDOWN)
         self._nodes.append(Node(driver, breaker, timeout))
         self._deliverers[driver.name] = deliverer = Deliverer(
             self._journal,
             driver,
             wrapper=self.name,
-            interval=self._journal_settings.interval,
+            interval=self._journal.interval,
             timeout=max(timeout, _DELIVERY_SECONDS),
             after=after,
             delivered=breaker.proved,

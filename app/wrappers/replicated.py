@@ -137,7 +137,7 @@ class ReplicatedDriver(JournalledDriver):
 
         Looked up once in a while: a cache keeps nothing for longer than that after such a write.
         """
-        if monotonic() - self._looked > self._journal_settings.interval:
+        if monotonic() - self._looked > self._journal.interval:
             self._looked = monotonic()
             try:
                 self._late = await self._journal.waits(self._primary.name)

@@ -46,7 +46,7 @@ class PickyDriver(FlakyDriver):
 
 
 def replicated(path: Path, *drivers: FlakyDriver) -> ReplicatedDriver:
-    journal = JournalSettings(path=path, interval=0.05, timeout=1)
+    journal = JournalSettings(path=path, timeout=1)
     return ReplicatedDriver(drivers, ReplicatedSettings(timeout=1), journal, Limits())
 
 
@@ -296,7 +296,7 @@ async def changed(
     url: str, pair: tuple[FlakyDriver, PickyDriver], change: str
 ) -> AsyncIterator[ReplicatedDriver]:
     """Replicas with one memory, whose journal's database was changed after it was opened."""
-    journal = JournalSettings(url=SecretStr(url), interval=0.05, timeout=2)
+    journal = JournalSettings(url=SecretStr(url), timeout=2)
     replicas = ReplicatedDriver(pair, ReplicatedSettings(timeout=1), journal, Limits())
     async with replicas as driver:
         await driver.store("ada", "A jar.")

@@ -237,7 +237,7 @@ async def test_one_database_by_two_ways_can_t_stand_in_for_itself(
     by_port = f"postgresql://memory@127.0.0.1:{door.port}/{name}"
     drivers = {}
     for called, url in (("here", urls[0]), ("there", by_port), ("elsewhere", urls[1])):
-        settings = DatabaseSettings(url=SecretStr(url), pool_min_size=1, pool_max_size=2)
+        settings = DatabaseSettings(url=SecretStr(url), pool_max_size=2)
         drivers[called] = PgvectorDriver(settings, embedder, Limits())
         drivers[called].name = called
     journal = JournalSettings(path=tmp_path)

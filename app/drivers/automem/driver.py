@@ -66,7 +66,7 @@ class AutomemDriver(BaseMemoryDriver):
         self._health = Health(self._client)
         unembedded = Unembedded()
         self._search = Search(self._client, self._tags, unembedded)
-        self._writer = Writer(self._client, self._tags, unembedded, settings.search_chars)
+        self._writer = Writer(self._client, self._tags, unembedded)
         self._listing = Listing(self._search)
 
     @classmethod
