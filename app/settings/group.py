@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self, get_args
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AliasChoices, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -167,14 +167,6 @@ def wrong_option(url: SecretStr | None, error: object) -> str | None:
     options = dict(parse_qsl(urlsplit(url.get_secret_value()).query))
     named = [each for each in options if re.search(rf"\b{re.escape(each)}\b", str(error))]
     return f"PostgreSQL does not take the option {named[0]} ({state})" if named else None
-
-
-def database_name(url: SecretStr) -> str:
-    """The database that a PostgreSQL URL names."""
-    parts = urlsplit(url.get_secret_value())
-    query = dict(parse_qsl(parts.query))
-    named = unquote(parts.path[1:]) or query.get("dbname") or query.get("database")
-    return named or unquote(parts.username or query.get("user", ""))
 
 
 def place(dsn: str) -> str:

@@ -1,11 +1,13 @@
-"""Refuses places that two would use: folders of embedded servers, the journal's, and databases."""
+"""Refuses folders that two would use: those of embedded servers, and the journal's.
+
+Which server a URL leads to is asked of the server itself, in app/journal/placing.py.
+"""
 
 from collections.abc import Iterable
 
 from app.errors import ConfigurationError
 from app.settings.backends import CLUSTER, DatabaseSettings
-from app.settings.group import database_name, real, servers
-from app.settings.named import below
+from app.settings.group import real
 from app.settings.service import Settings
 from app.settings.types import TYPES
 
@@ -20,11 +22,10 @@ def check_places(settings: Settings, selected: Iterable[str]) -> None:
     _check_folders(settings, databases)
     if names_with_journal(settings) and settings.journal.url is None:
         _check_journal(settings, databases)
-    _check_twice(settings, databases)
 
 
 def names_with_journal(settings: Settings) -> set[str]:
-    """The named drivers that keep a journal, and whose drivers stand in for one another."""
+    """The named drivers that keep a journal."""
     return {
         name
         for name, driver in settings.named.items()
@@ -70,21 +71,4 @@ def _check_journal(settings: Settings, databases: dict[str, DatabaseSettings]) -
                 raise ConfigurationError(
                     f"MEMORY_JOURNAL_PATH: {journal} is in the embedded PostgreSQL's own folder, "
                     f"{cluster}: choose one outside of it"
-                )
-
-
-def _check_twice(settings: Settings, databases: dict[str, DatabaseSettings]) -> None:
-    """Refuse a driver of several that holds one database under two names."""
-    for name in names_with_journal(settings):
-        first: dict[object, str] = {}
-        for held in sorted(below(settings.named, name)):
-            database = databases.get(held)
-            if database is None or database.url is None:
-                continue
-            other = first.setdefault((servers(database.url), database_name(database.url)), held)
-            if other != held:
-                raise ConfigurationError(
-                    f"drivers.{name}.inner: {other} and {held} are one database "
-                    f"({databases[other].called('url')}, {database.called('url')}), which can't "
-                    "stand in for itself: give each its own"
                 )

@@ -113,7 +113,7 @@ class FailoverDriver(JournalledDriver):
         for node, error in zip(self._nodes, errors, strict=True):
             if error is not None:
                 node.breaker.trip(error.reason)
-        await self._refuse_own_server()
+        self._check_places()
         self._start_delivering()
         if all(errors):
             raise next(error for error in errors if error is not None)

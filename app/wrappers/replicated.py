@@ -102,7 +102,7 @@ class ReplicatedDriver(JournalledDriver):
                 _log.warning(
                     "replica_unavailable_at_start", driver=driver.name, reason=error.reason
                 )
-        await self._refuse_own_server()
+        self._check_places()
         self._start_delivering()
         if errors[0] is not None:
             raise errors[0]
