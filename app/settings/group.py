@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self, get_args
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AliasChoices, PrivateAttr, SecretStr, ValidationError
+from pydantic import AliasChoices, HttpUrl, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SESSIONS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
@@ -94,15 +94,20 @@ def folder(path: Path) -> Path:
 
 
 def http_url(url: str) -> str:
+    """`url` as a client takes it, without a / at the end; raises ValueError for any other."""
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    whole = parts.scheme in {"http", "https"} and parts.hostname and port != 0
-    if not whole or parts.username or parts.password or parts.query or parts.fragment:
+        parts = HttpUrl(url)
+    except ValidationError:
+        parts = None
+    if parts is None or not parts.port or _more(parts):
         raise ValueError("must look like http://host:8001, without a user, query or fragment")
-    return url.rstrip("/")
+    return str(parts).rstrip("/")
+
+
+def _more(url: HttpUrl) -> bool:
+    """Whether it has what the URL of an API has not."""
+    given = (url.username, url.password, url.query, url.fragment)
+    return any(part is not None for part in given)
 
 
 def visible(secret: SecretStr | None) -> SecretStr | None:
@@ -112,7 +117,10 @@ def visible(secret: SecretStr | None) -> SecretStr | None:
 
 
 def postgresql_url(url: SecretStr | None) -> SecretStr | None:
-    """`url` with the plain scheme; raises ValueError unless it is one of PostgreSQL."""
+    """`url` with the plain scheme; raises ValueError unless it is one of PostgreSQL.
+
+    pydantic's PostgresDsn takes no socket's folder, and what it says has not the fix in it.
+    """
     if url is None:
         return None
     scheme, _, rest = url.get_secret_value().partition("://")
