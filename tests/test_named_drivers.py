@@ -50,6 +50,13 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
     return write
 
 
+def address(manager: MemoryDriverManager, name: str) -> str:
+    """The URL of the driver of that name."""
+    url = manager.settings.of(name).database.url
+    assert url is not None
+    return url.get_secret_value()
+
+
 def test_a_file_names_drivers_that_hold_drivers(configure: Configure) -> None:
     configure(NESTED)
     manager = MemoryDriverManager(load_settings())
@@ -60,9 +67,9 @@ def test_a_file_names_drivers_that_hold_drivers(configure: Configure) -> None:
     assert [each.name for each in (driver, both, inmemory)] == ["main", "both", "inmemory"]
     here, there = both.inner
     assert isinstance(here, PgvectorDriver)
-    assert here.servers() == {("here", 5432)}
-    assert there.servers() == {("there", 5433)}
-    assert driver.servers() == here.servers() | there.servers()
+    assert (here.name, there.name) == ("here", "there")
+    assert address(manager, "here") == "postgresql://here/memory"
+    assert address(manager, "there") == "postgresql://there:5433/memory"
     assert manager.settings.of("there").database.pool_max_size == 3
     assert manager.settings.of("here").database.pool_max_size == 10
     assert manager.driver("there") is there
@@ -78,7 +85,8 @@ def test_the_environment_outranks_the_file(
     monkeypatch.setenv("MEMORY_DRIVERS__EXTRA__TYPE", "failover")
     monkeypatch.setenv("MEMORY_DRIVERS__EXTRA__INNER", "here, there")
     manager = MemoryDriverManager(load_settings())
-    assert manager.driver().servers() == {("elsewhere", 5432)}
+    assert manager.driver().name == "there"
+    assert address(manager, "there") == "postgresql://elsewhere/memory"
     extra = manager.driver("extra")
     assert isinstance(extra, FailoverDriver)
     assert [each.name for each in extra.inner] == ["here", "there"]

@@ -6,7 +6,7 @@ alias. An empty variable counts as unset. A `.env` file in the working directory
 
 from app.settings.backends import CLUSTER, AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
-from app.settings.group import place, real, servers, variable_name, wrong_option
+from app.settings.group import place, real, variable_name, wrong_option
 from app.settings.hosts import host_name
 from app.settings.keys import SCOPES, ApiKey, Scope
 from app.settings.limits import TENANT, Limits, LimitSettings
@@ -58,7 +58,6 @@ __all__ = [
     "names_with_journal",
     "place",
     "real",
-    "servers",
     "variable_name",
     "variables",
     "wrong_option",

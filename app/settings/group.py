@@ -182,21 +182,3 @@ def place(dsn: str) -> str:
     parts = urlsplit(dsn)
     host = parts.netloc.rpartition("@")[2]
     return host or dict(parse_qsl(parts.query)).get("host", "the local socket")
-
-
-def servers(url: SecretStr | None) -> frozenset[tuple[str, int]]:
-    """Host and port of every server that a PostgreSQL URL names; a socket's folder as the host."""
-    if url is None:
-        return frozenset()
-    parts = urlsplit(url.get_secret_value())
-    query = dict(parse_qsl(parts.query))
-    found = set()
-    for host in (query.get("host") or parts.netloc.rpartition("@")[2]).split(","):
-        if host.startswith("/"):
-            name, port = host, None
-        else:
-            one = urlsplit(f"//{host}")
-            name, port = one.hostname or "localhost", one.port
-        given = query.get("port", "")
-        found.add((name, port or (int(given) if given.isdecimal() else 5432)))
-    return frozenset(found)

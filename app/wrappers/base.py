@@ -48,9 +48,6 @@ class WrappingDriver(BaseMemoryDriver):
     def supports(self, capability: type) -> bool:
         return isinstance(self, capability) and all(d.supports(capability) for d in self.inner)
 
-    def servers(self) -> frozenset[tuple[str, int]]:
-        return frozenset().union(*(driver.servers() for driver in self.inner))
-
     def identity(self) -> frozenset[str] | None:
         """Those of all that it holds; None while any of them is not known."""
         found: frozenset[str] = frozenset()

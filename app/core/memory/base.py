@@ -81,10 +81,6 @@ class BaseMemoryDriver(ABC):
         """Whether it has the capability; a wrapping driver asks those it holds."""
         return isinstance(self, capability)
 
-    def servers(self) -> frozenset[tuple[str, int]]:
-        """Host and port of every server without which it can't serve, as configured."""
-        return frozenset()
-
     def identity(self) -> frozenset[str] | None:
         """What its records are in: the same wherever the same records are, and nowhere else.
 

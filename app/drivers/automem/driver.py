@@ -157,11 +157,6 @@ class AutomemDriver(BaseMemoryDriver):
         await self._writer.keep(made)
         return made
 
-    def servers(self) -> frozenset[tuple[str, int]]:
-        parts = urlsplit(self._settings.url)
-        default = 443 if parts.scheme == "https" else 80
-        return frozenset({(parts.hostname or "", parts.port or default)})
-
     def identity(self) -> frozenset[str]:
         """Its endpoint, and the machine where that is this one."""
         url = self._settings.url

@@ -38,7 +38,7 @@ from app.drivers.pgvector.writing import Writing
 from app.embedding import Embedder
 from app.errors import MemoryServiceError, PoolExhausted
 from app.ranking.runs import parsable
-from app.settings import DatabaseSettings, Limits, RecallSettings, servers
+from app.settings import DatabaseSettings, Limits, RecallSettings
 
 _EXPORT_PAGE = 500
 _HEALTH_SECONDS = 2.0
@@ -71,15 +71,11 @@ class PgvectorDriver(BaseMemoryDriver):
         self._writing = Writing(self._connections, embedder, context=recall.context)
         self._knowledge = KnowledgeTable(self._connections, embedder)
         self._upkeep = IndexUpkeep(settings, self._connections)
-        self._servers = servers(settings.url)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
         settings = context.settings
         return cls(settings.database, context.embedder, settings.limits, settings.recall)
-
-    def servers(self) -> frozenset[tuple[str, int]]:
-        return self._servers
 
     def identity(self) -> frozenset[str] | None:
         """The database; the instance's own where the role may not ask which one it is."""
