@@ -109,16 +109,6 @@ async def test_a_file_is_one_process_s_own(
         await driver.store("ada", "A jar.")
 
 
-async def test_a_journal_on_the_server_of_a_driver_is_refused(
-    pair: tuple[FlakyDriver, PickyDriver], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FlakyDriver, "servers", lambda _: frozenset({("localhost", 5432)}))
-    journal = JournalSettings(url=SecretStr("postgresql://memory@127.0.0.1/journal"))
-    driver = ReplicatedDriver(pair, ReplicatedSettings(), journal, Limits())
-    with pytest.raises(ConfigurationError, match=r"MEMORY_JOURNAL_URL: .* use another server"):
-        await driver.open()
-
-
 async def test_a_full_disk_refuses_writes_and_loses_none(
     tmp_path: Path, pair: tuple[FlakyDriver, PickyDriver]
 ) -> None:
