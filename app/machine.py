@@ -8,8 +8,6 @@ from pathlib import Path
 from uuid import getnode
 
 _LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
-_DISCARD = 9
-"""A port: any would do."""
 
 
 @cache
@@ -40,16 +38,3 @@ def is_loopback(host: str) -> bool:
             return False
     address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_unspecified
-
-
-def is_own(address: str) -> bool:
-    """Whether a numeric address is this machine's: loopback, or one of its network interfaces."""
-    if is_loopback(address):
-        return True
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, _DISCARD))  # sends nothing
-            return str(probe.getsockname()[0]) == address
-    except OSError:
-        return False

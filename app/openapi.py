@@ -12,7 +12,7 @@ def render() -> str:
     """The OpenAPI document of the service, as text."""
     settings = Settings.model_construct(
         driver="inmemory",
-        limits=Limits.model_construct(),
+        limits=Limits(),
         embedding=EmbeddingSettings.model_construct(),
         database=DatabaseSettings.model_construct(),
     )

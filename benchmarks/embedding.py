@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from app.embedding import Embedder, Vector, build_embedder
+from app.embedding import Embedder, Vector, build_embedder, query_cache
 from app.embedding.locate import locate_model
 from app.settings import EmbeddingSettings
 
@@ -108,9 +108,10 @@ async def main() -> None:
         texts = options.texts.read_text().splitlines()[: options.count]
     else:
         texts = generated(options.count)
+    query_cache.QUERIES = 0  # each query is computed, however often it is asked
     names: list[Literal["onnxruntime", "openvino"]] = ["onnxruntime", "openvino"]
     ours = [
-        build_embedder(EmbeddingSettings(engine=name, query_cache=0, threads=options.threads))
+        build_embedder(EmbeddingSettings(engine=name, threads=options.threads))
         for name in names
         if importlib.util.find_spec(name)
     ]

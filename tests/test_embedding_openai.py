@@ -88,10 +88,22 @@ async def url(endpoint: Endpoint) -> AsyncIterator[str]:
 
 def settings(url: str, **more: Any) -> EmbeddingSettings:
     """Of that endpoint, for a model with a name of its own."""
-    given = {"retries": 2, "timeout": 5.0, "batch_size": 4, "query_cache": 0, **more}
     return EmbeddingSettings(
-        provider="openai", model="m3", url=url, api_key=SecretStr(KEY), **given
+        model="m3", url=url, api_key=SecretStr(KEY), **{"timeout": 5.0, **more}
     )
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of four texts, and no vectors of queries that are kept."""
+    monkeypatch.setattr("app.embedding.openai.BATCH", 4)
+    monkeypatch.setattr("app.embedding.query_cache.QUERIES", 0)
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call is repeated."""
+    monkeypatch.setattr("app.embedding.openai.REPEATS", 0)
 
 
 @pytest.fixture
@@ -122,10 +134,11 @@ async def test_vectors_come_in_batches_and_in_order(embedder: Embedder, endpoint
     assert np.array([await embedder.embed_query("abc")]) == expected(["abc"])
 
 
+@pytest.mark.usefixtures("once")
 async def test_bursts_and_cancelled_callers_lose_no_connection(
     url: str, endpoint: Endpoint
 ) -> None:
-    embedder = build_embedder(settings(url, timeout=1.0, retries=0))
+    embedder = build_embedder(settings(url, timeout=1.0))
     await embedder.open()
     endpoint.closes = True
     for turn in range(3):
@@ -142,10 +155,11 @@ async def test_bursts_and_cancelled_callers_lose_no_connection(
     await embedder.close()
 
 
+@pytest.mark.usefixtures("once")
 async def test_queries_that_find_no_free_call_in_time_are_told_to_come_again(
     url: str, endpoint: Endpoint
 ) -> None:
-    embedder = build_embedder(settings(url, timeout=2.0, retries=0))
+    embedder = build_embedder(settings(url, timeout=2.0))
     await embedder.open()
     endpoint.traps = [30.0] * 200
     first = [asyncio.create_task(embedder.embed_query(f"first {n}")) for n in range(64)]
@@ -231,8 +245,9 @@ async def test_every_failure_is_one_of_ours_without_the_key(
         assert caught.value.headers["Retry-After"]
 
 
+@pytest.mark.usefixtures("once")
 async def test_a_slow_answer_is_not_waited_for(url: str, endpoint: Endpoint) -> None:
-    embedder = build_embedder(settings(url, timeout=0.2, retries=0))
+    embedder = build_embedder(settings(url, timeout=0.2))
     endpoint.traps = [20.0]
     with pytest.raises(DriverTimeout):
         await embedder.open()
@@ -240,22 +255,19 @@ async def test_a_slow_answer_is_not_waited_for(url: str, endpoint: Endpoint) -> 
     await embedder.close()
 
 
+@pytest.mark.usefixtures("once")
 async def test_nobody_listening_is_unavailable() -> None:
-    embedder = build_embedder(settings("http://127.0.0.1:1/v1", retries=0))
+    embedder = build_embedder(settings("http://127.0.0.1:1/v1"))
     with pytest.raises(EmbeddingUnavailable):
         await embedder.open()
     await embedder.close()
 
 
-async def test_another_dimension_than_asked_for_is_refused(url: str) -> None:
-    embedder = build_embedder(settings(url, dimension=384))
-    with pytest.raises(ConfigurationError, match=r"MEMORY_EMBEDDING_DIMENSION: .*3, not 384"):
-        await embedder.open()
-    await embedder.close()
-
-
-async def test_a_full_queue_refuses(url: str, endpoint: Endpoint) -> None:
-    embedder = build_embedder(settings(url, queue_size=1))
+async def test_a_full_queue_refuses(
+    url: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.embedding.openai.QUEUE", 1)
+    embedder = build_embedder(settings(url))
     await embedder.open()
     endpoint.traps = [0.2]
     running = asyncio.create_task(embedder.embed(["a"]))
@@ -266,15 +278,7 @@ async def test_a_full_queue_refuses(url: str, endpoint: Endpoint) -> None:
     await embedder.close()
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"provider": "openai"},
-        {"url": "http://h/v1"},
-        {"provider": "openai", "url": "h:1/v1"},
-        {"provider": "openai", "url": "http://u:p@h/v1"},
-    ],
-)
-def test_an_endpoint_and_its_provider_go_together(wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize("wrong", ["h:1/v1", "http://u:p@h/v1"])
+def test_an_endpoint_is_a_url_without_a_user(wrong: str) -> None:
     with pytest.raises(ValueError, match="url"):
-        EmbeddingSettings(**wrong)
+        EmbeddingSettings(url=wrong)

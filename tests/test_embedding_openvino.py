@@ -96,8 +96,11 @@ async def test_vectors_are_the_models_own(small: Path, graphs: Path, default: bo
         await embedder.close()
 
 
-async def test_queries_during_a_bulk_load_get_their_own_vectors(small: Path, graphs: Path) -> None:
-    embedder, _ = await opened(model=str(small), cache_dir=graphs, query_cache=0)
+async def test_queries_during_a_bulk_load_get_their_own_vectors(
+    small: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.embedding.query_cache.QUERIES", 0)
+    embedder, _ = await opened(model=str(small), cache_dir=graphs)
     try:
         alone = np.array([await embedder.embed_query(text) for text in TEXTS])
         before = await embedder.embed(TEXTS)

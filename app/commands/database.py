@@ -14,7 +14,7 @@ import typer
 from app.commands import read_settings, refuse
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import DriverError, MemoryServiceError
-from app.settings import DatabaseSettings, Settings, below, databases_among
+from app.settings import TYPES, DatabaseSettings, Settings, below, databases_among
 
 if TYPE_CHECKING:
     import asyncpg
@@ -106,7 +106,7 @@ def _chosen(settings: Settings, driver: str | None) -> DatabaseSettings:
     """The database of the driver of pgvector that is meant; ends the command unless it is one."""
     try:
         MemoryDriverManager(settings).check_names()
-        known = databases_among(settings, [*settings.named, "pgvector"])
+        known = databases_among(settings, [*settings.named, *TYPES])
     except MemoryServiceError as error:
         refuse(error.reason)
     if driver is not None:

@@ -12,10 +12,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from app.commands import read_settings, refuse
-from app.core.memory.manager import BUILT_IN
 from app.errors import MemoryServiceError
 from app.journal.entries import Lag
-from app.settings import JOURNALLED, Settings
+from app.settings import TYPES, Settings, names_with_journal
 
 T = TypeVar("T")
 
@@ -38,7 +37,7 @@ def show() -> None:
     settings = read_settings()
     unread: dict[str, str] = {}
     found = _run(lambda upkeep: upkeep.all_waiting(settings.journal, unread=unread))
-    have = _configured(settings)
+    have = names_with_journal(settings)
     for wrapper in sorted(have | {wrapper for wrapper, _ in found}):
         mine = {driver: lag for (each, driver), lag in found.items() if each == wrapper}
         for driver, lag in mine.items():
@@ -95,16 +94,14 @@ def drop(
     typer.echo(f"Given up: {count}." if count else f"Nothing waits for '{driver}'.")
 
 
-def _configured(settings: Settings) -> set[str]:
-    return {name for name, driver in settings.named.items() if driver.type in JOURNALLED}
-
-
 def _check_wrapper(settings: Settings, wrapper: str) -> None:
     """End the command for a name that no driver with a journal has, or had."""
     declared = settings.named.get(wrapper)
-    if declared is not None and (declared.type in JOURNALLED or declared.type not in BUILT_IN):
+    if declared is not None and declared.type not in TYPES:  # somebody's own: it may have one
         return
-    known = _configured(settings) | _run(lambda upkeep: upkeep.with_journal(settings.journal))
+    known = names_with_journal(settings) | _run(
+        lambda upkeep: upkeep.with_journal(settings.journal)
+    )
     if wrapper not in known:
         said = f"there are {', '.join(sorted(known))}" if known else "no driver has one"
         refuse(f"'{wrapper}' is no driver with a journal; {said}")

@@ -9,7 +9,7 @@ __all__ = ["Embedder", "Vector", "build_embedder"]
 
 def build_embedder(settings: EmbeddingSettings) -> Embedder:
     """The configured embedder, not opened."""
-    if settings.provider == "openai":
+    if settings.url is not None:
         from app.embedding.openai import OpenAIEmbedder
 
         return OpenAIEmbedder(settings)

@@ -15,6 +15,10 @@ from app.embedding.base import Vector
 from app.embedding.engines.base import Engine, Prepared
 from app.errors import EmbeddingQueueFull, ShuttingDown
 
+BATCH = 32
+"""Texts of one pass at most, or of one call of an endpoint: more are not faster."""
+QUEUE = 10_000
+"""Texts that may wait, then 503: what is behind them would be out of time. Queries are apart."""
 _WINDOW = 128
 """Texts of one request that are prepared at once."""
 

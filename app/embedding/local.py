@@ -7,10 +7,10 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from app.embedding import query_cache
 from app.embedding.base import Embedder, SharedVectors, Vector
-from app.embedding.batching import Lane
+from app.embedding.batching import BATCH, QUEUE, Lane
 from app.embedding.engines.opening import open_engine
-from app.embedding.query_cache import QueryCache
 from app.settings import EmbeddingSettings
 
 _PASS_TOKENS = 512
@@ -32,7 +32,7 @@ class LocalEmbedder(Embedder):
         self._threads: list[ThreadPoolExecutor] = []
         self._queries: Lane | None = None
         self._texts: Lane | None = None
-        self._cache = QueryCache(settings.query_cache, self._embed_query)
+        self._cache = query_cache.QueryCache(query_cache.QUERIES, self._embed_query)
 
     async def open(self) -> None:
         async with self._opening:
@@ -49,13 +49,10 @@ class LocalEmbedder(Embedder):
             if engine.parallel:
                 bulk = ThreadPoolExecutor(1, "embedding-bulk", _step_back)
                 self._threads.append(bulk)
-            texts, waiting = self._settings.batch_size, self._settings.queue_size
             tokens = _PASS_TOKENS if self._settings.device == "cpu" else None
-            self._texts = Lane(
-                engine, bulk, query=False, texts=texts, tokens=tokens, waiting=waiting
-            )
+            self._texts = Lane(engine, bulk, query=False, texts=BATCH, tokens=tokens, waiting=QUEUE)
             self._queries = Lane(
-                engine, thread, query=True, texts=texts, tokens=tokens, waiting=waiting
+                engine, thread, query=True, texts=BATCH, tokens=tokens, waiting=QUEUE
             )
 
     async def close(self) -> None:

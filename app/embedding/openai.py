@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from app.embedding import query_cache
 from app.embedding.base import Embedder, SharedVectors, Vector
-from app.embedding.query_cache import QueryCache
+from app.embedding.batching import BATCH, QUEUE
 from app.errors import (
     ConfigurationError,
     DriverError,
@@ -27,9 +28,11 @@ try:
     from app.retries import attempts
 except ImportError as error:  # pragma: no cover - both are in the extra
     raise ConfigurationError(
-        f"MEMORY_EMBEDDING_PROVIDER=openai needs {error.name}: pip install '.[embedding]'"
+        f"MEMORY_EMBEDDING_URL needs {error.name}: pip install '.[embedding]'"
     ) from error
 
+REPEATS = 2
+"""How often a call is repeated that failed and may pass."""
 _AT_ONCE = 4
 """Calls of texts that run at the same time; queries are not counted."""
 _QUERIES_AT_ONCE = 64
@@ -64,16 +67,11 @@ class OpenAIEmbedder(Embedder):
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._query_slots = Slots(_QUERIES_AT_ONCE, settings.timeout)
         self._waiting = 0
-        self._cache = QueryCache(settings.query_cache, self._embed_query)
+        self._cache = query_cache.QueryCache(query_cache.QUERIES, self._embed_query)
 
     async def open(self) -> None:
         if not self._opened:
             vector = (await self._call(["A sample, for its dimension."]))[0]
-            wanted = self._settings.dimension
-            if wanted is not None and len(vector) != wanted:
-                raise ConfigurationError(
-                    f"MEMORY_EMBEDDING_DIMENSION: {self.name!r} gives {len(vector)}, not {wanted}"
-                )
             self.dimension = len(vector)
             self._opened = True
 
@@ -102,10 +100,9 @@ class OpenAIEmbedder(Embedder):
     async def embed(self, texts: Sequence[str]) -> Vector:
         await self.open()
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        if self._waiting >= self._settings.queue_size:
+        if self._waiting >= QUEUE:
             raise EmbeddingQueueFull
         shortest_first = sorted(range(len(texts)), key=lambda n: len(texts[n]))
-        size = self._settings.batch_size
 
         async def one(rows: list[int]) -> None:
             async with self._slots:
@@ -114,8 +111,8 @@ class OpenAIEmbedder(Embedder):
         self._waiting += len(texts)
         try:
             async with asyncio.TaskGroup() as group:
-                for start in range(0, len(texts), size):
-                    group.create_task(one(shortest_first[start : start + size]))
+                for start in range(0, len(texts), BATCH):
+                    group.create_task(one(shortest_first[start : start + BATCH]))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
@@ -134,9 +131,7 @@ class OpenAIEmbedder(Embedder):
         body = {"model": self.name, "input": texts, "encoding_format": "float"}
         seconds = self._settings.timeout
         try:
-            async for attempt in attempts(
-                self._wait_before_repeat, self._settings.retries, seconds
-            ):
+            async for attempt in attempts(self._wait_before_repeat, REPEATS, seconds):
                 with attempt:
                     async with asyncio.timeout(seconds):
                         response = await self._client().post("/embeddings", json=body)

@@ -9,6 +9,9 @@ import numpy as np
 from app.embedding.base import Embedder, SharedVectors, Vector
 from app.flights import Flights
 
+QUERIES = 1_024
+"""Vectors of queries that a process keeps: a megabyte or two, for what is asked again and again."""
+
 
 class QueryCache:
     """At most `size` vectors, least recently used out first. They are read-only.

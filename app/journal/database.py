@@ -27,6 +27,7 @@ from app.journal.opening import (
     nobody_listens,
     refused,
     set_up,
+    which,
 )
 from app.logs import get_logger
 from app.settings import JournalSettings
@@ -34,6 +35,8 @@ from app.tasks import end
 
 T = TypeVar("T")
 
+INTERVAL = 1.0
+"""Seconds between two looks: for what others left to deliver, and for a server that is away."""
 _CLOSING_SECONDS = 1.0
 """What is under way when it is closed has that long, or longer where the server answers."""
 
@@ -48,17 +51,26 @@ class Database:
         settings: JournalSettings,
         wrapper: str,
         prepare: Callable[[AsyncConnection], Awaitable[None]],
+        check: Callable[[], None],
     ) -> None:
-        """`prepare` is done in each new database before it is used."""
+        """`prepare` is done in each new database before it is used, `check` before each use.
+
+        `check` raises `ConfigurationError` where the database must not be used: since what it
+        looks at may be known only later, it costs no I/O.
+        """
         self._settings = settings
         self._wrapper = wrapper
+        self.interval = INTERVAL
         self._prepare = prepare
+        self._check = check
+        self.cluster: str | None = None
+        """Which PostgreSQL it is in; None where it is not known."""
         self._engine: AsyncEngine | None = None
         self._opening: asyncio.Task[AsyncEngine] | None = None
         """The attempt that all wait for who need it open."""
         self._closed = False
         self._wrong: ConfigurationError | None = None
-        """Why it did not open itself."""
+        """Why it is not used, although it is there."""
         self._again = 0.0
         """When to try that again, by the monotonic clock."""
         self._running: set[asyncio.Task[Any]] = set()
@@ -77,11 +89,6 @@ class Database:
     def shared(self) -> bool:
         """Whether other processes use it too."""
         return self._settings.url is not None
-
-    @property
-    def reached(self) -> bool:
-        """Whether it was opened."""
-        return self._engine is not None
 
     @property
     def now(self) -> Any:
@@ -116,6 +123,7 @@ class Database:
                 with journal_errors(self._settings):
                     async with engine.begin() as connection:
                         await self._prepare(connection)
+                    self.cluster = await which(engine) if self.shared else None
             except BaseException:
                 await engine.dispose()
                 raise
@@ -129,28 +137,33 @@ class Database:
         return engine
 
     async def _opened(self) -> AsyncEngine:
-        """Open it where it was away when it was to be opened.
+        """Open it where it was away when it was to be opened, and see that it may be used.
 
-        What is wrong with the configuration shows only now: it is logged once. Until it is mended
-        the journal is as good as away, so that what can do without goes on, and no write that
-        needs it is taken.
+        What is wrong with the configuration can show only now: it is logged once. Until it is
+        mended the journal is as good as away, so that what can do without goes on, and no write
+        that needs it is taken.
         """
         if self._away is not None:
             raise JournalUnavailable(self._away.detail, reason=self._away.reason)
-        if self._engine is not None:
-            return self._engine
-        if self._closed:
+        if self._engine is None and self._closed:
             raise JournalUnavailable(reason="journal: closed")
-        wrong = self._wrong
-        if wrong is None or monotonic() >= self._again:
-            try:
-                return await self._connected()
-            except ConfigurationError as error:
-                self._again = monotonic() + self._settings.interval
-                if self._wrong is None or self._wrong.reason != error.reason:
-                    _log.error("journal_refused", wrapper=self._wrapper, reason=error.reason)
-                wrong = self._wrong = error
-        raise JournalUnavailable(wrong.detail, reason=wrong.reason)
+        try:
+            engine = self._engine or await self._open_again()
+            self._check()
+        except ConfigurationError as error:
+            if self._wrong is None or self._wrong.reason != error.reason:
+                _log.error("journal_refused", wrapper=self._wrapper, reason=error.reason)
+            self._wrong = error
+            raise JournalUnavailable(error.detail, reason=error.reason) from None
+        self._wrong = None
+        return engine
+
+    async def _open_again(self) -> AsyncEngine:
+        """Try once in an interval where the configuration was wrong."""
+        if self._wrong is not None and monotonic() < self._again:
+            raise self._wrong
+        self._again = monotonic() + self.interval
+        return await self._connected()
 
     def _failed(self, error: JournalUnavailable, started: float) -> None:
         """Let the server count as away, if the error of a call that started then means that."""
@@ -176,7 +189,7 @@ class Database:
         while True:
             if not await self._is_away():
                 break
-            await asyncio.sleep(self._settings.interval)
+            await asyncio.sleep(self.interval)
         self._found = monotonic()
         self._away = None
         _log.warning("journal_found", wrapper=self._wrapper)

@@ -69,8 +69,14 @@ async def _nothing() -> None:
 class Journal:
     """One wrapping driver's part of the journal."""
 
-    def __init__(self, settings: JournalSettings, wrapper: str) -> None:
-        self._database = Database(settings, wrapper, self._prepare)
+    def __init__(
+        self,
+        settings: JournalSettings,
+        wrapper: str,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`check` raises `ConfigurationError` where it must not be used; it is asked each time."""
+        self._database = Database(settings, wrapper, self._prepare, check)
         self._wrapper = wrapper
         self._mine: ColumnElement[bool] = entries.c.wrapper == wrapper
         self.drivers: Sequence[str] = ()
@@ -85,9 +91,14 @@ class Journal:
         return self._database.shared
 
     @property
-    def reached(self) -> bool:
-        """Whether it was there by now."""
-        return self._database.reached
+    def interval(self) -> float:
+        """Seconds between two looks for what others left to deliver."""
+        return self._database.interval
+
+    @property
+    def cluster(self) -> str | None:
+        """Which PostgreSQL it is in, where that is known."""
+        return self._database.cluster
 
     async def open(self, drivers: Sequence[str]) -> None:
         """Connect and make what is missing; twice is harmless.

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, event, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from app import cluster
 from app.errors import ConfigurationError, InUse, JournalUnavailable
 from app.journal.tables import create
 from app.private import close_folder, keep_private
@@ -239,6 +240,15 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
                 "process's own; several share a PostgreSQL, MEMORY_JOURNAL_URL"
             ) from error
         raise
+
+
+async def which(engine: AsyncEngine) -> str | None:
+    """Which PostgreSQL it is; None where the user may not ask."""
+    async with engine.connect() as connection:
+        try:
+            return cluster.cluster(await connection.scalar(text(cluster.CLUSTER)))
+        except ProgrammingError:
+            return None
 
 
 def refused(settings: JournalSettings, error: JournalUnavailable) -> ConfigurationError | None:

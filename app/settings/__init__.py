@@ -6,12 +6,12 @@ alias. An empty variable counts as unset. A `.env` file in the working directory
 
 from app.settings.backends import CLUSTER, AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
-from app.settings.group import place, real, servers, variable_name, wrong_option
+from app.settings.group import place, real, variable_name, wrong_option
 from app.settings.hosts import host_name
 from app.settings.keys import SCOPES, ApiKey, Scope
-from app.settings.limits import Limits
-from app.settings.named import TENANT, NamedDriver, below, check_drivers
-from app.settings.places import JOURNALLED, check_places, databases_among
+from app.settings.limits import TENANT, Limits, LimitSettings
+from app.settings.named import NamedDriver, below, check_drivers
+from app.settings.places import check_places, databases_among, names_with_journal
 from app.settings.recall import PARTS, RecallSettings
 from app.settings.service import (
     Settings,
@@ -19,6 +19,7 @@ from app.settings.service import (
     load_settings,
     variables,
 )
+from app.settings.types import TYPES, DriverType
 from app.settings.wrappers import (
     CacheSettings,
     FailoverSettings,
@@ -28,17 +29,19 @@ from app.settings.wrappers import (
 
 __all__ = [
     "CLUSTER",
-    "JOURNALLED",
     "PARTS",
     "SCOPES",
     "TENANT",
+    "TYPES",
     "ApiKey",
     "AutomemSettings",
     "CacheSettings",
     "DatabaseSettings",
+    "DriverType",
     "EmbeddingSettings",
     "FailoverSettings",
     "JournalSettings",
+    "LimitSettings",
     "Limits",
     "NamedDriver",
     "RecallSettings",
@@ -52,9 +55,9 @@ __all__ = [
     "databases_among",
     "host_name",
     "load_settings",
+    "names_with_journal",
     "place",
     "real",
-    "servers",
     "variable_name",
     "variables",
     "wrong_option",

@@ -19,12 +19,7 @@ class DatabaseSettings(DriverSettings):
     url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:5432/database; unset: embedded server"
     )
-    pool_min_size: int = Field(1, ge=0, le=1_000, description="connections kept open")
     pool_max_size: int = Field(10, ge=1, le=1_000, description="connections at most")
-    pool_timeout: float = Field(
-        5.0, gt=0, le=600, description="seconds to wait for a free connection, then 503"
-    )
-    connect_timeout: float = Field(5.0, gt=0, le=600, description="seconds to wait for a connect")
     timeout: float = Field(
         30.0, gt=0, le=3_600, description="seconds to wait for one statement, then 504"
     )
@@ -58,13 +53,6 @@ class DatabaseSettings(DriverSettings):
     def _folder(cls, data_dir: Path) -> Path:
         return folder(data_dir)
 
-    @field_validator("pool_max_size")
-    @classmethod
-    def _not_below_minimum(cls, size: int, info: ValidationInfo) -> int:
-        if size < info.data.get("pool_min_size", 0):
-            raise ValueError("must not be less than DATABASE_POOL_MIN_SIZE")
-        return size
-
     @property
     def migrates(self) -> bool:
         """Whether this process brings the schema to head when it starts."""
@@ -91,23 +79,10 @@ class AutomemSettings(DriverSettings):
     url: str = Field("http://localhost:8001", description="where AutoMem listens")
     api_token: SecretStr | None = Field(None, description="AutoMem's AUTOMEM_API_TOKEN")
     timeout: float = Field(30.0, gt=0, le=600, description="seconds to wait for one answer")
-    connect_timeout: float = Field(5.0, gt=0, le=600, description="seconds to wait for a connect")
     pool_size: int = Field(20, ge=1, le=1_000, description="connections at most")
-    pool_timeout: float = Field(
-        5.0, gt=0, le=600, description="seconds to wait for a free connection, then 503"
-    )
-    retries: int = Field(
-        2, ge=0, le=10, description="times that a failed call is repeated, where that is safe"
-    )
     tag_secret: SecretStr = Field(
         SecretStr(""),
         description="key of the tags that scope memories; another one finds none of the old",
-    )
-    search_chars: int = Field(
-        2_000,
-        ge=1,
-        le=2_000,
-        description="characters of a content that AutoMem embeds and searches; all are kept",
     )
     legacy_tag: str | None = Field(
         None,

@@ -19,9 +19,6 @@ class EmbeddingSettings(BaseSettings):
         min_length=1,
         description="a sentence-transformers model: a local path or a name on the hub",
     )
-    provider: Literal["local", "openai"] = Field(
-        "local", description="local: in this process; openai: an endpoint like OpenAI's"
-    )
     engine: Literal["auto", "onnxruntime", "openvino", "torch"] = Field(
         "auto",
         description="auto, onnxruntime, openvino or torch; auto: openvino where it is installed "
@@ -31,27 +28,18 @@ class EmbeddingSettings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, description="CPU threads of a pass; unset: one per processor"
     )
-    batch_size: int = Field(
-        32, ge=1, le=1_024, description="texts at most that are embedded in one pass"
-    )
-    queue_size: int = Field(
-        10_000, ge=1, le=1_000_000, description="texts that may wait, then 503; queries apart"
-    )
-    query_cache: int = Field(
-        1_024, ge=0, le=1_000_000, description="vectors of queries that are kept; 0: none"
-    )
     cache_dir: Path | None = Field(
         None, description="where exported models are kept; unset: the user's cache folder"
     )
     url: str | None = Field(
-        None, description="openai: the endpoint up to /v1, such as http://host:8080/v1"
+        None,
+        description="an endpoint like OpenAI's, up to /v1: http://host:8080/v1; "
+        "unset: this process embeds",
     )
-    api_key: SecretStr | None = Field(None, description="openai: sent as a Bearer token")
-    dimension: int | None = Field(
-        None, ge=1, le=65_536, description="openai: what vectors must have; unset: what they have"
+    api_key: SecretStr | None = Field(None, description="what the endpoint takes as a Bearer token")
+    timeout: float = Field(
+        30.0, gt=0, le=600, description="seconds to wait for one answer of the endpoint"
     )
-    timeout: float = Field(30.0, gt=0, le=600, description="openai: seconds to wait for one answer")
-    retries: int = Field(2, ge=0, le=10, description="openai: times that a failed call is repeated")
 
     @field_validator("device")
     @classmethod
@@ -63,9 +51,7 @@ class EmbeddingSettings(BaseSettings):
 
     @field_validator("url")
     @classmethod
-    def _endpoint(cls, url: str | None, info: ValidationInfo) -> str | None:
-        if (url is not None) != (info.data.get("provider") == "openai"):
-            raise ValueError("goes with MEMORY_EMBEDDING_PROVIDER=openai, and that with it")
+    def _endpoint(cls, url: str | None) -> str | None:
         return url and http_url(url)
 
     @field_validator("api_key")

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self, get_args
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AliasChoices, PrivateAttr, SecretStr
+from pydantic import AliasChoices, HttpUrl, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SESSIONS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
@@ -42,6 +42,13 @@ def variable_name(group: type[BaseSettings], field: str) -> str:
     if isinstance(alias, AliasChoices):
         return str(alias.choices[0])
     return f"{group.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def first_error(error: ValidationError) -> tuple[str, str]:
+    """The first wrong field, or the class where none is, and what is wrong."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else error.title
+    return field, first["msg"].removeprefix("Value error, ")
 
 
 class DriverSettings(BaseSettings):
@@ -87,15 +94,20 @@ def folder(path: Path) -> Path:
 
 
 def http_url(url: str) -> str:
+    """`url` as a client takes it, without a / at the end; raises ValueError for any other."""
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    whole = parts.scheme in {"http", "https"} and parts.hostname and port != 0
-    if not whole or parts.username or parts.password or parts.query or parts.fragment:
+        parts = HttpUrl(url)
+    except ValidationError:
+        parts = None
+    if parts is None or not parts.port or _more(parts):
         raise ValueError("must look like http://host:8001, without a user, query or fragment")
-    return url.rstrip("/")
+    return str(parts).rstrip("/")
+
+
+def _more(url: HttpUrl) -> bool:
+    """Whether it has what the URL of an API has not."""
+    given = (url.username, url.password, url.query, url.fragment)
+    return any(part is not None for part in given)
 
 
 def visible(secret: SecretStr | None) -> SecretStr | None:
@@ -105,7 +117,10 @@ def visible(secret: SecretStr | None) -> SecretStr | None:
 
 
 def postgresql_url(url: SecretStr | None) -> SecretStr | None:
-    """`url` with the plain scheme; raises ValueError unless it is one of PostgreSQL."""
+    """`url` with the plain scheme; raises ValueError unless it is one of PostgreSQL.
+
+    pydantic's PostgresDsn takes no socket's folder, and what it says has not the fix in it.
+    """
     if url is None:
         return None
     scheme, _, rest = url.get_secret_value().partition("://")
@@ -162,34 +177,8 @@ def wrong_option(url: SecretStr | None, error: object) -> str | None:
     return f"PostgreSQL does not take the option {named[0]} ({state})" if named else None
 
 
-def database_name(url: SecretStr) -> str:
-    """The database that a PostgreSQL URL names."""
-    parts = urlsplit(url.get_secret_value())
-    query = dict(parse_qsl(parts.query))
-    named = unquote(parts.path[1:]) or query.get("dbname") or query.get("database")
-    return named or unquote(parts.username or query.get("user", ""))
-
-
 def place(dsn: str) -> str:
     """Host and port of a PostgreSQL URL, without user and password, for a message."""
     parts = urlsplit(dsn)
     host = parts.netloc.rpartition("@")[2]
     return host or dict(parse_qsl(parts.query)).get("host", "the local socket")
-
-
-def servers(url: SecretStr | None) -> frozenset[tuple[str, int]]:
-    """Host and port of every server that a PostgreSQL URL names; a socket's folder as the host."""
-    if url is None:
-        return frozenset()
-    parts = urlsplit(url.get_secret_value())
-    query = dict(parse_qsl(parts.query))
-    found = set()
-    for host in (query.get("host") or parts.netloc.rpartition("@")[2]).split(","):
-        if host.startswith("/"):
-            name, port = host, None
-        else:
-            one = urlsplit(f"//{host}")
-            name, port = one.hostname or "localhost", one.port
-        given = query.get("port", "")
-        found.add((name, port or (int(given) if given.isdecimal() else 5432)))
-    return frozenset(found)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
-from app.settings.named import TENANT
+from app.settings.limits import TENANT
 
 Scope: TypeAlias = Literal["read", "write", "admin"]
 SCOPES: Final[frozenset[Scope]] = frozenset(get_args(Scope))

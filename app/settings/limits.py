@@ -1,5 +1,7 @@
 """The limits of what callers may send."""
 
+import re
+from dataclasses import dataclass, replace
 from typing import Self
 
 from pydantic import Field
@@ -9,33 +11,37 @@ from app.settings.group import group
 
 TENANT_CHARS = 32
 """The most characters of a tenant."""
+TENANT = re.compile(rf"[A-Za-z0-9_-]{{1,{TENANT_CHARS}}}")
 
 
-class Limits(BaseSettings):
-    """The largest values the service accepts; text is counted in Unicode code points."""
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The largest values the service accepts; text is counted in Unicode code points.
 
-    model_config = group("MEMORY_MAX_")
+    Those that no variable sets are what every backend has room for.
+    """
 
-    content_chars: int = Field(32_768, ge=1, le=131_072, description="characters of a content")
-    query_chars: int = Field(8_192, ge=1, le=131_072, description="characters of a query")
-    # Two ids of 256 characters, and three tenants before the user's, are the most that a row of a
-    # b-tree has room for, and a content of 131,072 has words for a text search vector.
-    user_id_chars: int = Field(256, ge=1, le=256, description="characters of a user id")
-    conversation_id_chars: int = Field(
-        256, ge=1, le=256, description="characters of a conversation id"
-    )
-    tags: int = Field(64, ge=0, le=10_000, description="tags of a memory, and excluded tags")
-    tag_chars: int = Field(128, ge=1, le=10_000, description="characters of a tag")
-    metadata_bytes: int = Field(
-        16_384, ge=2, le=16_777_216, description="bytes of a metadata object as compact JSON"
-    )
-    metadata_depth: int = Field(16, ge=1, le=64, description="nested levels of a metadata object")
-    category_chars: int = Field(128, ge=1, le=256, description="characters of a category")
-    title_chars: int = Field(512, ge=1, le=10_000, description="characters of a title")
-    doc_id_chars: int = Field(256, ge=1, le=10_000, description="characters of a doc_id")
-    top_k: int = Field(100, ge=50, le=10_000, description="records of one recall or page")
-    batch: int = Field(1_000, ge=1, le=10_000, description="records of one batch")
-    body_bytes: int = Field(8_388_608, ge=1_024, description="bytes of a request body")
+    content_chars: int = 32_768
+    query_chars: int = 8_192
+    """More than a model reads."""
+    user_id_chars: int = 256
+    """Two ids, and three tenants before the user's, are the most that a row of a b-tree holds."""
+    conversation_id_chars: int = 256
+    tags: int = 64
+    """Of a memory, and those that a recall excludes."""
+    tag_chars: int = 128
+    metadata_bytes: int = 16_384
+    """Of the object as compact JSON in UTF-8."""
+    metadata_depth: int = 16
+    """Nested levels: each costs every parser on the way some of its stack."""
+    category_chars: int = 128
+    title_chars: int = 512
+    doc_id_chars: int = 256
+    top_k: int = 100
+    """Records of one recall or page."""
+    batch: int = 1_000
+    """Records of one batch."""
+    body_bytes: int = 8_388_608
 
     @property
     def one_record_bytes(self) -> int:
@@ -63,11 +69,31 @@ class Limits(BaseSettings):
         metadata; a character takes up to six bytes of JSON.
         """
         box = 6 * (self.title_chars + self.doc_id_chars) + 64
-        return self.model_copy(
-            update={
-                "user_id_chars": self.user_id_chars + TENANT_CHARS + 2,
-                "conversation_id_chars": max(self.conversation_id_chars, self.category_chars),
-                "metadata_bytes": self.metadata_bytes + box,
-                "metadata_depth": self.metadata_depth + 1,
-            }
+        return replace(
+            self,
+            user_id_chars=self.user_id_chars + TENANT_CHARS + 2,
+            conversation_id_chars=max(self.conversation_id_chars, self.category_chars),
+            metadata_bytes=self.metadata_bytes + box,
+            metadata_depth=self.metadata_depth + 1,
         )
+
+
+class LimitSettings(BaseSettings):
+    """The limits that an installation may need otherwise."""
+
+    model_config = group("MEMORY_MAX_")
+
+    content_chars: int = Field(
+        Limits.content_chars,
+        ge=1,
+        le=131_072,  # a longer one can have more words than a text search vector has room for
+        description="characters of a content",
+    )
+    top_k: int = Field(Limits.top_k, ge=50, le=10_000, description="records of one recall or page")
+    batch: int = Field(Limits.batch, ge=1, le=10_000, description="records of one batch")
+    body_bytes: int = Field(Limits.body_bytes, ge=1_024, description="bytes of a request body")
+
+
+def read_limits() -> Limits:
+    """The limits, with what the environment sets."""
+    return Limits(**LimitSettings().model_dump())

@@ -15,23 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError
 from app.settings.group import group
-from app.settings.limits import TENANT_CHARS
+from app.settings.types import MOST, TYPES
 
 ENVIRONMENT = "MEMORY_DRIVERS__"
-TENANT = re.compile(rf"[A-Za-z0-9_-]{{1,{TENANT_CHARS}}}")
-_MOST = 16
-_OPTIONS: dict[str, tuple[str, ...]] = {"inmemory": (), "scoped": ("tenant",)}
-"""Those of built-in types whose options are no group of settings."""
-_HOLDS = {
-    "automem": (0, 0),
-    "cached": (1, 1),
-    "failover": (1, _MOST),
-    "inmemory": (0, 0),
-    "pgvector": (0, 0),
-    "replicated": (2, _MOST),
-    "scoped": (1, 1),
-}
-"""How many drivers each built-in type holds, at least and at most."""
 
 
 class NamedDriver(BaseModel):
@@ -127,10 +113,12 @@ def _named(name: str, table: dict[str, Any]) -> NamedDriver:
 def check_drivers(named: Mapping[str, NamedDriver]) -> None:
     """Refuse cycles, and wrapping drivers that hold too few or too many.
 
-    Raises `ConfigurationError`. Whether a name is known at all, only the manager can tell.
+    Raises `ConfigurationError`. Whether a name is known at all, only the manager can tell; what a
+    driver's options may be, `Settings.of`.
     """
     for name, driver in named.items():
-        least, most = _HOLDS.get(driver.type, (0, _MOST))
+        kind = TYPES.get(driver.type)
+        least, most = kind.holds if kind is not None else (0, MOST)
         if len(driver.inner) < least:
             wanted = "a driver" if least == 1 else f"{least} drivers"
             raise ConfigurationError(
@@ -141,32 +129,16 @@ def check_drivers(named: Mapping[str, NamedDriver]) -> None:
                 f"drivers.{name}.inner: {driver.type} holds "
                 f"{'no other driver' if most == 0 else f'at most {most}'}"
             )
-        for option in driver.options:
-            if option not in _OPTIONS.get(driver.type, (option,)):
-                raise ConfigurationError(
-                    f"drivers.{name}.{option}: {driver.type} has no such option"
-                )
-        if driver.type == "scoped":
-            _check_tenant(name, driver.options)
         if len(set(driver.inner)) < len(driver.inner):
             raise ConfigurationError(f"drivers.{name}.inner: a driver is named twice")
         _check_cycle(named, (name,))
 
 
-def _check_tenant(name: str, options: Mapping[str, Any]) -> None:
-    tenant = options.get("tenant")
-    if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
-        raise ConfigurationError(f"drivers.{name}.tenant: must be 1 to 32 letters, digits, _ and -")
-    for option in options:
-        if option != "tenant":
-            raise ConfigurationError(f"drivers.{name}.{option}: scoped has no such option")
-
-
-def scopes_above(named: Mapping[str, NamedDriver], name: str) -> int:
-    """How many scoped drivers hold the driver, one holding the other, at most."""
+def tenants_above(named: Mapping[str, NamedDriver], name: str) -> int:
+    """How many drivers above it, one holding the other, write a tenant into records, at most."""
     return max(
         (
-            scopes_above(named, above) + (driver.type == "scoped")
+            tenants_above(named, above) + (driver.type in TYPES and TYPES[driver.type].tenant)
             for above, driver in named.items()
             if name in driver.inner
         ),

@@ -1,15 +1,15 @@
-"""Refuses places that two would use: folders of embedded servers, the journal's, and databases."""
+"""Refuses folders that two would use: those of embedded servers, and the journal's.
+
+Which server a URL leads to is asked of the server itself, in app/journal/placing.py.
+"""
 
 from collections.abc import Iterable
 
 from app.errors import ConfigurationError
 from app.settings.backends import CLUSTER, DatabaseSettings
-from app.settings.group import database_name, real, servers
-from app.settings.named import below
+from app.settings.group import real
 from app.settings.service import Settings
-
-JOURNALLED = frozenset({"failover", "replicated"})
-"""Types that keep a journal, and whose drivers stand in for one another."""
+from app.settings.types import TYPES
 
 
 def check_places(settings: Settings, selected: Iterable[str]) -> None:
@@ -20,18 +20,26 @@ def check_places(settings: Settings, selected: Iterable[str]) -> None:
     used = {*selected}.union(*(driver.inner for driver in settings.named.values()))
     databases = databases_among(settings, [*settings.named, *(used - settings.named.keys())])
     _check_folders(settings, databases)
-    journalled = any(driver.type in JOURNALLED for driver in settings.named.values())
-    if journalled and settings.journal.url is None:
+    if names_with_journal(settings) and settings.journal.url is None:
         _check_journal(settings, databases)
-    _check_twice(settings, databases)
+
+
+def names_with_journal(settings: Settings) -> set[str]:
+    """The named drivers that keep a journal."""
+    return {
+        name
+        for name, driver in settings.named.items()
+        if driver.type in TYPES and TYPES[driver.type].journal
+    }
 
 
 def databases_among(settings: Settings, names: Iterable[str]) -> dict[str, DatabaseSettings]:
-    """The settings of those of the named drivers that are of pgvector, by name."""
+    """The settings of those of the named drivers that keep records in PostgreSQL, by name."""
     found = {}
     for name in names:
         driver = settings.named.get(name)
-        if (name if driver is None else driver.type) == "pgvector":
+        kind = TYPES.get(name if driver is None else driver.type)
+        if kind is not None and kind.settings is DatabaseSettings:
             found[name] = settings.of(name).database
     return found
 
@@ -63,21 +71,4 @@ def _check_journal(settings: Settings, databases: dict[str, DatabaseSettings]) -
                 raise ConfigurationError(
                     f"MEMORY_JOURNAL_PATH: {journal} is in the embedded PostgreSQL's own folder, "
                     f"{cluster}: choose one outside of it"
-                )
-
-
-def _check_twice(settings: Settings, databases: dict[str, DatabaseSettings]) -> None:
-    """Refuse a driver of several that holds one database under two names."""
-    for name, driver in settings.named.items():
-        first: dict[object, str] = {}
-        for held in sorted(below(settings.named, name) if driver.type in JOURNALLED else ()):
-            database = databases.get(held)
-            if database is None or database.url is None:
-                continue
-            other = first.setdefault((servers(database.url), database_name(database.url)), held)
-            if other != held:
-                raise ConfigurationError(
-                    f"drivers.{name}.inner: {other} and {held} are one database "
-                    f"({databases[other].called('url')}, {database.called('url')}), which can't "
-                    "stand in for itself: give each its own"
                 )

@@ -1,13 +1,12 @@
 """The whole configuration, and how it is read."""
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -20,12 +19,14 @@ from app.errors import ConfigurationError
 from app.settings.backends import AutomemSettings, DatabaseSettings
 from app.settings.embedding import EmbeddingSettings
 from app.settings.environment import check_file, check_variables, is_service_link
-from app.settings.group import DriverSettings, group, variable_name
+from app.settings.group import first_error, group, variable_name
 from app.settings.hosts import parse_hosts
 from app.settings.keys import ApiKey, parse_keys
-from app.settings.limits import Limits
-from app.settings.named import NamedDriver, read_drivers, scopes_above
+from app.settings.limits import Limits, LimitSettings, read_limits
+from app.settings.named import NamedDriver, read_drivers, tenants_above
+from app.settings.options import check_alone, check_options, with_options
 from app.settings.recall import RecallSettings
+from app.settings.types import TYPES
 from app.settings.wrappers import (
     CacheSettings,
     FailoverSettings,
@@ -62,9 +63,6 @@ class Settings(BaseSettings):
         description="without any key, names by which the service may be called besides localhost, "
         "comma-separated",
     )
-    body_timeout: float = Field(
-        60.0, gt=0, le=3_600, description="seconds to wait for all of a request's body, then 408"
-    )
     shutdown_timeout: int = Field(
         20, ge=1, le=3_600, description="seconds that running requests get to end"
     )
@@ -75,7 +73,7 @@ class Settings(BaseSettings):
         None, description="console or json; unset: console on a terminal"
     )
 
-    limits: Limits = Field(default_factory=Limits)
+    limits: Limits = Field(default_factory=read_limits)
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
     recall: RecallSettings = Field(default_factory=RecallSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
@@ -127,38 +125,20 @@ class Settings(BaseSettings):
         of a key's tenant. Raises `ConfigurationError` for an option that its type does not have.
         """
         limits = self.limits
-        above = scopes_above(self.named, name) + any(key.tenant for key in self.accepted_keys)
+        above = tenants_above(self.named, name) + any(key.tenant for key in self.accepted_keys)
         for _ in range(above):
             limits = limits.widened()
         changes: dict[str, Any] = {"limits": limits} if above else {}
         driver = self.named.get(name)
-        if driver is None or driver.type not in _GROUP_OF:
-            return self.model_copy(update=changes) if changes else self
-        field = _GROUP_OF[driver.type]
-        given: DriverSettings = getattr(self, field)
-        fields = type(given).model_fields
-        for option in driver.options:
-            if option not in fields:
-                near = difflib.get_close_matches(option, fields, n=1)
-                hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(fields)}"
-                raise ConfigurationError(
-                    f"drivers.{name}.{option}: {driver.type} has no such option{hint}"
-                )
-            try:
-                given.check_kind(option, driver.options[option])
-            except ValueError as error:
-                raise ConfigurationError(f"drivers.{name}.{option}: {error}") from error
-        values = {option: getattr(given, option) for option in fields}
-        try:
-            own = type(given)(**{**values, **driver.options})
-        except ValidationError as error:
-            wrong, message = _first(error)
-            called = {each: f"drivers.{name}.{each}" for each in driver.options}
-            for option, setting in called.items():  # one that disagrees with another names both
-                message = message.replace(variable_name(type(given), option), setting)
-            setting = called.get(wrong) or variable_name(type(given), wrong)
-            raise ConfigurationError(f"{setting}: {message}") from error
-        return self.model_copy(update={**changes, field: own.of_driver(name, driver.options)})
+        kind = TYPES.get(driver.type) if driver is not None else None
+        if driver is not None and kind is not None:
+            check_options(name, driver, kind.settings)
+            field = _field_of(kind.settings)
+            if field is not None:
+                changes[field] = with_options(name, driver, getattr(self, field))
+            elif kind.settings is not None:
+                check_alone(name, driver, kind.settings)
+        return self.model_copy(update=changes) if changes else self
 
     @cached_property
     def accepted_keys(self) -> tuple[ApiKey, ...]:
@@ -171,16 +151,6 @@ class Settings(BaseSettings):
         return parse_hosts(self.allowed_hosts)
 
 
-_GROUP_OF = {
-    "automem": "automem",
-    "cached": "cache",
-    "failover": "failover",
-    "pgvector": "database",
-    "replicated": "replicated",
-}
-"""Which group the options of a type of driver belong to."""
-
-
 def load_settings(**instead: Any) -> Settings:
     """Read the environment and the file of `MEMORY_CONFIG`, but for the fields given `instead`.
 
@@ -191,7 +161,7 @@ def load_settings(**instead: Any) -> Settings:
         settings = Settings(**instead)
     except ValidationError as error:
         groups: dict[str, type[BaseSettings]] = {g.__name__: g for g in all_groups()}
-        name, message = _first(error)
+        name, message = first_error(error)
         kind = groups[error.title]
         if name in kind.model_fields:
             name = variable_name(kind, name)
@@ -205,24 +175,19 @@ def load_settings(**instead: Any) -> Settings:
     return settings.model_copy(update=changes)
 
 
-def _first(error: ValidationError) -> tuple[str, str]:
-    """The first wrong field, or the class where none is, and what is wrong."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = str(first["loc"][0]) if first["loc"] else error.title
-    return field, first["msg"].removeprefix("Value error, ")
-
-
 _GROUPS: dict[str, type[BaseSettings]] = {
-    "limits": Limits,
-    "embedding": EmbeddingSettings,
-    "recall": RecallSettings,
-    "database": DatabaseSettings,
-    "automem": AutomemSettings,
-    "journal": JournalSettings,
-    "failover": FailoverSettings,
-    "replicated": ReplicatedSettings,
-    "cache": CacheSettings,
+    "limits": LimitSettings,
+} | {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings)
 }
+"""The classes that read variables for fields."""
+
+
+def _field_of(kind: type[BaseModel] | None) -> str | None:
+    """The field that is a group of that class."""
+    return next((name for name, group in _GROUPS.items() if group is kind), None)
 
 
 def all_groups() -> list[type[BaseSettings]]:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
 from app.settings.group import ESCAPES, DriverSettings, folder, group, postgresql_url
+from app.settings.limits import TENANT
 
 _REDIS_OPTIONS = (
     "client_name",
@@ -44,9 +45,6 @@ class JournalSettings(BaseSettings):
         Path(".memory-data/journal"),
         description="the folder of the files, of one process at a time",
     )
-    interval: float = Field(
-        1.0, gt=0, le=60, description="seconds between two looks for what others left to deliver"
-    )
     timeout: float = Field(
         10.0, gt=0, le=600, description="seconds to wait for the journal, then 503"
     )
@@ -78,15 +76,6 @@ class FailoverSettings(DriverSettings):
         le=600,
         description="seconds to wait for a driver before the next is asked, for each 25 records "
         "of a batch",
-    )
-    failures: int = Field(
-        3, ge=1, le=1_000, description="failures in a row after which a driver is left alone"
-    )
-    cooldown: float = Field(
-        5.0,
-        gt=0,
-        le=3_600,
-        description="seconds that it is left alone before a health check tries it",
     )
 
 
@@ -122,10 +111,6 @@ class CacheSettings(DriverSettings):
     ttl: float = Field(
         300.0, gt=0, le=86_400, description="seconds after which an answer is forgotten"
     )
-    megabytes: int = Field(64, ge=1, le=65_536, description="size at most, in this process")
-    timeout: float = Field(
-        0.5, gt=0, le=60, description="seconds to wait for Redis, then without it"
-    )
 
     @field_validator("url")
     @classmethod
@@ -158,3 +143,18 @@ class CacheSettings(DriverSettings):
                     f"the option {option!r} is not known; there are {', '.join(_REDIS_OPTIONS)}"
                 )
         return url
+
+
+class ScopedOptions(BaseModel):
+    """scoped: one tenant's records, apart from all others. No variable sets it."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, validate_default=True)
+
+    tenant: str = ""
+
+    @field_validator("tenant", mode="before")
+    @classmethod
+    def _name(cls, tenant: object) -> object:
+        if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
+            raise ValueError("must be 1 to 32 letters, digits, _ and -")
+        return tenant

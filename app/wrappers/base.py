@@ -21,9 +21,6 @@ class WrappingDriver(RecordDriver):
         self.complete = all(driver.complete for driver in self.inner)
         self.explains = all(driver.explains for driver in self.inner)
 
-    def servers(self) -> frozenset[tuple[str, int]]:
-        return frozenset().union(*(driver.servers() for driver in self.inner))
-
     def identity(self) -> frozenset[str] | None:
         """Those of all that it holds; None while any of them is not known."""
         found: frozenset[str] = frozenset()

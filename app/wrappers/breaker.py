@@ -19,6 +19,10 @@ from app.tasks import end
 State = Literal["closed", "open"]
 T = TypeVar("T")
 
+FAILURES = 3
+"""Failures in a row after which a driver is left alone."""
+COOLDOWN = 5.0
+"""Seconds that it is left alone before a health check tries it."""
 _PROBE_SECONDS = 5.0
 _RECORDS_IN_TIME = 25
 
@@ -47,8 +51,8 @@ class Breaker:
         driver: RecordDriver,
         *,
         wrapper: str,
-        failures: int = 3,
-        cooldown: float = 5.0,
+        failures: int,
+        cooldown: float,
     ) -> None:
         self._driver = driver
         self._wrapper = wrapper

@@ -72,9 +72,7 @@ class FailoverDriver(JournalledDriver):
         self._embedder = embedder
         self._pending = Pending(embedder)
         for driver in self.inner:
-            self._hold(
-                driver, settings.timeout, failures=settings.failures, cooldown=settings.cooldown
-            )
+            self._hold(driver, settings.timeout)
         self._blind = False
         """Whether reads go on without a journal that can't be reached."""
 
@@ -111,7 +109,7 @@ class FailoverDriver(JournalledDriver):
         for node, error in zip(self._nodes, errors, strict=True):
             if error is not None:
                 node.breaker.trip(error.reason)
-        await self._refuse_own_server()
+        self._check_places()
         self._start_delivering()
         if all(errors):
             raise next(error for error in errors if error is not None)

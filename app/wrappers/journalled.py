@@ -11,14 +11,14 @@ from typing import Any
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 from app.core.memory.record_driver import RecordDriver
-from app.errors import ConfigurationError, DriverTimeout, DriverUnavailable, JournalUnavailable
+from app.errors import DriverTimeout, DriverUnavailable, JournalUnavailable
 from app.journal.delivery import Deliverer
 from app.journal.journal import Journal
-from app.journal.placing import refuse_same_cluster, refuse_same_server
+from app.journal.placing import refuse_one_database, refuse_same_cluster
 from app.logs import get_logger
 from app.settings import JournalSettings, Limits
 from app.wrappers.base import WrappingDriver
-from app.wrappers.breaker import Breaker, Node
+from app.wrappers.breaker import COOLDOWN, FAILURES, Breaker, Node
 
 _DELIVERY_SECONDS = 30.0
 """A delivery may take that long, or as long as a call where that is longer."""
@@ -44,8 +44,7 @@ class JournalledDriver(WrappingDriver):
         super().__init__(inner, limits)
         self.name = name
         self._names = [driver.name for driver in self.inner]
-        self._journal_settings = journal
-        self._journal = Journal(journal, name)
+        self._journal = Journal(journal, name, self._check_places)
         self._nodes: list[Node] = []
         self._deliverers: dict[str, Deliverer] = {}
         self._shown = set(self._names)
@@ -56,18 +55,16 @@ class JournalledDriver(WrappingDriver):
         driver: RecordDriver,
         timeout: float,
         *,
-        failures: int = 3,
-        cooldown: float = 5.0,
         after: str | None = None,
     ) -> None:
         """Make the node of `driver`, and who delivers to it: what `after`, if given, has."""
-        breaker = Breaker(driver, wrapper=self.name, failures=failures, cooldown=cooldown)
+        breaker = Breaker(driver, wrapper=self.name, failures=FAILURES, cooldown=COOLDOWN)
         self._nodes.append(Node(driver, breaker, timeout))
         self._deliverers[driver.name] = deliverer = Deliverer(
             self._journal,
             driver,
             wrapper=self.name,
-            interval=self._journal_settings.interval,
+            interval=self._journal.interval,
             timeout=max(timeout, _DELIVERY_SECONDS),
             after=after,
             delivered=breaker.proved,
@@ -79,7 +76,6 @@ class JournalledDriver(WrappingDriver):
 
         Raises `ConfigurationError`.
         """
-        await refuse_same_server(self._journal_settings, self.servers(), self.name)
         try:
             await self._journal.open(self._names)
         except JournalUnavailable as error:
@@ -100,24 +96,16 @@ class JournalledDriver(WrappingDriver):
             away.append(error)
         return away
 
-    async def _refuse_own_server(self) -> None:
-        """Raise `ConfigurationError` when the journal is where an open driver's records are.
+    def _check_places(self) -> None:
+        """Raise `ConfigurationError` where one could not stand in for another.
 
-        Or when two drivers are one database: it can't stand in for itself.
+        Two drivers are one database, or the journal is in the PostgreSQL of one. A server tells
+        which it is when it is there: so this is asked at the start, and whenever the journal is
+        used.
         """
-        seen: dict[str, str] = {}
-        for driver in sorted(self.leaves(), key=lambda leaf: leaf.name):
-            for identity in driver.identity() or ():
-                other = seen.setdefault(identity, driver.name)
-                if other != driver.name:
-                    raise ConfigurationError(
-                        f"drivers.{self.name}.inner: {other} and {driver.name} are one database, "
-                        "which can't stand in for itself: give each its own"
-                    )
-        if not self._journal.reached:
-            return
+        refuse_one_database(self.name, self.leaves())
         identities = {driver.name: driver.identity() for driver in self.inner}
-        await refuse_same_cluster(self._journal_settings, identities, self.name)
+        refuse_same_cluster(self.name, self._journal.cluster, identities)
 
     def _start_delivering(self) -> None:
         for deliverer in self._deliverers.values():

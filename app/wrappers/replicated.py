@@ -94,7 +94,7 @@ class ReplicatedDriver(JournalledDriver):
                 _log.warning(
                     "replica_unavailable_at_start", driver=driver.name, reason=error.reason
                 )
-        await self._refuse_own_server()
+        self._check_places()
         self._start_delivering()
         if errors[0] is not None:
             raise errors[0]
@@ -148,7 +148,7 @@ class ReplicatedDriver(JournalledDriver):
 
         Looked up once in a while: a cache keeps nothing for longer than that after such a write.
         """
-        if monotonic() - self._looked > self._journal_settings.interval:
+        if monotonic() - self._looked > self._journal.interval:
             self._looked = monotonic()
             try:
                 self._late = await self._journal.waits(self._primary.name)

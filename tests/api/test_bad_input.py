@@ -12,7 +12,7 @@ from app.embedding import Embedder
 from app.settings import Limits
 from tests.api.serving import JSON, Api, read_places, read_problem, serving
 
-LIMITS = Limits.model_construct()
+LIMITS = Limits()
 MEMORY: dict[str, Any] = {"user_id": "ada", "content": "The kettle is copper."}
 KNOWLEDGE: dict[str, Any] = {"content": "Descale with lemon.", "category": "kitchen"}
 PLACES: dict[str, tuple[str, dict[str, Any]]] = {

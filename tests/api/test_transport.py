@@ -127,9 +127,12 @@ def test_a_request_right_behind_a_wrong_one_is_answered(
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"user_id":'])
-def test_a_body_that_does_not_come_is_not_waited_for(embedder: Embedder, sent: bytes) -> None:
+def test_a_body_that_does_not_come_is_not_waited_for(
+    embedder: Embedder, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.api.route.BODY_SECONDS", 0.05)
     with (
-        listening(build_app(embedder, body_timeout=0.05)) as port,
+        listening(build_app(embedder)) as port,
         connect(port) as connection,
     ):
         stream = connection.makefile("rb")

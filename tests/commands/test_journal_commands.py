@@ -49,7 +49,6 @@ def replicated(
     journal = JournalSettings(
         url=SecretStr(url) if url else None,
         path=Path(settings.get("MEMORY_JOURNAL_PATH", "unused")),
-        interval=0.05,
     )
     return ReplicatedDriver(drivers, ReplicatedSettings(timeout=1), journal, Limits(), name)
 

@@ -18,9 +18,24 @@ OpenDriver: TypeAlias = Callable[..., Awaitable[PgvectorDriver]]
 OpenAutomem: TypeAlias = Callable[..., Awaitable[AutomemDriver]]
 
 
+CONSTANTS = {
+    "pool_min_size": "app.drivers.pgvector.connections.POOL_MIN_SIZE",
+    "pool_timeout": "app.drivers.pgvector.connections.POOL_SECONDS",
+    "slot_timeout": "app.drivers.automem.client.SLOT_SECONDS",
+    "retries": "app.drivers.automem.client.REPEATS",
+    "search_chars": "app.drivers.automem.mapping.SEARCH_CHARS",
+}
+"""What no setting changes, and a test may."""
+
+
 @pytest.fixture
-async def open_driver(embedder: Embedder) -> AsyncIterator[OpenDriver]:
-    """Opens drivers on a URL, with another embedder `instead`; they are closed after the test."""
+async def open_driver(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OpenDriver]:
+    """Opens drivers on a URL, with another embedder `instead`; they are closed after the test.
+
+    A constant may be given like a setting; it holds until the end of the test.
+    """
     async with AsyncExitStack() as stack:
 
         async def opened(
@@ -30,6 +45,8 @@ async def open_driver(embedder: Embedder) -> AsyncIterator[OpenDriver]:
             instead: Embedder | None = None,
             **settings: Any,
         ) -> PgvectorDriver:
+            for name in settings.keys() & CONSTANTS.keys():
+                monkeypatch.setattr(CONSTANTS[name], settings.pop(name))
             database = DatabaseSettings(url=SecretStr(url), **settings)
             driver = PgvectorDriver(database, instead or embedder, Limits(), recall)
             return await stack.enter_async_context(driver)
@@ -45,11 +62,15 @@ async def fake(embedder: Embedder) -> AsyncIterator[FakeAutomem]:
 
 
 @pytest.fixture
-async def open_automem(fake: FakeAutomem) -> AsyncIterator[OpenAutomem]:
-    """Opens drivers on the fake; they are closed after the test."""
+async def open_automem(
+    fake: FakeAutomem, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OpenAutomem]:
+    """Opens drivers on the fake, as `open_driver` does."""
     async with AsyncExitStack() as stack:
 
         async def opened(**settings: Any) -> AutomemDriver:
+            for name in settings.keys() & CONSTANTS.keys():
+                monkeypatch.setattr(CONSTANTS[name], settings.pop(name))
             known = {"url": fake.url, "api_token": SecretStr(automem_fake.TOKEN)}
             driver = AutomemDriver(AutomemSettings(**{**known, **settings}), Limits())
             await stack.enter_async_context(driver)

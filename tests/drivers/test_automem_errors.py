@@ -95,7 +95,7 @@ def test_our_own_errors_and_bugs_pass_unchanged() -> None:
 @pytest.fixture
 async def driver() -> AsyncIterator[AutomemDriver]:
     """A driver that was never opened, with two quick repeats."""
-    settings = AutomemSettings(url=URL, api_token=SecretStr(TOKEN), retries=2)
+    settings = AutomemSettings(url=URL, api_token=SecretStr(TOKEN))
     driver = AutomemDriver(settings, Limits())
     yield driver
     await driver.close()

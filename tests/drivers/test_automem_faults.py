@@ -205,8 +205,11 @@ async def test_a_refused_token_is_unavailable_and_stops_the_start(
     await automem.close()
 
 
-async def test_a_server_that_is_not_there_is_unavailable_until_it_comes() -> None:
-    settings = AutomemSettings(url="http://127.0.0.1:1", retries=0)
+async def test_a_server_that_is_not_there_is_unavailable_until_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.drivers.automem.client.REPEATS", 0)
+    settings = AutomemSettings(url="http://127.0.0.1:1")
     automem = AutomemDriver(settings, Limits())
     for _ in range(2):
         with pytest.raises(DriverUnavailable):

@@ -41,7 +41,7 @@ async def check_all_slots(automem: AutomemDriver, fake: FakeAutomem) -> None:
 async def test_bursts_and_cancelled_callers_lose_no_slot(
     open_automem: OpenAutomem, fake: FakeAutomem
 ) -> None:
-    automem = await open_automem(pool_size=SLOTS, pool_timeout=1.0)
+    automem = await open_automem(pool_size=SLOTS, slot_timeout=1.0)
     await automem.store("ada", "a copper kettle")
     fake.before = slow
     for _ in range(3):
@@ -97,7 +97,7 @@ async def test_probes_answer_beside_callers_that_take_every_connection(
 async def test_a_call_waits_for_a_slot_no_longer_than_the_setting_says(
     open_automem: OpenAutomem, fake: FakeAutomem
 ) -> None:
-    automem = await open_automem(pool_size=1, pool_timeout=0.2)
+    automem = await open_automem(pool_size=1, slot_timeout=0.2)
     fake.before = slow
     first = asyncio.create_task(automem.recall("ada"))
     await asyncio.sleep(0.05)

@@ -24,6 +24,7 @@ from tests.drivers.conftest import OpenDriver
 from tests.drivers.test_pgvector_changed import all_verbs, emptied, may_fail_once, run, used
 from tests.drivers.test_pgvector_start import AnotherModel
 from tests.service.door import Door
+from tests.wrappers.alone import left_alone
 from tests.wrappers.held import Held
 
 ANEW = ("drop schema public cascade", "create schema public")
@@ -84,9 +85,11 @@ async def test_under_failover_the_next_driver_answers_for_another_model_s_schema
 ) -> None:
     url = await new_database()
     first = PgvectorDriver(DatabaseSettings(url=SecretStr(url)), embedder, Limits())
-    journal, settings = JournalSettings(path=tmp_path), FailoverSettings(cooldown=0.05, timeout=5)
+    journal, settings = JournalSettings(path=tmp_path), FailoverSettings(timeout=5)
     inner = [first, Held("second", embedder)]
-    async with FailoverDriver(inner, settings, journal, embedder, Limits()) as failover:
+    with left_alone():
+        made = FailoverDriver(inner, settings, journal, embedder, Limits())
+    async with made as failover:
         await failover.recall("ada", query="kettle")
         await run(url, *ANEW)
         await migrations.upgrade(url, 128)

@@ -17,6 +17,7 @@ from app.settings import DatabaseSettings, FailoverSettings, JournalSettings, Li
 from app.wrappers.failover import FailoverDriver
 from tests.conftest import NewDatabase
 from tests.drivers.conftest import OpenDriver
+from tests.wrappers.alone import left_alone
 from tests.wrappers.held import Held
 
 
@@ -147,8 +148,10 @@ async def test_under_failover_the_next_driver_answers_for_a_database_made_anew(
     first = PgvectorDriver(DatabaseSettings(url=SecretStr(url)), embedder, Limits())
     second = Held("second", embedder)
     journal = JournalSettings(path=tmp_path)
-    settings = FailoverSettings(cooldown=0.05, timeout=5)
-    async with FailoverDriver([first, second], settings, journal, embedder, Limits()) as failover:
+    settings = FailoverSettings(timeout=5)
+    with left_alone():
+        made = FailoverDriver([first, second], settings, journal, embedder, Limits())
+    async with made as failover:
         await failover.store("ada", "kettle")
         await emptied(url)
         with suppress(DriverUnavailable):

@@ -142,7 +142,6 @@ async def test_failover_accepts_writes_while_its_primary_is_away(
         second,
         MEMORY_JOURNAL_PATH=str(tmp_path),
         MEMORY_DRIVERS__MAIN__WRITES="journal",
-        MEMORY_DRIVERS__MAIN__COOLDOWN="1",
     )
     load = Load()
     async with (

@@ -16,11 +16,13 @@ from app.settings import (
     Limits,
     ReplicatedSettings,
 )
+from app.wrappers.breaker import FAILURES
 from app.wrappers.cached import CachedDriver, new_store
 from app.wrappers.failover import FailoverDriver
 from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
 from tests.redis_server import RedisServer, running
+from tests.wrappers.alone import left_alone
 from tests.wrappers.backend import Backend
 from tests.wrappers.held import Held
 
@@ -28,6 +30,12 @@ OpenFailover: TypeAlias = Callable[..., Awaitable[FailoverDriver]]
 OpenReplicated: TypeAlias = Callable[..., Awaitable[ReplicatedDriver]]
 Where: TypeAlias = Literal["in process", "redis"]
 NewCached: TypeAlias = Callable[..., CachedDriver]
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks in a journal looks often."""
+    monkeypatch.setattr("app.journal.database.INTERVAL", 0.05)
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def second(embedder: Embedder) -> Held:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> JournalSettings:
-    return JournalSettings(path=tmp_path / "journal", interval=0.05)
+    return JournalSettings(path=tmp_path / "journal")
 
 
 @pytest.fixture(params=["file", "shared"])
@@ -51,7 +59,7 @@ async def file_or_shared(
 ) -> JournalSettings:
     """A journal in a file of this process, and one in a PostgreSQL that several share."""
     url = SecretStr(await new_database()) if request.param == "shared" else None
-    return JournalSettings(url=url, path=tmp_path, interval=0.05)
+    return JournalSettings(url=url, path=tmp_path)
 
 
 @pytest.fixture
@@ -62,8 +70,10 @@ async def failover(
     async with AsyncExitStack() as stack:
 
         async def opened(**settings: Any) -> FailoverDriver:
-            chosen = FailoverSettings(**{"cooldown": 0.05, "timeout": 1.0, **settings})
-            driver = FailoverDriver([first, second], chosen, journal, embedder, Limits())
+            after, seconds = settings.pop("failures", FAILURES), settings.pop("cooldown", 0.05)
+            chosen = FailoverSettings(**{"timeout": 1.0, **settings})
+            with left_alone(after=after, seconds=seconds):
+                driver = FailoverDriver([first, second], chosen, journal, embedder, Limits())
             return await stack.enter_async_context(driver)
 
         yield opened
@@ -98,12 +108,16 @@ def backend() -> Backend:
 
 
 @pytest.fixture
-async def cached_in_redis(backend: Backend, redis: RedisServer) -> AsyncIterator[NewCached]:
+async def cached_in_redis(
+    backend: Backend, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[NewCached]:
     """Makes drivers as replicas have them: on one Redis, over one backend."""
     async with AsyncExitStack() as stack:
 
         def make(**settings: Any) -> CachedDriver:
-            settings = {"url": SecretStr(redis.url), "timeout": 5.0, **settings}
+            timeout = settings.pop("timeout", 5.0)
+            monkeypatch.setattr("app.wrappers.cache.redis.ANSWER_SECONDS", timeout)
+            settings = {"url": SecretStr(redis.url), **settings}
             driver = CachedDriver(backend, new_store(CacheSettings(**settings)), "test", Limits())
             stack.push_async_callback(driver.close)
             return driver

@@ -381,8 +381,11 @@ async def test_a_request_can_ask_for_a_fresh_answer(cached: NewCached, backend: 
     assert was_cached(found)
 
 
-async def test_in_process_the_size_is_bounded(backend: Backend) -> None:
-    driver = CachedDriver(backend, new_store(CacheSettings(megabytes=1)), "test", Limits())
+async def test_in_process_the_size_is_bounded(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.wrappers.cache.in_process.MEGABYTES", 1)
+    driver = CachedDriver(backend, new_store(CacheSettings()), "test", Limits())
     for n in range(50):
         await driver.store(f"user {n}", "x" * 30_000)
         await driver.recall(f"user {n}")

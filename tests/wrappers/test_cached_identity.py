@@ -55,12 +55,13 @@ class Moving(Backend):
 
 
 @pytest.fixture
-async def over(redis: RedisServer) -> AsyncIterator[Over]:
+async def over(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Over]:
     """Makes cached drivers that are configured alike, on one Redis; their stores are closed."""
+    monkeypatch.setattr("app.wrappers.cache.redis.ANSWER_SECONDS", 5.0)
     made: list[CachedDriver] = []
 
     def make(inner: BaseMemoryDriver) -> CachedDriver:
-        settings = CacheSettings(url=SecretStr(redis.url), timeout=5.0)
+        settings = CacheSettings(url=SecretStr(redis.url))
         made.append(CachedDriver(inner, new_store(settings), "alike", Limits()))
         return made[-1]
 

@@ -408,7 +408,9 @@ def test_in_process_works_without_the_client_of_redis(root: Path) -> None:
     assert said.strip() == "CachedDriver"
 
 
-async def test_replicas_share_the_vectors_of_queries(redis: RedisServer) -> None:
+async def test_replicas_share_the_vectors_of_queries(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Model(Embedder):
         """Counts what it computes."""
 
@@ -435,7 +437,8 @@ async def test_replicas_share_the_vectors_of_queries(redis: RedisServer) -> None
         async def embed(self, texts: Sequence[str]) -> Vector:
             raise NotImplementedError
 
-    settings = Settings(cache=CacheSettings(url=SecretStr(redis.url), timeout=5.0))
+    monkeypatch.setattr("app.wrappers.cache.redis.ANSWER_SECONDS", 5.0)
+    settings = Settings(cache=CacheSettings(url=SecretStr(redis.url)))
     models, drivers = [Model(), Model()], []
     for model in models:
         context = DriverContext("main", settings, model, (Backend(),))

@@ -22,6 +22,7 @@ from app.errors import (
 from app.journal.entries import Write
 from app.settings import FailoverSettings, JournalSettings, Limits
 from app.wrappers.failover import FailoverDriver
+from tests.wrappers.alone import left_alone
 from tests.wrappers.conftest import OpenFailover
 from tests.wrappers.held import Held, until
 
@@ -494,15 +495,17 @@ async def test_a_driver_that_is_misconfigured_leaves_nothing_open(
     before = asyncio.all_tasks()
     first.error = DriverUnavailable()  # so that its breaker probes
     second.error = ConfigurationError("drivers.second.url: is wrong")
-    settings = FailoverSettings(cooldown=0.05)
+    with left_alone():
+        driver = FailoverDriver([first, second], FailoverSettings(), journal, embedder, Limits())
     with pytest.raises(ConfigurationError):
-        async with FailoverDriver([first, second], settings, journal, embedder, Limits()):
+        async with driver:
             pass
     assert asyncio.all_tasks() == before
     assert (first.opened, second.opened) == (1, 1)
     assert (first.closed, second.closed) == (1, 1)
     second.error = None
-    async with FailoverDriver([first, second], settings, journal, embedder, Limits()) as driver:
+    driver = FailoverDriver([first, second], FailoverSettings(), journal, embedder, Limits())
+    async with driver:
         await driver.recall("ada")
 
 

@@ -12,6 +12,7 @@ from app import tasks
 from app.errors import DriverUnavailable
 from app.settings import FailoverSettings, JournalSettings, Limits
 from app.wrappers.failover import FailoverDriver
+from tests.wrappers.alone import left_alone
 from tests.wrappers.flaky import FlakyDriver, History, OneVector, settled, storm
 
 ROUNDS = 2
@@ -23,8 +24,10 @@ async def failover(
     journal: JournalSettings, random: Random, *, writes: Writes = "journal", failures: int = 3
 ) -> AsyncIterator[tuple[FailoverDriver, list[FlakyDriver]]]:
     drivers = [FlakyDriver(name, random) for name in ("first", "second")]
-    settings = FailoverSettings(writes=writes, timeout=0.5, cooldown=0.05, failures=failures)
-    async with FailoverDriver(drivers, settings, journal, OneVector(), Limits()) as driver:
+    settings = FailoverSettings(writes=writes, timeout=0.5)
+    with left_alone(after=failures):
+        made = FailoverDriver(drivers, settings, journal, OneVector(), Limits())
+    async with made as driver:
         yield driver, drivers
 
 
@@ -115,7 +118,7 @@ async def test_close_ends_though_a_driver_loses_the_cancellation(
     async with failover(journal, Random(23)) as (driver, drivers):
         drivers[0].away = True
         await driver.store("ada", "A jar.")
-        monkeypatch.setattr(drivers[0], "import_records", lose)
+        monkeypatch.setattr(drivers[0], "_keep", lose)
         await asked.wait()
         async with asyncio.timeout(20):
             await driver.close()

@@ -47,7 +47,7 @@ class PickyDriver(FlakyDriver):
 
 
 def replicated(path: Path, *drivers: FlakyDriver) -> ReplicatedDriver:
-    journal = JournalSettings(path=path, interval=0.05, timeout=1)
+    journal = JournalSettings(path=path, timeout=1)
     return ReplicatedDriver(drivers, ReplicatedSettings(timeout=1), journal, Limits())
 
 
@@ -108,16 +108,6 @@ async def test_a_file_is_one_process_s_own(
     assert "\n" not in str(said.value)
     async with replicated(tmp_path, *pair) as driver:
         await driver.store("ada", "A jar.")
-
-
-async def test_a_journal_on_the_server_of_a_driver_is_refused(
-    pair: tuple[FlakyDriver, PickyDriver], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FlakyDriver, "servers", lambda _: frozenset({("localhost", 5432)}))
-    journal = JournalSettings(url=SecretStr("postgresql://memory@127.0.0.1/journal"))
-    driver = ReplicatedDriver(pair, ReplicatedSettings(), journal, Limits())
-    with pytest.raises(ConfigurationError, match=r"MEMORY_JOURNAL_URL: .* use another server"):
-        await driver.open()
 
 
 async def test_a_full_disk_refuses_writes_and_loses_none(
@@ -297,7 +287,7 @@ async def changed(
     url: str, pair: tuple[FlakyDriver, PickyDriver], change: str
 ) -> AsyncIterator[ReplicatedDriver]:
     """Replicas with one memory, whose journal's database was changed after it was opened."""
-    journal = JournalSettings(url=SecretStr(url), interval=0.05, timeout=2)
+    journal = JournalSettings(url=SecretStr(url), timeout=2)
     replicas = ReplicatedDriver(pair, ReplicatedSettings(timeout=1), journal, Limits())
     async with replicas as driver:
         await driver.store("ada", "A jar.")

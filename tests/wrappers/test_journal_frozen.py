@@ -26,7 +26,7 @@ from app.wrappers.failover import FailoverDriver
 from tests.wrappers.flaky import FlakyDriver, OneVector
 
 TIMEOUT = 1.5
-INTERVAL = 0.2
+INTERVAL = 0.05  # as `often` in conftest.py has it
 AT_ONCE = 0.5
 """A call that waits for nothing takes less, also on a busy machine."""
 
@@ -77,7 +77,7 @@ async def silent() -> AsyncIterator[str]:
 
 
 def settings(url: str, **more: Any) -> JournalSettings:
-    return JournalSettings(url=SecretStr(url), **{"timeout": TIMEOUT, "interval": INTERVAL, **more})
+    return JournalSettings(url=SecretStr(url), **{"timeout": TIMEOUT, **more})
 
 
 def failover(journal: JournalSettings) -> FailoverDriver:
@@ -200,8 +200,11 @@ async def test_what_is_under_way_before_a_slow_journal_ends_before_it_is_closed(
     await slow
 
 
-async def test_what_the_server_refuses_leaves_it_there(server: Freezer) -> None:
-    journal = Journal(settings(server.dsn, interval=60), "main")
+async def test_what_the_server_refuses_leaves_it_there(
+    server: Freezer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.journal.database.INTERVAL", 60)
+    journal = Journal(settings(server.dsn), "main")
     await journal.open(["first"])
     with capture_logs() as log, pytest.raises(JournalUnavailable):
         await journal._database.execute(text("select 1 / 0"))
@@ -211,9 +214,10 @@ async def test_what_the_server_refuses_leaves_it_there(server: Freezer) -> None:
 
 
 async def test_one_statement_that_takes_too_long_does_not_lose_the_others_the_journal(
-    server: Freezer,
+    server: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(settings(server.dsn, interval=60), "main")
+    monkeypatch.setattr("app.journal.database.INTERVAL", 60)
+    journal = Journal(settings(server.dsn), "main")
     await journal.open(["first"])
     with pytest.raises(JournalUnavailable):
         await journal._database.execute(text("select pg_sleep(60)"))

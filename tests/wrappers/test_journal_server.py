@@ -1,7 +1,8 @@
 """A journal on a server of the drivers that it serves is refused, whatever way leads there."""
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -9,13 +10,13 @@ from typing import Literal
 import asyncpg
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from app.core.memory.base import BaseMemoryDriver
 from app.drivers.pgvector import PgvectorDriver
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder
-from app.errors import ConfigurationError
-from app.journal.placing import refuse_same_server
+from app.errors import ConfigurationError, JournalUnavailable
 from app.settings import (
     CacheSettings,
     DatabaseSettings,
@@ -30,14 +31,11 @@ from app.wrappers.journalled import JournalledDriver
 from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase, database_url
 from tests.service.door import Door
+from tests.wrappers.alone import left_alone
 from tests.wrappers.flaky import FlakyDriver, OneVector
 
 REFUSED = r"MEMORY_JOURNAL_URL: .* wrapper holds, .* use another server, or unset it for a file"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - in a test
-
-
-async def check(url: str, *needed: tuple[str, int]) -> None:
-    await refuse_same_server(JournalSettings(url=SecretStr(url)), frozenset(needed), "wrapper")
 
 
 def own_address() -> str:
@@ -48,54 +46,6 @@ def own_address() -> str:
         except OSError:
             return "127.0.0.2"
         return str(probe.getsockname()[0])
-
-
-@pytest.mark.parametrize("needed", ["localhost", "127.0.0.1", "::1", EVERYWHERE])
-@pytest.mark.parametrize(
-    "place",
-    [
-        "localhost",
-        "LOCALHOST:5432",
-        "127.0.0.1",
-        "127.1",
-        "[::1]",
-        "[::]",
-        "[::ffff:127.0.0.1]",
-        EVERYWHERE,
-        own_address(),
-        "away.invalid,localhost",
-        "/journal?host=/var/run/postgresql",
-        "/journal?host=/run/sockets&port=5432",
-    ],
-)
-async def test_all_that_leads_to_this_machine_is_one(place: str, needed: str) -> None:
-    with pytest.raises(ConfigurationError, match=REFUSED):
-        await check(f"postgresql://{place}", (needed, 5432))
-
-
-async def test_this_machine_is_one_whoever_names_it() -> None:
-    with pytest.raises(ConfigurationError, match=REFUSED):
-        await check("postgresql://localhost", (own_address(), 5432))
-    with pytest.raises(ConfigurationError, match=REFUSED):
-        await check("postgresql://localhost", ("/var/run/postgresql", 5432))
-
-
-async def test_two_folders_of_sockets_are_two_servers_unless_they_are_one(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "one")
-    one = str(tmp_path / "one")
-    await check(f"postgresql:///journal?host={tmp_path}/two", (one, 5432))
-    for same in ("one", "one/", "link"):
-        with pytest.raises(ConfigurationError, match=REFUSED):
-            await check(f"postgresql:///journal?host={tmp_path}/{same}", (one, 5432))
-
-
-@pytest.mark.parametrize(
-    "place", ["localhost:5433", "198.51.100.7", "away.invalid", "/j?host=/run/sockets&port=5433"]
-)
-async def test_another_machine_or_port_is_another_server(place: str) -> None:
-    await check(f"postgresql://{place}", ("localhost", 5432), ("db.invalid", 5432))
 
 
 @pytest.fixture
@@ -123,7 +73,14 @@ def wrapped(
     settings = journal
     if isinstance(settings, str):
         settings = JournalSettings(url=SecretStr(settings), timeout=2)
-    drivers: Sequence[BaseMemoryDriver] = (*inner, FlakyDriver("other", Random(1)))
+    return made(kind, settings, *inner, FlakyDriver("other", Random(1)))
+
+
+def made(
+    kind: Literal["failover", "replicated"],
+    settings: JournalSettings,
+    *drivers: BaseMemoryDriver,
+) -> JournalledDriver:
     if kind == "failover":
         return FailoverDriver(
             drivers, FailoverSettings(), settings, OneVector(), Limits(), "wrapper"
@@ -237,7 +194,7 @@ async def test_one_database_by_two_ways_can_t_stand_in_for_itself(
     by_port = f"postgresql://memory@127.0.0.1:{door.port}/{name}"
     drivers = {}
     for called, url in (("here", urls[0]), ("there", by_port), ("elsewhere", urls[1])):
-        settings = DatabaseSettings(url=SecretStr(url), pool_min_size=1, pool_max_size=2)
+        settings = DatabaseSettings(url=SecretStr(url), pool_max_size=2)
         drivers[called] = PgvectorDriver(settings, embedder, Limits())
         drivers[called].name = called
     journal = JournalSettings(path=tmp_path)
@@ -250,3 +207,65 @@ async def test_one_database_by_two_ways_can_t_stand_in_for_itself(
         await same.open()
     await same.close()
     await accepted(wrapped(kind, journal, drivers["here"], drivers["elsewhere"]))
+
+
+@pytest.mark.parametrize("kind", ["failover", "replicated"])
+async def test_what_was_away_at_the_start_is_refused_when_it_is_back(
+    kind: Literal["failover", "replicated"],
+    driver: PgvectorDriver,
+    postgres: EmbeddedPostgres,
+    new_database: NewDatabase,
+    door: Door,
+    embedder: Embedder,
+) -> None:
+    """By the names the journal would be another server, and no server is there to be asked."""
+    name = (await new_database()).partition("@/")[2].partition("?")[0]
+    url = SecretStr(f"postgresql://memory@127.0.0.1:{door.port}/{name}")
+    late = PgvectorDriver(DatabaseSettings(url=url), embedder, Limits())
+    late.name = "late"
+    there = FlakyDriver("there", Random(1))
+    settings = JournalSettings(url=SecretStr(database_url(postgres, "postgres")), timeout=2)
+    with left_alone():
+        both = made(kind, settings, there, late)
+    with capture_logs() as logs:
+        async with both:
+            stored = await both.store("ada", "A jar.")
+            await door.open(f"{postgres.socket_dir}/.s.PGSQL.5432")
+            async with asyncio.timeout(20):
+                while late.identity() is None:
+                    await asyncio.sleep(0.02)
+            with pytest.raises(JournalUnavailable) as refused:
+                await both.delete(stored.memory_id, "ada")
+            assert refused.value.reason.startswith("MEMORY_JOURNAL_URL: it is in the PostgreSQL of")
+            assert (await both.health_check()).status == "degraded"
+            assert stored in await both.recall("ada")
+    assert [line["event"] for line in logs].count("journal_refused") == 1
+
+
+async def test_one_database_that_was_away_at_the_start_is_refused_when_it_is_back(
+    postgres: EmbeddedPostgres,
+    new_database: NewDatabase,
+    door: Door,
+    embedder: Embedder,
+    tmp_path: Path,
+) -> None:
+    name = (await new_database()).partition("@/")[2].partition("?")[0]
+    late = []
+    for called, host in (("one", "127.0.0.1"), ("two", "localhost")):
+        url = SecretStr(f"postgresql://memory@{host}:{door.port}/{name}")
+        late.append(PgvectorDriver(DatabaseSettings(url=url), embedder, Limits()))
+        late[-1].name = called
+    there = FlakyDriver("there", Random(1))
+    with left_alone():
+        driver = made("replicated", JournalSettings(path=tmp_path), there, *late)
+    async with driver:
+        await driver.store("ada", "A jar.")
+        await door.open(f"{postgres.socket_dir}/.s.PGSQL.5432")
+        async with asyncio.timeout(20):
+            while any(each.identity() is None for each in late):
+                await asyncio.sleep(0.02)
+        with pytest.raises(JournalUnavailable) as refused:
+            await driver.store("ada", "A lid.")
+        assert refused.value.reason.startswith(
+            "drivers.wrapper.inner: one and two are one database"
+        )

@@ -10,6 +10,7 @@ from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSe
 from app.wrappers.failover import FailoverDriver
 from app.wrappers.journalled import JournalledDriver
 from app.wrappers.replicated import ReplicatedDriver
+from tests.wrappers.alone import left_alone
 from tests.wrappers.flaky import OneVector, settled
 from tests.wrappers.refusing import RefusingDriver
 from tests.wrappers.test_failover_races import Writes
@@ -36,8 +37,9 @@ def replicated(
 
 
 def failover(drivers: Drivers, journal: JournalSettings, writes: Writes) -> FailoverDriver:
-    settings = FailoverSettings(writes=writes, timeout=2.0, cooldown=0.05)
-    return FailoverDriver(drivers, settings, journal, OneVector(), Limits())
+    settings = FailoverSettings(writes=writes, timeout=2.0)
+    with left_alone():
+        return FailoverDriver(drivers, settings, journal, OneVector(), Limits())
 
 
 async def refused(driver: JournalledDriver, name: str) -> None:

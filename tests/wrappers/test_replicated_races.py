@@ -62,7 +62,7 @@ async def test_two_processes_on_one_journal_leave_their_drivers_equal(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     random = Random(11)
-    journal = JournalSettings(url=SecretStr(await new_database()), interval=0.05)
+    journal = JournalSettings(url=SecretStr(await new_database()))
     async with (
         replicated(journal, random) as (one, drivers),
         replicated(journal, random, inner=drivers) as (other, _),

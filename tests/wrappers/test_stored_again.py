@@ -24,6 +24,7 @@ from app.wrappers.failover import FailoverDriver
 from app.wrappers.journalled import JournalledDriver
 from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
+from tests.wrappers.alone import left_alone
 from tests.wrappers.flaky import FlakyDriver, OneVector, settled
 from tests.wrappers.held import until
 
@@ -49,7 +50,7 @@ def replicated(
     name: str = "replicated",
     acknowledge: Literal["primary", "all"] = "primary",
 ) -> ReplicatedDriver:
-    journal = JournalSettings(path=path, interval=0.05)
+    journal = JournalSettings(path=path)
     drivers: list[FlakyDriver] = list(inner)  # type: ignore[arg-type] # or wrapping ones
     settings = ReplicatedSettings(timeout=4, acknowledge=acknowledge)
     return ReplicatedDriver(drivers, settings, journal, Limits(), name)
@@ -113,9 +114,11 @@ async def test_no_store_is_taken_after_a_deletion_that_waits_where_the_journal_i
     tmp_path: Path, writes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drivers = flaky("first", "second")
-    chosen = FailoverSettings(writes=writes, timeout=0.5, failures=100)
-    journal = JournalSettings(path=tmp_path, interval=0.05)
-    async with FailoverDriver(drivers, chosen, journal, OneVector(), Limits()) as driver:
+    chosen = FailoverSettings(writes=writes, timeout=0.5)
+    journal = JournalSettings(path=tmp_path)
+    with left_alone(after=100):
+        made = FailoverDriver(drivers, chosen, journal, OneVector(), Limits())
+    async with made as driver:
         drivers[0].away = True
         await driver.delete_user("ada")
 
@@ -159,9 +162,11 @@ async def test_what_failover_imports_survives_an_older_store_of_it_that_comes_la
     tmp_path: Path,
 ) -> None:
     drivers = flaky("first", "second")
-    settings = FailoverSettings(writes="journal", timeout=0.5, failures=100)
-    journal = JournalSettings(path=tmp_path, interval=0.05)
-    async with FailoverDriver(drivers, settings, journal, OneVector(), Limits()) as driver:
+    settings = FailoverSettings(writes="journal", timeout=0.5)
+    journal = JournalSettings(path=tmp_path)
+    with left_alone(after=100):
+        made = FailoverDriver(drivers, settings, journal, OneVector(), Limits())
+    async with made as driver:
         await driver._deliverers["first"].stop()
         drivers[0].away = True
         memory = await driver.store("ada", "A jar.")
@@ -178,7 +183,7 @@ async def test_a_deletion_whose_maker_stood_still_costs_no_later_store(
     new_database: NewDatabase, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drivers = flaky("first", "second")
-    journal = JournalSettings(url=SecretStr(await new_database()), interval=0.05)
+    journal = JournalSettings(url=SecretStr(await new_database()))
 
     def make() -> JournalledDriver:
         if kind == "replicated":

@@ -89,12 +89,11 @@ async def test_a_journal_that_comes_back_with_such_writes_takes_none_until_they_
 ) -> None:
     url = await new_database()
     first, second, third = inner("first", "second", "third")
-    direct = JournalSettings(url=SecretStr(url), interval=0.05)
+    direct = JournalSettings(url=SecretStr(url))
     await leave_waiting(direct, [first, second], 3, 1)
     before = dict(first.kept)
     away = JournalSettings(
         url=SecretStr(f"postgresql://memory@127.0.0.1:{door.port}{urlsplit(url).path}"),
-        interval=0.05,
         timeout=2,
     )
     reading = failover(away, [first, third])
@@ -149,7 +148,7 @@ async def test_a_journal_that_comes_back_with_such_writes_takes_none_until_they_
 async def test_metrics_and_health_show_every_driver_that_something_waits_for(
     new_database: NewDatabase,
 ) -> None:
-    journal = JournalSettings(url=SecretStr(await new_database()), interval=0.05)
+    journal = JournalSettings(url=SecretStr(await new_database()))
     drivers = inner("first", "second", "third")
 
     def pending() -> float | None:

@@ -69,10 +69,6 @@ class BaseMemoryDriver(ABC):
     async def close(self) -> None:  # noqa: B027
         """Release what `open` made, and only that."""
 
-    def servers(self) -> frozenset[tuple[str, int]]:
-        """Host and port of every server without which it can't serve, as configured."""
-        return frozenset()
-
     def identity(self) -> frozenset[str] | None:
         """What its records are in: the same wherever the same records are, and nowhere else.
 

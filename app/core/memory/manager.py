@@ -11,29 +11,11 @@ from typing import Any, ClassVar, TypeAlias
 from app.core.memory.base import BaseMemoryDriver, DriverContext
 from app.embedding import Embedder, build_embedder
 from app.errors import ConfigurationError, DriverNotFound
-from app.settings import Settings, check_drivers, check_places, load_settings
+from app.settings import TYPES, Settings, check_drivers, check_places, load_settings
 
 Maker: TypeAlias = type[BaseMemoryDriver] | Callable[[DriverContext], BaseMemoryDriver]
 """A driver's class, or a function that builds one."""
 
-BUILT_IN = {
-    "automem": "app.drivers.automem:AutomemDriver",
-    "inmemory": "app.drivers.inmemory:InMemoryDriver",
-    "pgvector": "app.drivers.pgvector:PgvectorDriver",
-    "cached": "app.wrappers.cached:CachedDriver",
-    "failover": "app.wrappers.failover:FailoverDriver",
-    "replicated": "app.wrappers.replicated:ReplicatedDriver",
-    "scoped": "app.wrappers.scoped:ScopedDriver",
-}
-WRAPPING = frozenset({"cached", "failover", "replicated", "scoped"})
-"""Types that hold other drivers, and so exist only where the configuration names them."""
-_EXTRAS = {
-    "automem": "automem",
-    "pgvector": "pgvector",
-    "cached": "cache",
-    "failover": "journal",
-    "replicated": "journal",
-}
 ENTRY_POINTS = "memory_drivers"
 
 
@@ -137,7 +119,8 @@ class MemoryDriverManager:
 
     def _refuse_undeclared(self, name: str, setting: str) -> None:
         """Refuse a type that holds other drivers where the name of a driver belongs."""
-        if name in WRAPPING and name not in {*self.settings.named, *self._registered}:
+        known = {*self.settings.named, *self._registered}
+        if name in TYPES and TYPES[name].wraps and name not in known:
             raise ConfigurationError(
                 f"{setting}: {name} holds other drivers, which MEMORY_CONFIG has to name"
             )
@@ -145,7 +128,7 @@ class MemoryDriverManager:
     def _is_known(self, name: str) -> bool:
         return (
             name in self._registered
-            or name in BUILT_IN
+            or name in TYPES
             or ":" in name
             or any(entry_points(group=ENTRY_POINTS, name=name))
         )
@@ -153,11 +136,12 @@ class MemoryDriverManager:
     def _types(self) -> set[str]:
         """The types that a declared driver may have, but for dotted paths."""
         installed = (entry_point.name for entry_point in entry_points(group=ENTRY_POINTS))
-        return {*self._registered, *BUILT_IN, *installed}
+        return {*self._registered, *TYPES, *installed}
 
     def _names(self) -> set[str]:
         """The drivers that may be selected or held, but for dotted paths."""
-        return {*self.settings.named, *self._registered, *(self._types() - WRAPPING)}
+        wrapping = {name for name, kind in TYPES.items() if kind.wraps}
+        return {*self.settings.named, *self._registered, *(self._types() - wrapping)}
 
     def _build(self, name: str, setting: str) -> BaseMemoryDriver:
         self._refuse_undeclared(name, setting)
@@ -187,8 +171,8 @@ class MemoryDriverManager:
     def _find(self, name: str, setting: str) -> Any:
         if name in self._registered:
             return self._registered[name]
-        if name in BUILT_IN:
-            return _load(name, BUILT_IN[name], setting)
+        if name in TYPES:
+            return _load(name, TYPES[name].path, setting)
         for entry_point in entry_points(group=ENTRY_POINTS, name=name):
             return _load(name, entry_point.value, setting)
         if ":" in name:
@@ -234,9 +218,10 @@ def _load(name: str, path: str, setting: str) -> Any:
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
-        if name in _EXTRAS:
+        extra = TYPES[name].extra if name in TYPES else None
+        if extra is not None:
             raise ConfigurationError(
-                f"{told} needs {error.name}: pip install 'memory-driver-service[{_EXTRAS[name]}]'"
+                f"{told} needs {error.name}: pip install 'memory-driver-service[{extra}]'"
             ) from error
         raise DriverNotFound(f"{told} not found: {error}") from error
     except (ImportError, SyntaxError, AttributeError, TypeError, ValueError) as error:

@@ -40,9 +40,6 @@ class SixVerbs(RecordDriver):
     async def close(self) -> None:
         await self._driver.close()
 
-    def servers(self) -> frozenset[tuple[str, int]]:
-        return self._driver.servers()
-
     def identity(self) -> frozenset[str] | None:
         return self._driver.identity()
 

@@ -15,6 +15,13 @@ from app.slots import Slots
 
 Query: TypeAlias = Iterable[tuple[str, str | int]]
 
+CONNECT_SECONDS = 5.0
+"""How long to wait for AutoMem to accept a connection: one that is there does so at once."""
+SLOT_SECONDS = 5.0
+"""How long a call waits for a free connection, then 503: more would only make it late."""
+REPEATS = 2
+"""How often a call is repeated that failed and may pass, where that is safe."""
+
 _PROBES = frozenset({"/health", "/enrichment/status"})
 """Asked for AutoMem's state alone. They have a connection of their own, however many wait."""
 _BLIND = frozenset({"/recall", *_PROBES})
@@ -32,8 +39,8 @@ class AutomemClient:
 
     def __init__(self, settings: AutomemSettings) -> None:
         self._settings = settings
-        self._slots = Slots(settings.pool_size, settings.pool_timeout)
-        self._probe_slots = Slots(1, settings.pool_timeout)
+        self._slots = Slots(settings.pool_size, SLOT_SECONDS)
+        self._probe_slots = Slots(1, SLOT_SECONDS)
         self._http: httpx.AsyncClient | None = None
         self._failing = False
 
@@ -74,7 +81,7 @@ class AutomemClient:
 
     def attempts(self) -> Any:
         """Tries while the failure may pass: `async for`, then `with`."""
-        return attempts(may_pass, self._settings.retries, self._settings.timeout)
+        return attempts(may_pass, REPEATS, self._settings.timeout)
 
     async def once(
         self,
@@ -116,7 +123,7 @@ class AutomemClient:
             self._http = httpx.AsyncClient(
                 base_url=settings.url,
                 headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
-                timeout=httpx.Timeout(settings.timeout, connect=settings.connect_timeout),
+                timeout=httpx.Timeout(settings.timeout, connect=CONNECT_SECONDS),
                 limits=httpx.Limits(  # `Slots` bounds them
                     max_connections=None, max_keepalive_connections=settings.pool_size
                 ),

@@ -52,7 +52,7 @@ class AutomemDriver(RecordDriver):
         self._health = Health(self._client)
         unembedded = Unembedded()
         self._search = Search(self._client, self._tags, unembedded)
-        self._writer = Writer(self._client, self._tags, unembedded, settings.search_chars)
+        self._writer = Writer(self._client, self._tags, unembedded)
         self._listing = Listing(self._search)
 
     @classmethod
@@ -146,11 +146,6 @@ class AutomemDriver(RecordDriver):
             others += found.count - len(found.rows)
             more = found.more
         return deleted
-
-    def servers(self) -> frozenset[tuple[str, int]]:
-        parts = urlsplit(self._settings.url)
-        default = 443 if parts.scheme == "https" else 80
-        return frozenset({(parts.hostname or "", parts.port or default)})
 
     def identity(self) -> frozenset[str]:
         """Its endpoint, and the machine where that is this one."""

@@ -20,6 +20,8 @@ from app.logs import get_logger
 
 KEY: Final = "mds"
 PREFIX: Final = "mds"
+SEARCH_CHARS: Final = 2_000
+"""Characters of a content that AutoMem takes, embeds and searches; the record has all."""
 _UNREAD: Final = 257
 """AutoMem's ranking counts the words of metadata texts of up to 256 characters."""
 _BLANK: Final = "(blank)"
@@ -96,7 +98,7 @@ class Clock:
             return (created_at + timedelta(microseconds=self._count)).isoformat()
 
 
-def to_automem(record: Record, tags: Tags, clock: Clock, search_chars: int) -> dict[str, Any]:
+def to_automem(record: Record, tags: Tags, clock: Clock) -> dict[str, Any]:
     """The body of a memory for AutoMem's POST routes."""
     fields = asdict(record)
     del fields["score"]
@@ -105,7 +107,7 @@ def to_automem(record: Record, tags: Tags, clock: Clock, search_chars: int) -> d
     if len(text) < _UNREAD:
         text = dump_json({**fields, "": " " * (_UNREAD - len(text))})
     return {
-        "content": record.content.strip()[:search_chars] or _BLANK,
+        "content": record.content.strip()[:SEARCH_CHARS] or _BLANK,
         "tags": tags.of(record),
         # Without a type AutoMem guesses one, which may take a language model.
         "type": "Context",

@@ -46,12 +46,10 @@ class Writer:
         client: AutomemClient,
         tags: Tags,
         unembedded: Unembedded,
-        search_chars: int,
     ) -> None:
         self._client = client
         self._tags = tags
         self._unembedded = unembedded
-        self._search_chars = search_chars
         self._clock = Clock()
 
     async def keep(self, records: Sequence[Record]) -> None:
@@ -60,7 +58,7 @@ class Writer:
         AutoMem keeps one POST whole or not at all. When a later one of several fails, the earlier
         ones are taken back; where that fails too, the error says how many stayed.
         """
-        bodies = [to_automem(one, self._tags, self._clock, self._search_chars) for one in records]
+        bodies = [to_automem(one, self._tags, self._clock) for one in records]
         kept = 0
         for part in _parts(bodies):
             chosen = records[kept : kept + len(part)]

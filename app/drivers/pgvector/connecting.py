@@ -7,6 +7,9 @@ from app.drivers.pgvector.errors import describe
 from app.errors import ConfigurationError, DriverUnavailable
 from app.settings import DatabaseSettings, place, wrong_option
 
+CONNECT_SECONDS = 5.0
+"""How long to wait for PostgreSQL to accept a connection: one that is there does so at once."""
+
 
 async def connect(
     settings: DatabaseSettings, dsn: str, command_timeout: float | None = None
@@ -17,9 +20,7 @@ async def connect(
     """
     setting = settings.called("data_dir" if settings.url is None else "url")
     try:
-        return await asyncpg.connect(
-            dsn, timeout=settings.connect_timeout, command_timeout=command_timeout
-        )
+        return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, command_timeout=command_timeout)
     except pg.ClientConfigurationError as error:
         raise ConfigurationError(f"{setting}: {str(error).splitlines()[0]}") from error
     except (OverflowError, UnicodeError) as error:

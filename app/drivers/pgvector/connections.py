@@ -13,7 +13,7 @@ from pgvector.asyncpg import register_vector
 
 from app import cluster
 from app.drivers.pgvector.checks import Checks, Connection, Pooled
-from app.drivers.pgvector.connecting import connect
+from app.drivers.pgvector.connecting import CONNECT_SECONDS, connect
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.drivers.pgvector.errors import backend_errors, describe
 from app.drivers.pgvector.expected import ExpectedRecords
@@ -41,6 +41,10 @@ _SESSION = """
 """For every connection of the pool. Each statement has the plan that its test guards, made once. To
 compile statements as short as these, or to share them among processes, costs more than it saves."""
 
+POOL_MIN_SIZE = 1
+"""Connections that are kept open, so that the first request after a rest need not connect."""
+POOL_SECONDS = 5.0
+"""How long a request waits for a free connection, then 503: more would only make it late."""
 _RELEASE_SECONDS = 1.0
 
 _log = get_logger(__name__)
@@ -94,7 +98,7 @@ class Connections:
         self.database = None
         if pool is not None:
             try:
-                async with asyncio.timeout(self._settings.pool_timeout):
+                async with asyncio.timeout(POOL_SECONDS):
                     await pool.close()
             except TimeoutError:
                 pool.terminate()
@@ -161,7 +165,7 @@ class Connections:
 
     async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Pooled:
         try:
-            return await pool.acquire(timeout=self._settings.pool_timeout)
+            return await pool.acquire(timeout=POOL_SECONDS)
         except TimeoutError as error:
             raise (PoolExhausted if self.all_busy else DriverUnavailable) from error
 
@@ -226,7 +230,7 @@ class Connections:
 
     async def _opened_in_time(self) -> "asyncpg.Pool[asyncpg.Record]":
         try:
-            async with asyncio.timeout(self._settings.pool_timeout):
+            async with asyncio.timeout(POOL_SECONDS):
                 return await self._opened()
         except TimeoutError as error:
             raise DriverUnavailable(reason="it takes long to connect") from error
@@ -277,9 +281,9 @@ class Connections:
         return await asyncpg.create_pool(
             dsn,
             connect=connect_now,
-            min_size=self._settings.pool_min_size,
+            min_size=POOL_MIN_SIZE,
             max_size=self._settings.pool_max_size,
-            timeout=self._settings.connect_timeout,
+            timeout=CONNECT_SECONDS,
             command_timeout=self._settings.timeout,
             init=prepare,
             reset=_keep_session,

@@ -24,7 +24,7 @@ from app.embedding import Embedder
 from app.errors import MemoryServiceError, PoolExhausted
 from app.pieces import in_pieces
 from app.ranking.runs import parsable
-from app.settings import DatabaseSettings, Limits, RecallSettings, servers
+from app.settings import DatabaseSettings, Limits, RecallSettings
 
 _EXPORT_PAGE = 500
 _HEALTH_SECONDS = 2.0
@@ -58,15 +58,11 @@ class PgvectorDriver(RecordDriver):
         self._writing = Writing(self._connections, embedder, context=recall.context)
         self._knowledge = KnowledgeTable(self._connections, embedder)
         self._upkeep = IndexUpkeep(settings, self._connections)
-        self._servers = servers(settings.url)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
         settings = context.settings
         return cls(settings.database, context.embedder, settings.limits, settings.recall)
-
-    def servers(self) -> frozenset[tuple[str, int]]:
-        return self._servers
 
     def identity(self) -> frozenset[str] | None:
         """The database; the instance's own where the role may not ask which one it is."""
@@ -215,9 +211,7 @@ def _named(wanted: Get | Delete) -> tuple[str, ...]:
     return (wanted.record_id, *user)
 
 
-def _memory(
-    row: asyncpg.Record, score: float | None = None, *, explain: bool = False
-) -> Memory:
+def _memory(row: asyncpg.Record, score: float | None = None, *, explain: bool = False) -> Memory:
     return Memory(
         memory_id=str(row["memory_id"]),
         user_id=row["user_id"],

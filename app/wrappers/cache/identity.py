@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings
 
 from app import __version__
 from app.core.memory.base import BaseMemoryDriver, DriverContext
-from app.settings import Settings, real
+from app.settings import Settings, databases_among, real
 
 
 class Identity:
@@ -49,12 +49,11 @@ def _digest(described: list[Any]) -> str:
 def _describe(settings: Settings, name: str) -> list[Any]:
     named = settings.named.get(name)
     own = settings.of(name)
-    kind = named.type if named else name
     groups: list[BaseSettings] = [own.database, own.automem, own.recall, own.embedding]
-    embedded = kind == "pgvector" and own.database.url is None
+    embedded = any(each.url is None for each in databases_among(settings, [name]).values())
     return [
         name,
-        kind,
+        named.type if named else name,
         dict(named.options) if named else {},
         [group.model_dump() for group in groups],
         real(own.database.data_dir) if embedded else None,

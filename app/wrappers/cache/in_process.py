@@ -10,6 +10,8 @@ from cachetools import LRUCache, TTLCache
 from app.settings import CacheSettings
 from app.wrappers.cache.store import ALL, UNCERTAIN_SECONDS, CacheStore, Found, Write
 
+MEGABYTES = 64
+"""Size of the answers at most, some ten thousand: little beside the model."""
 _OVERHEAD = 500
 """Bytes of an entry besides its value: the key, the stamp and the links of the cache."""
 
@@ -23,7 +25,7 @@ class InProcessStore(CacheStore):
 
     def __init__(self, settings: CacheSettings) -> None:
         self._values: TTLCache[str, tuple[bytes, bytes]] = TTLCache(
-            settings.megabytes * 1_000_000, settings.ttl, getsizeof=_size
+            MEGABYTES * 1_000_000, settings.ttl, getsizeof=_size
         )
         self._numbers = count()
         # One that was dropped is made anew, with a number that no value has.

@@ -22,6 +22,8 @@ from app.wrappers.cache.store import ALL, UNCERTAIN_SECONDS, CacheStore, Found, 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 
 _PREFIX = "memory-cache:"
+ANSWER_SECONDS = 0.5
+"""How long to wait for Redis, then without it: asking the driver takes less."""
 _CONNECTIONS = 32
 _RETRY_SECONDS = (0.05, 1.0)
 """Between two tries to reach it again: at first, and at most."""
@@ -50,7 +52,7 @@ class RedisStore(CacheStore):
         assert settings.url is not None  # noqa: S101 - the caller looked
         self._ttl_ms = max(1, round(settings.ttl * 1_000))
         self._generation_ms = max(2 * self._ttl_ms, _GENERATION_MS)
-        self._timeout = settings.timeout
+        self._timeout = ANSWER_SECONDS
         try:
             self._pool = ConnectionPool.from_url(
                 settings.url.get_secret_value(),
