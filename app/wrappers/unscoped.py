@@ -23,20 +23,21 @@ class UnscopedDriver(WrappingDriver):
         self.name = inner.name
         self._inner = self.inner[0]
 
+    def _check_user(self, user_id: str, loc: tuple[str | int, ...] = ("user_id",)) -> None:
+        if user_id.startswith(MARK):
+            raise InvalidInput("user_id must not start with U+001F: tenants' users do", loc)
+
     async def _recall(self, wanted: Recall) -> list[Memory]:
-        _refuse_tenants(wanted.user_id)
         return await self._inner._recall(wanted)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
         return await self._inner._recall_knowledge(wanted)
 
     async def _get(self, wanted: Get) -> Record | None:
-        _refuse_tenants(wanted.user_id)
         found = await self._inner._get(wanted)
         return None if found is None or _is_tenants(found) else found
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        _refuse_tenants(wanted.user_id)
         return await self._inner._page(wanted)
 
     async def _export(self) -> AsyncIterator[Record]:
@@ -45,15 +46,9 @@ class UnscopedDriver(WrappingDriver):
                 yield record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        alone = wanted.new and len(wanted.records) == 1
-        batch = "memories" if wanted.new else "records"
-        for n, record in enumerate(wanted.records):
-            if isinstance(record, Memory):
-                _refuse_tenants(record.user_id, () if alone else (batch, n))
         return await self._inner._keep(wanted)
 
     async def _delete(self, wanted: Delete) -> bool:
-        _refuse_tenants(wanted.user_id)
         if wanted.kind == "memory" and wanted.user_id is None:
             found = await self._get(Get("memory", wanted.record_id))
             if not isinstance(found, Memory):
@@ -62,7 +57,6 @@ class UnscopedDriver(WrappingDriver):
         return await self._inner._delete(wanted)
 
     async def _forget(self, wanted: Forget) -> int:
-        _refuse_tenants(wanted.user_id)
         return await self._inner._forget(wanted)
 
     async def health_check(self) -> DriverHealth:
@@ -71,10 +65,3 @@ class UnscopedDriver(WrappingDriver):
 
 def _is_tenants(record: Record) -> bool:
     return isinstance(record, Memory) and record.user_id.startswith(MARK)
-
-
-def _refuse_tenants(user_id: str | None, loc: tuple[str | int, ...] = ()) -> None:
-    if user_id is not None and user_id.startswith(MARK):
-        raise InvalidInput(
-            "user_id must not start with U+001F: tenants' users do", (*loc, "user_id")
-        )

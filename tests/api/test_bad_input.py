@@ -215,8 +215,8 @@ UNUSABLE = {
     "Infinity": b'{"user_id":"ada","content":"x","metadata":{"a":Infinity}}',
     "-Infinity": b'{"user_id":"ada","content":"x","metadata":{"a":-Infinity}}',
     "5,000 digits": b'{"user_id":"ada","content":"x","metadata":{"a":%s}}' % (b"9" * 5_000),
-    "deep arrays": b"[" * 1_000_000,
-    "deep objects": b'{"a":' * 200_000 + b"1" + b"}" * 200_000,
+    "deep arrays": b"[" * 500_000,
+    "deep objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "deep metadata": b'{"user_id":"ada","content":"x","metadata":%s}'
     % (b'{"a":' * 5_000 + b"1" + b"}" * 5_000),
 }
@@ -251,7 +251,7 @@ async def test_a_key_given_twice_is_refused_by_its_name(api: Api, body: bytes) -
     [("/v1/memories/batch", "memories", MEMORY), ("/v1/knowledge/batch", "knowledge", KNOWLEDGE)],
 )
 class TestBatch:
-    @pytest.mark.parametrize("count", [0, LIMITS.batch + 1, 100_000])
+    @pytest.mark.parametrize("count", [0, LIMITS.batch + 1, 20_000])
     async def test_is_neither_empty_nor_too_long(
         self, api: Api, path: str, name: str, good: dict[str, Any], count: int
     ) -> None:
@@ -509,17 +509,31 @@ async def test_nothing_is_deleted_by_a_path_that_only_looks_like_one(
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/memories", b'{"user_id":"a","content":"x","tags":[%s1]}' % (b"1," * 1_000_000)),
-        ("/v1/memories", b"{%s}" % b",".join(b'"f%d":1' % n for n in range(300_000))),
-        ("/v1/memories/batch", b'{"memories":[%s1]}' % (b"1," * 1_000_000)),
+        ("/v1/memories", b'{"user_id":"a","content":"x","tags":[%s1]}' % (b"1," * 5_000)),
+        ("/v1/memories", b"{%s}" % b",".join(b'"f%d":1' % n for n in range(5_000))),
+        ("/v1/memories/batch", b'{"memories":[%s1]}' % (b"1," * 100_000)),
         ("/v1/memories/batch", b'{"memories":[%s{}]}' % (b"{}," * 900)),
     ],
     ids=["tags", "fields", "numbers in a batch", "empty objects in a batch"],
 )
-async def test_a_million_errors_in_one_body_do_not_make_a_million_answers(
+async def test_thousands_of_errors_in_one_body_do_not_make_thousands_of_answers(
     api: Api, path: str, body: bytes
 ) -> None:
     assert 1 <= len(read_places(await api.post(path, body))) <= 2
+
+
+async def test_a_body_about_one_record_is_no_larger_than_its_fields_can_be(api: Api) -> None:
+    largest = {
+        "user_id": "\U0001f98a" * LIMITS.user_id_chars,
+        "content": "\U0001f98a" * LIMITS.content_chars,
+        "conversation_id": "\U0001f98a" * LIMITS.conversation_id_chars,
+        "tags": ["\U0001f98a" * LIMITS.tag_chars] * LIMITS.tags,
+        "metadata": {"a": "\u00e9" * (LIMITS.metadata_bytes // 2 - 4)},
+    }
+    assert (await api.post("/v1/memories", largest)).status_code == 201
+    padded = json.dumps(largest).encode() + b" " * 500_000
+    read_problem(await api.post("/v1/memories", padded), 413, "body_too_large")
+    assert (await api.post("/v1/memories/batch", {"memories": [largest]})).status_code == 201
 
 
 async def test_the_size_of_a_body_has_a_limit(embedder: Embedder) -> None:

@@ -97,6 +97,7 @@ class RecordDriver(BaseMemoryDriver):
         if explain and not self.explains:
             raise CapabilityMissing(f"The driver {self.name!r} can't explain a recall")
         check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
+        self._check_user(user_id)
         return await self._recall(
             Recall(
                 user_id=user_id,
@@ -123,6 +124,7 @@ class RecordDriver(BaseMemoryDriver):
         """The memory, or None: missing and not `user_id`'s look the same."""
         self._need_all("look a memory up")
         check_scope(self._limits, user_id)
+        self._check_user(user_id)
         found = await self._get(Get("memory", str(check_id(memory_id)), user_id))
         return found if isinstance(found, Memory) else None
 
@@ -152,6 +154,7 @@ class RecordDriver(BaseMemoryDriver):
         """A page, newest first; `cursor` is the previous page's `next_cursor`."""
         self._need_all("list memories")
         check_scope(self._limits, user_id, conversation_id)
+        self._check_user(user_id)
         check_top_k(limit, self._limits, "limit")
         after = Cursor.decode(cursor) if cursor is not None else None
         return await self._page(
@@ -185,13 +188,17 @@ class RecordDriver(BaseMemoryDriver):
             tags=tags,
             metadata=metadata,
         )
-        return (await self._keep(Keep([new_memory(new, self._limits)], new=True)))[0]
+        memory = new_memory(new, self._limits)
+        self._check_user(user_id)
+        return (await self._keep(Keep([memory], new=True)))[0]
 
     @final
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
         """Keep all of them or none; the answer is in their order."""
         self._need_all("store memories in one go")
-        return [*await self._keep(Keep(await new_memories(memories, self._limits), new=True))]
+        records = await new_memories(memories, self._limits)
+        self._check_users(records, "memories")
+        return [*await self._keep(Keep(records, new=True))]
 
     @final
     async def store_global_knowledge(
@@ -221,6 +228,7 @@ class RecordDriver(BaseMemoryDriver):
         When it fails, some may be kept: called again it keeps the rest.
         """
         self._need_all("import records")
+        self._check_users(records, "records")
         if records:
             await self._keep(Keep(records))
 
@@ -229,6 +237,7 @@ class RecordDriver(BaseMemoryDriver):
         key = str(check_id(memory_id))
         if user_id is not None:
             check_scope(self._limits, user_id)
+            self._check_user(user_id)
         return await self._delete(Delete("memory", key, user_id))
 
     @final
@@ -242,11 +251,20 @@ class RecordDriver(BaseMemoryDriver):
         """Delete all of the user's memories; how many there were."""
         self._need_all("forget a user")
         check_scope(self._limits, user_id)
+        self._check_user(user_id)
         return await self._forget(Forget(user_id))
 
     def _need_all(self, what: str) -> None:
         if not self.complete:
             raise CapabilityMissing(f"The driver {self.name!r} can't {what}")
+
+    def _check_users(self, records: Sequence[Record], name: str) -> None:
+        for n, record in enumerate(records):
+            if isinstance(record, Memory):
+                self._check_user(record.user_id, (name, n, "user_id"))
+
+    def _check_user(self, user_id: str, loc: tuple[str | int, ...] = ("user_id",)) -> None:
+        """Raise `InvalidInput` at `loc` for a user whom it does not serve; there is none."""
 
     # What a driver is made of. Wrapping drivers call these of the drivers that they hold.
 
