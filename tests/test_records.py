@@ -119,7 +119,7 @@ def test_metadata_that_is_not_json_is_refused_at_its_place(
 def test_metadata_that_holds_itself_is_refused() -> None:
     metadata: dict[str, Any] = {}
     metadata["a"] = metadata
-    with pytest.raises(InvalidInput, match="nested"):
+    with pytest.raises(InvalidInput, match=r"nested|more than"):
         check_metadata(metadata, LIMITS, ("metadata",))
 
 

@@ -522,7 +522,9 @@ async def test_thousands_of_errors_in_one_body_do_not_make_thousands_of_answers(
     assert 1 <= len(read_places(await api.post(path, body))) <= 2
 
 
-async def test_a_body_about_one_record_is_no_larger_than_its_fields_can_be(api: Api) -> None:
+async def test_a_body_about_one_record_is_no_larger_than_its_fields_can_be(
+    embedder: Embedder,
+) -> None:
     largest = {
         "user_id": "\U0001f98a" * LIMITS.user_id_chars,
         "content": "\U0001f98a" * LIMITS.content_chars,
@@ -530,10 +532,12 @@ async def test_a_body_about_one_record_is_no_larger_than_its_fields_can_be(api: 
         "tags": ["\U0001f98a" * LIMITS.tag_chars] * LIMITS.tags,
         "metadata": {"a": "\u00e9" * (LIMITS.metadata_bytes // 2 - 4)},
     }
-    assert (await api.post("/v1/memories", largest)).status_code == 201
-    padded = json.dumps(largest).encode() + b" " * 500_000
-    read_problem(await api.post("/v1/memories", padded), 413, "body_too_large")
-    assert (await api.post("/v1/memories/batch", {"memories": [largest]})).status_code == 201
+    async with serving(embedder) as api:
+        assert (await api.post("/v1/memories", largest)).status_code == 201
+        padded = json.dumps(largest).encode() + b" " * 500_000
+        read_problem(await api.post("/v1/memories", padded), 413, "body_too_large")
+        batch = {"memories": [largest]}
+        assert (await api.post("/v1/memories/batch", batch)).status_code == 201
 
 
 async def test_the_size_of_a_body_has_a_limit(embedder: Embedder) -> None:

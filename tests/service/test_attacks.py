@@ -115,20 +115,43 @@ DEAR = {
 }
 
 
+AROUND = {
+    "/v1/memories/recall": (
+        b'{"user_id":"ada","query":"x","exclude_tags":[',
+        (413, "body_too_large"),
+    ),
+    "/v1/memories/batch": (
+        b'{"memories":[{"user_id":"ada","content":"x","metadata":{"a":[',
+        (422, "invalid_input"),
+    ),
+}
+
+
+@pytest.mark.parametrize("path", AROUND)
 @pytest.mark.parametrize("unit", DEAR)
-def test_eight_mebibytes_of_tiny_values(target: Service, unit: str) -> None:
-    start, end = b'{"user_id":"ada","query":"x","exclude_tags":[', b"0]}"
+def test_eight_mebibytes_of_tiny_values(target: Service, unit: str, path: str) -> None:
+    start, refused = AROUND[path]
+    end = b"0]}" if "recall" in path else b"0]}}]}"
     body = start + DEAR[unit] * ((8 * MIB - 100) // len(DEAR[unit])) + end
 
-    def recall(_: int) -> tuple[int, str]:
+    def send(_: int) -> tuple[int, str]:
         with target.client() as client:
-            answer = client.post(
-                "/v1/memories/recall", content=body, headers={"Content-Type": "application/json"}
-            )
+            answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
             return answer.status_code, answer.json()["code"]
 
     with watched(target, 512), ThreadPoolExecutor(16) as threads:
-        assert set(threads.map(recall, range(16))) == {(422, "invalid_input")}
+        assert set(threads.map(send, range(16))) == {refused}
+
+
+def test_records_of_many_tiny_values_are_read_while_others_are_answered(target: Service) -> None:
+    memory = {"user_id": "tiny", "content": "x", "metadata": {"a": [[]] * 5_000}}
+    with target.client() as client, watched(target, 512):
+        for _ in range(10):
+            client.post("/v1/memories/batch", json={"memories": [memory] * 10}).raise_for_status()
+        for asked in ({"query": "x"}, {}):
+            recall = {"user_id": "tiny", "top_k": 100, **asked}
+            found = client.post("/v1/memories/recall", json=recall).raise_for_status().json()
+            assert len(found["memories"]) == 100
 
 
 def test_a_full_batch_is_stored_while_others_are_answered(target: Service) -> None:
@@ -136,7 +159,7 @@ def test_a_full_batch_is_stored_while_others_are_answered(target: Service) -> No
         "user_id": "full",
         "content": "Ada polishes the copper kettle, twice. " * 150,
         "tags": [f"tag {n}" for n in range(64)],
-        "metadata": {"numbers": list(range(100)), "of": {"kettle": ["copper"] * 5}},
+        "metadata": {"numbers": list(range(50)), "of": {"kettle": ["copper"] * 5}},
     }
     with target.client() as client:
         body = json.dumps({"memories": [memory] * 1_000}).encode()
