@@ -50,7 +50,7 @@ class InMemoryDriver(RecordDriver):
             if not set(memory.tags).intersection(wanted.exclude_tags)
         ]
         if query is None:
-            return deepcopy(found[: wanted.top_k])
+            return await in_pieces(deepcopy, found[: wanted.top_k])
         if vector is not None:
             scored = [
                 (similarity(vector, self._vectors[memory.memory_id]), memory) for memory in found
@@ -58,7 +58,7 @@ class InMemoryDriver(RecordDriver):
         else:
             scored = await asyncio.to_thread(_by_words, query, found)
         best = sorted(scored, key=lambda pair: pair[0], reverse=True)[: wanted.top_k]
-        return [replace(deepcopy(memory), score=score) for score, memory in best]
+        return await in_pieces(lambda pair: replace(deepcopy(pair[1]), score=pair[0]), best)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
         vector = await self._embedder.embed_query(wanted.query)
@@ -69,7 +69,7 @@ class InMemoryDriver(RecordDriver):
             if wanted.category in (None, knowledge.category)
         ]
         best = sorted(scored, key=lambda pair: pair[0], reverse=True)[: wanted.top_k]
-        return [replace(deepcopy(knowledge), score=score) for score, knowledge in best]
+        return await in_pieces(lambda pair: replace(deepcopy(pair[1]), score=pair[0]), best)
 
     def _newest_first(self, user_id: str, conversation_id: str | None) -> list[Memory]:
         memories = self._memories.get(user_id, {}).values()
@@ -93,7 +93,7 @@ class InMemoryDriver(RecordDriver):
         memories = self._newest_first(wanted.user_id, wanted.conversation_id)
         if wanted.after is not None:
             memories = [memory for memory in memories if Cursor.after(memory) < wanted.after]
-        return page(deepcopy(memories[: wanted.limit + 1]), wanted.limit)
+        return page(await in_pieces(deepcopy, memories[: wanted.limit + 1]), wanted.limit)
 
     async def _export(self) -> AsyncIterator[Record]:
         memories = [memory for own in self._memories.values() for memory in own.values()]
