@@ -2,6 +2,11 @@
 
 from prometheus_client import Counter, Gauge
 
+BACKEND_AWAY = Gauge(
+    "memory_driver_backend_away",
+    "1 while a backend does not answer, else 0.",
+    ["backend", "where"],
+)
 BREAKER_CHANGES = Counter(
     "memory_driver_breaker_changes_total",
     "Times that a driver was left alone (open), or asked again (closed).",
