@@ -1,11 +1,7 @@
 """The journal's database: opened when it is needed, and with transactions that are whole.
 
-A server that is away keeps its callers waiting once, not each time:
-
-    there ──no answer, or the connection is lost──▶ away ──asked in the background──▶ there
-
-While it is away every call fails at once. Where nobody listens each call tries: it is told so
-at once.
+A server that is away keeps its callers waiting once, not each time: until the probe reaches it
+every call fails at once. Where nobody listens each call tries: it is told so at once.
 """
 
 import asyncio
@@ -30,13 +26,14 @@ from app.journal.opening import (
     which,
 )
 from app.logs import get_logger
+from app.reachability import Reachability
 from app.settings import JournalSettings
 from app.tasks import end
 
 T = TypeVar("T")
 
 INTERVAL = 1.0
-"""Seconds between two looks: for what others left to deliver, and for a server that is away."""
+"""Seconds between two looks for what others left to deliver."""
 _CLOSING_SECONDS = 1.0
 """What is under way when it is closed has that long, or longer where the server answers."""
 
@@ -74,14 +71,17 @@ class Database:
         self._again = 0.0
         """When to try that again, by the monotonic clock."""
         self._running: set[asyncio.Task[Any]] = set()
-        self._away: JournalUnavailable | None = None
-        """Why the server counts as away."""
-        self._looking: asyncio.Task[None] | None = None
-        """Asks a server that is away, until it answers."""
+        self._reachability = Reachability(
+            "journal",
+            wrapper,
+            probe=self._is_there,
+            limit=2 * settings.timeout,
+            on_back=self._ask_again,
+        )
+        self._silent: JournalUnavailable | None = None
+        """Why no call tries, while the server is away without saying so."""
         self._emptying: asyncio.Task[None] | None = None
         """Drops the connections to a server that is away; cancelled it would be loud."""
-        self._found = 0.0
-        """When it last answered so, by the monotonic clock."""
         self._waiting: set[asyncio.Timeout] = set()
         """The limits of those that wait for a connection."""
 
@@ -102,6 +102,7 @@ class Database:
         Later, a server that refuses what it accepted counts as away.
         """
         self._closed = False
+        self._reachability.start()
         if self._engine is None:
             try:
                 await self._connected()
@@ -132,6 +133,7 @@ class Database:
             raise
         finally:
             self._opening = None
+        self._reachability.answered(started)
         self._engine = engine
         self._wrong = None
         return engine
@@ -143,8 +145,8 @@ class Database:
         mended the journal is as good as away, so that what can do without goes on, and no write
         that needs it is taken.
         """
-        if self._away is not None:
-            raise JournalUnavailable(self._away.detail, reason=self._away.reason)
+        if self._silent is not None:
+            raise JournalUnavailable(self._silent.detail, reason=self._silent.reason)
         if self._engine is None and self._closed:
             raise JournalUnavailable(reason="journal: closed")
         try:
@@ -167,53 +169,44 @@ class Database:
 
     def _failed(self, error: JournalUnavailable, started: float) -> None:
         """Let the server count as away, if the error of a call that started then means that."""
-        if not self.shared or self._closed or self._away is not None:
+        if not self.shared or not is_away(error):
             return
-        if started < self._found or not is_away(error):
+        self._reachability.failed(error.reason, started)
+        if not self._reachability.away or self._silent is not None or nobody_listens(error):
             return
-        if nobody_listens(error):
-            return  # that is told at once, so each call may try
-        self._away = error
-        _log.warning("journal_lost", wrapper=self._wrapper, reason=error.reason)
+        self._silent = error
         now = asyncio.get_running_loop().time()
         for limit in self._waiting:
             if not limit.expired():
                 limit.reschedule(now)
         if self._engine is not None:  # the connections it has may never answer
             self._emptying = asyncio.create_task(self._engine.dispose())
-        self._looking = asyncio.create_task(self._look())
 
-    async def _look(self) -> None:
+    def _ask_again(self) -> None:
+        self._silent = None
+
+    async def _is_there(self) -> bool:
         if self._emptying is not None:
             await asyncio.shield(self._emptying)
-        while True:
-            if not await self._is_away():
-                break
-            await asyncio.sleep(self.interval)
-        self._found = monotonic()
-        self._away = None
-        _log.warning("journal_found", wrapper=self._wrapper)
-
-    async def _is_away(self) -> bool:
         try:
             await ask(self._settings)
         except JournalUnavailable as error:
-            return is_away(error)
-        return False
+            return not is_away(error)
+        return True
 
     async def close(self) -> None:
         """Disconnect, after what is under way: a server that does not answer ends that."""
         self._closed = True
-        await end(self._looking)
+        await self._reachability.stop()
         if self.shared:
             await end(self._opening)
         elif self._opening is not None:  # soon over; cancelled twice, SQLite's client would hang
             await asyncio.wait({self._opening})
         if self._emptying is not None:
             await self._emptying
-        self._looking = self._emptying = None
+        self._emptying = None
         await self._end_running()
-        self._away = None
+        self._silent = None
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
@@ -225,11 +218,11 @@ class Database:
             await asyncio.wait(self._running)
             return
         _, late = await asyncio.wait(self._running, timeout=_CLOSING_SECONDS)
-        if late and self._away is None:
+        if late and self._silent is None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSING_SECONDS):
-                    away = await self._is_away()
-                if not away:
+                    there = await self._is_there()
+                if there:
                     _, late = await asyncio.wait(late, timeout=self._settings.timeout)
         await end(*late)
 
