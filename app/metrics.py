@@ -7,11 +7,6 @@ BACKEND_AWAY = Gauge(
     "1 while a backend does not answer, else 0.",
     ["backend", "where"],
 )
-BREAKER_CHANGES = Counter(
-    "memory_driver_breaker_changes_total",
-    "Times that a driver was left alone (open), or asked again (closed).",
-    ["wrapper", "driver", "state"],
-)
 FALLBACKS = Counter(
     "memory_driver_fallbacks_total",
     "Answers that another than the first driver gave.",

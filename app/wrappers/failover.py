@@ -34,8 +34,8 @@ from app.journal.delivery import make
 from app.journal.entries import Entry, Write, delete_of, stores_of
 from app.logs import get_logger
 from app.settings import FailoverSettings, JournalSettings, Limits
-from app.wrappers.breaker import Node
 from app.wrappers.journalled import JournalledDriver
+from app.wrappers.node import Node
 from app.wrappers.overlay import Overlay, Overlays, Pending, kept_memory, paged
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class FailoverDriver(JournalledDriver):
         errors = await self._open_inner()
         for node, error in zip(self._nodes, errors, strict=True):
             if error is not None:
-                node.breaker.trip(error.reason)
+                node.reachability.lost(error.reason)
         self._check_places()
         self._start_delivering()
         if all(errors):
@@ -337,14 +337,14 @@ class FailoverDriver(JournalledDriver):
         return list(reached.values())
 
     def _facts(self) -> dict[str, Any]:
-        return {"left_alone": [n.name for n in self._nodes if n.breaker.state == "open"]}
+        return {"left_alone": [n.name for n in self._nodes if n.reachability.away]}
 
     def _state(
         self, inner: Sequence[DriverHealth], waiting: str | None
     ) -> tuple[HealthStatus, str | None]:
         down = [health.driver for health in inner if health.status == "unavailable"]
         if not down:
-            alone = ", ".join(n.name for n in self._nodes if n.breaker.state == "open")
+            alone = ", ".join(n.name for n in self._nodes if n.reachability.away)
             detail = "; ".join(filter(None, [alone and f"{alone} is left alone", waiting])) or None
             return ("degraded" if detail else "ok"), detail
         away = "; ".join(filter(None, [f"{', '.join(down)} can't be reached", waiting]))

@@ -4,7 +4,6 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +17,7 @@ from app.journal.placing import refuse_one_database, refuse_same_cluster
 from app.logs import get_logger
 from app.settings import JournalSettings, Limits
 from app.wrappers.base import WrappingDriver
-from app.wrappers.breaker import COOLDOWN, FAILURES, Breaker, Node
+from app.wrappers.node import Node
 
 _DELIVERY_SECONDS = 30.0
 """A delivery may take that long, or as long as a call where that is longer."""
@@ -58,18 +57,21 @@ class JournalledDriver(WrappingDriver):
         after: str | None = None,
     ) -> None:
         """Make the node of `driver`, and who delivers to it: what `after`, if given, has."""
-        breaker = Breaker(driver, wrapper=self.name, failures=FAILURES, cooldown=COOLDOWN)
-        self._nodes.append(Node(driver, breaker, timeout))
-        self._deliverers[driver.name] = deliverer = Deliverer(
+
+        def back() -> None:
+            self._deliverers[driver.name].wake(back=True)
+
+        node = Node(driver, timeout, self.name, back)
+        self._nodes.append(node)
+        self._deliverers[driver.name] = Deliverer(
             self._journal,
             driver,
             wrapper=self.name,
             interval=self._journal.interval,
             timeout=max(timeout, _DELIVERY_SECONDS),
             after=after,
-            delivered=breaker.proved,
+            delivered=node.reachability.answered,
         )
-        breaker.on_close = partial(deliverer.wake, back=True)
 
     async def _open_journal(self) -> None:
         """Open it, or go on without it: it opens itself when it can.
@@ -87,7 +89,7 @@ class JournalledDriver(WrappingDriver):
         Raises any other error, when all of them have ended.
         """
         for node in self._nodes:
-            node.breaker.start()
+            node.reachability.start()
         opening = (driver.open() for driver in self.inner)
         away: list[DriverUnavailable | DriverTimeout | None] = []
         for error in await asyncio.gather(*opening, return_exceptions=True):
@@ -138,7 +140,7 @@ class JournalledDriver(WrappingDriver):
             stack.push_async_callback(self._journal.close)
             stack.push_async_callback(super().close)
             for node in self._nodes:
-                stack.push_async_callback(node.breaker.stop)
+                stack.push_async_callback(node.reachability.stop)
             for deliverer in self._deliverers.values():
                 stack.push_async_callback(deliverer.stop)
 

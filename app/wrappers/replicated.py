@@ -25,8 +25,8 @@ from app.journal.delivery import keep, make
 from app.journal.entries import Entry, Write, delete_of, stores_of
 from app.logs import get_logger
 from app.settings import JournalSettings, Limits, ReplicatedSettings
-from app.wrappers.breaker import Node, time_for
 from app.wrappers.journalled import JournalledDriver
+from app.wrappers.node import Node, time_for
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ class ReplicatedDriver(JournalledDriver):
             return None
         for _ in self._nodes:
             node = next(self._turns)
-            if node.name not in lags and node.breaker.state == "closed":
+            if node.name not in lags and not node.reachability.away:
                 return node
         return None
 

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.wrappers.breaker import FAILURES
+from app.wrappers.node import FAILURES
 
 
 @contextmanager
 def left_alone(*, after: int = FAILURES, seconds: float = 0.05) -> Iterator[None]:
     """Drivers that are made within it leave one alone after so many failures, so long."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("app.wrappers.journalled.FAILURES", after)
-        patched.setattr("app.wrappers.journalled.COOLDOWN", seconds)
+        patched.setattr("app.wrappers.node.FAILURES", after)
+        patched.setattr("app.wrappers.node.COOLDOWN", seconds)
         yield

@@ -16,9 +16,9 @@ from app.settings import (
     Limits,
     ReplicatedSettings,
 )
-from app.wrappers.breaker import FAILURES
 from app.wrappers.cached import CachedDriver, new_store
 from app.wrappers.failover import FailoverDriver
+from app.wrappers.node import FAILURES
 from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
 from tests.redis_server import RedisServer, running

@@ -102,8 +102,8 @@ async def test_a_dead_driver_is_not_asked_until_it_is_healthy(
             return isinstance(found, Recalled) and found.driver == "first"
 
         await until(is_back)
-    changes = [(log["event"], log["driver"]) for log in logs if "driver" in log]
-    assert changes == [("driver_left_alone", "first"), ("driver_is_back", "first")]
+    changes = [(log["event"], log["backend"]) for log in logs if "backend" in log]
+    assert changes == [("backend_away", "first"), ("backend_back", "first")]
 
 
 async def test_nobody_left_is_told_as_unavailable(
@@ -314,7 +314,7 @@ async def test_hidden_memories_do_not_use_up_the_limit(
     for memory in memories[4:]:
         await driver.delete(memory.memory_id, "ada")
     second.error, first.error = None, DriverUnavailable()
-    driver._nodes[1].breaker.state = "closed"
+    await driver._nodes[1].reachability.stop()
     found = await driver.recall("ada", top_k=4)
     assert {m.memory_id for m in found} == {m.memory_id for m in memories[:4]}
 
@@ -404,7 +404,7 @@ async def test_everything_is_exported_whoever_answers(
     new = await driver.store("bob", "kettle 5")
     fact = await driver.store_global_knowledge("kettle 6", "kitchen")
     second.error = None
-    driver._nodes[1].breaker.state = "closed"
+    await driver._nodes[1].reachability.stop()
     exported = [record async for record in driver.export_records()]
     assert {record_id(record) for record in exported} == {
         kept.memory_id,
@@ -431,7 +431,7 @@ async def test_whose_a_memory_is_can_be_told_while_it_waits(
     await driver.delete(there.memory_id)
     await driver.delete(waiting.memory_id)
     second.error = None
-    driver._nodes[1].breaker.state = "closed"
+    await driver._nodes[1].reachability.stop()
     assert await driver.owner_of(there.memory_id) is None
     assert await driver.owner_of(waiting.memory_id) is None
 
@@ -448,7 +448,7 @@ async def test_the_deletion_of_another_user_does_not_hide_whose_a_memory_is(
     await driver.delete_user("carl")
     await driver.delete(bobs.memory_id, "ada")  # not hers
     second.error = None
-    driver._nodes[1].breaker.state = "closed"
+    await driver._nodes[1].reachability.stop()
     assert await driver.owner_of(adas.memory_id) == "ada"
     assert await driver.owner_of(bobs.memory_id) == "bob"
     assert await driver.owner_of(carls.memory_id) is None
@@ -493,7 +493,7 @@ async def test_a_driver_that_is_misconfigured_leaves_nothing_open(
     first: Held, second: Held, journal: JournalSettings, embedder: Embedder
 ) -> None:
     before = asyncio.all_tasks()
-    first.error = DriverUnavailable()  # so that its breaker probes
+    first.error = DriverUnavailable()  # so that it is probed
     second.error = ConfigurationError("drivers.second.url: is wrong")
     with left_alone():
         driver = FailoverDriver([first, second], FailoverSettings(), journal, embedder, Limits())
@@ -519,7 +519,7 @@ async def test_a_call_that_fails_after_the_end_starts_no_probing(
     before = asyncio.all_tasks()
     await driver.close()
     await asking
-    assert driver._nodes[0].breaker.state == "closed"
+    assert not driver._nodes[0].reachability.away
     assert asyncio.all_tasks() <= before
 
 

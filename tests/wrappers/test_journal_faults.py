@@ -23,7 +23,6 @@ from app.journal.delivery import Deliverer
 from app.journal.entries import Write
 from app.journal.journal import Journal
 from app.settings import JournalSettings, Limits, ReplicatedSettings
-from app.wrappers.breaker import Breaker
 from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver
@@ -196,26 +195,6 @@ async def test_closing_while_a_file_is_opened_leaves_no_task(tmp_path: Path) -> 
             await asyncio.wait(left, timeout=2)
         assert not [task for task in left if not task.done()]
         assert opening.cancelled() or opening.exception() is None
-
-
-async def test_a_health_check_that_raises_does_not_end_the_probing(
-    pair: tuple[FlakyDriver, PickyDriver], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers: list[Exception | None] = [ZeroDivisionError(), None]
-
-    async def health_check() -> DriverHealth:
-        error = answers.pop(0)
-        if error is not None:
-            raise error
-        return DriverHealth(driver="first", status="ok")
-
-    monkeypatch.setattr(pair[0], "health_check", health_check)
-    breaker = Breaker(pair[0], wrapper="main", failures=1, cooldown=0.01)
-    breaker.failed("gone")
-    async with asyncio.timeout(5):
-        while breaker.state == "open":
-            await asyncio.sleep(0.01)
-    await breaker.stop()
 
 
 async def test_those_who_share_a_journal_go_by_its_clock(

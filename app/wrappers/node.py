@@ -1,0 +1,84 @@
+"""A driver that is held, and left alone while it does not answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TypeVar
+
+from app.core.memory.record_driver import RecordDriver
+from app.errors import (
+    DriverTimeout,
+    DriverUnavailable,
+    EmbeddingQueueFull,
+    EmbeddingUnavailable,
+    MemoryServiceError,
+)
+from app.reachability import Reachability
+
+T = TypeVar("T")
+
+FAILURES = 3
+"""Failures in a row after which a driver is left alone."""
+COOLDOWN = 5.0
+"""Seconds that it is left alone before a health check tries it, and between two."""
+_RECORDS_IN_TIME = 25
+
+
+def time_for(timeout: float, records: int) -> float:
+    """Seconds to wait for a call with so many records: a batch has the time-out for each 25."""
+    return timeout * max(1.0, records / _RECORDS_IN_TIME)
+
+
+class Node:
+    """A driver, and whether to ask it.
+
+    While it is away no call is made, but for what the journal brings: who takes that is there. Its
+    health check in the background finds it; no caller is the one who tries.
+    """
+
+    def __init__(
+        self, driver: RecordDriver, timeout: float, wrapper: str, on_back: Callable[[], None]
+    ) -> None:
+        self.driver = driver
+        self._timeout = timeout
+        self.reachability = Reachability(
+            driver.name,
+            wrapper,
+            probe=self._is_healthy,
+            pauses=(COOLDOWN, COOLDOWN),
+            failures=FAILURES,
+            on_back=on_back,
+        )
+
+    @property
+    def name(self) -> str:
+        return self.driver.name
+
+    async def ask(self, call: Callable[[RecordDriver], Awaitable[T]], *, records: int = 1) -> T:
+        """What `call` gives on the driver.
+
+        Raises `DriverUnavailable` or `DriverTimeout` without an answer. `records`: how many the
+        call brings.
+        """
+        if self.reachability.away:
+            raise DriverUnavailable(reason=f"{self.name} is left alone")
+        started = monotonic()
+        try:
+            async with asyncio.timeout(time_for(self._timeout, records)):
+                answered = await call(self.driver)
+        except (EmbeddingQueueFull, EmbeddingUnavailable):
+            raise  # the model, not the driver
+        except (TimeoutError, DriverTimeout, DriverUnavailable) as error:
+            reason = error.reason if isinstance(error, MemoryServiceError) else "no answer in time"
+            self.reachability.failed(reason, started)
+            if isinstance(error, TimeoutError):
+                raise DriverTimeout(reason=f"{self.name}: {reason}") from error
+            raise
+        except MemoryServiceError:
+            self.reachability.answered(started)
+            raise
+        self.reachability.answered(started)
+        return answered
+
+    async def _is_healthy(self) -> bool:
+        return (await self.driver.health_check()).status != "unavailable"
