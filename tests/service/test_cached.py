@@ -150,7 +150,7 @@ def test_the_services_go_on_without_redis_and_find_it_again(
         with service.client() as client:
             assert client.get("/health/ready").status_code == 200
             assert client.get("/health").json()["status"] == "degraded"
-        assert service.output.count("cache_unavailable") == 1
+        assert service.output.count("backend_away") == 1
         assert redis.socket not in service.output
     redis.start()
     for service in services:

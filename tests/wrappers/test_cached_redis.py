@@ -36,8 +36,8 @@ SECRET = "hunter2"  # noqa: S105
 def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The events that are logged."""
     # A logger that was used before may be bound to how logs were configured then.
-    fresh = get_logger("app.wrappers.cache.redis")
-    monkeypatch.setattr("app.wrappers.cache.redis._log", fresh)
+    fresh = get_logger("app.reachability")
+    monkeypatch.setattr("app.reachability._log", fresh)
     with capture_logs() as events:
         yield events
 
@@ -89,10 +89,10 @@ async def test_killed_redis_is_done_without_and_found_again(
         "degraded",
         "Redis can't be reached: answers are computed",
     )
-    assert [event["event"] for event in logs] == ["cache_unavailable"]
+    assert [event["event"] for event in logs] == ["backend_away"]
     redis.start()
     await until(lambda: healthy(driver))
-    assert [event["event"] for event in logs] == ["cache_unavailable", "cache_available"]
+    assert [event["event"] for event in logs] == ["backend_away", "backend_back"]
     await driver.recall("ada")
     assert was_cached(await driver.recall("ada"))
 

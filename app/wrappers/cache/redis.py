@@ -14,9 +14,8 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from app.errors import ConfigurationError
-from app.logs import get_logger
+from app.reachability import Reachability
 from app.settings import CacheSettings
-from app.tasks import end
 from app.wrappers.cache.store import ALL, UNCERTAIN_SECONDS, CacheStore, Found, Write
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
@@ -25,8 +24,6 @@ _PREFIX = "memory-cache:"
 ANSWER_SECONDS = 0.5
 """How long to wait for Redis, then without it: asking the driver takes less."""
 _CONNECTIONS = 32
-_RETRY_SECONDS = (0.05, 1.0)
-"""Between two tries to reach it again: at first, and at most."""
 _WRITE_SECONDS = 600.0
 """How long a write may take: the mark of a writer that died is gone after that."""
 _GENERATION_MS = 86_400_000
@@ -35,14 +32,12 @@ _MOST_OWED = 1_000
 _ERRORS = (RedisError, OSError, TimeoutError)
 """All that can come of asking Redis."""
 
-_log = get_logger(__name__)
-
 
 class RedisStore(CacheStore):
     """One Redis, or Valkey, that is a primary.
 
-    When it can't be reached it is left alone until a task of ours reaches it, and has told it of
-    all writes that it does not know of.
+    When it can't be reached it is left alone until the probe reaches it, and has told it of all
+    writes that it does not know of.
     """
 
     kind = "redis"
@@ -70,8 +65,7 @@ class RedisStore(CacheStore):
         self._servers: WeakKeyDictionary[AbstractConnection, bytes] = WeakKeyDictionary()
         self._owed: dict[tuple[str, str], bool] = {}
         """Writes, by scope and token, whose end Redis does not know of; whether it is certain."""
-        self._away = False
-        self._recovery: asyncio.Task[None] | None = None
+        self._reachability = Reachability("redis", settings.called("url"), probe=self._is_there)
 
     async def find(self, key: str, scope: str) -> Found:
         found = await self._look(key, scope)
@@ -123,26 +117,28 @@ class RedisStore(CacheStore):
     async def end(self, write: Write, *, certain: bool) -> None:
         owed = {(scope, write.token): certain for scope in write.scopes}
         self._owed |= owed
-        if self._away:
+        if self._reachability.away:
             if len(self._owed) > _MOST_OWED:
                 self._owed = {(ALL, write.token): False}
-            self._recover()
             return
         try:
             await self._settle(owed)
         except _ERRORS as error:
-            self._lose(error)
+            self._failed(error)
 
     async def check(self) -> str | None:
         await self._ask([("PING",)])
-        return "Redis can't be reached: answers are computed" if self._away else None
+        away = self._reachability.away
+        return "Redis can't be reached: answers are computed" if away else None
 
     async def open(self) -> None:
+        self._reachability.start()
+        if self._owed:
+            self._reachability.lost("it was away when it was closed")
         await self.check()
 
     async def close(self) -> None:
-        recovery, self._recovery = self._recovery, None
-        await end(recovery)
+        await self._reachability.stop()
         with suppress(*_ERRORS):
             await self._settle(dict(self._owed))
         idle, self._idle = self._idle, []
@@ -180,40 +176,28 @@ class RedisStore(CacheStore):
 
     async def _ask(self, commands: list[Command]) -> tuple[bytes, list[Any]] | None:
         """The server's identity and its replies; None where it can't be reached."""
-        if self._away:
-            self._recover()
+        if self._reachability.away:
             return None
         try:
             return await self._exchange(commands)
         except _ERRORS as error:
-            self._lose(error)
+            self._failed(error)
             return None
 
-    def _lose(self, error: BaseException) -> None:
-        if not self._away:
-            self._away = True
-            # Not the error's own words: they name the server.
-            _log.warning("cache_unavailable", reason=type(error).__name__)
-        self._recover()
+    def _failed(self, error: BaseException) -> None:
+        # Not the error's own words: they name the server.
+        self._reachability.failed(type(error).__name__)
 
-    def _recover(self) -> None:
-        if self._recovery is None or self._recovery.done():
-            self._recovery = asyncio.create_task(self._find_again())
-
-    async def _find_again(self) -> None:
-        pause, longest = _RETRY_SECONDS
-        while self._away:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)
-            try:
-                # A Redis that has no space left for a generation is of no use.
-                await self._exchange([("SET", f"{_PREFIX}probe", b"", "PX", 1)])
-                while self._owed:
-                    await self._settle(dict(self._owed))
-            except _ERRORS:
-                continue
-            self._away = False
-            _log.info("cache_available")
+    async def _is_there(self) -> bool:
+        """Whether it takes writes, and knows now of all that it was not told."""
+        try:
+            # A Redis that has no space left for a generation is of no use.
+            await self._exchange([("SET", f"{_PREFIX}probe", b"", "PX", 1)])
+            while self._owed:
+                await self._settle(dict(self._owed))
+        except _ERRORS:
+            return False
+        return True
 
     async def _exchange(self, commands: list[Command]) -> tuple[bytes, list[Any]]:
         async with asyncio.timeout(self._timeout), self._slots:
