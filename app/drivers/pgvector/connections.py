@@ -26,10 +26,10 @@ from app.errors import (
     DriverError,
     DriverTimeout,
     DriverUnavailable,
-    MemoryServiceError,
     PoolExhausted,
 )
 from app.logs import get_logger
+from app.reachability import Reachability
 from app.settings import DatabaseSettings
 from app.tasks import end
 
@@ -72,7 +72,8 @@ class Connections:
         )
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening: asyncio.Task[asyncpg.Pool[asyncpg.Record]] | None = None
-        self._failing = False
+        self._reachability = Reachability("postgresql", settings.called("url"))
+        """Only told: each call tries, and opens it anew."""
         self._closed = False
         self._served = False
         """Whether it was open: what is wrong with the database later is an outage."""
@@ -110,6 +111,7 @@ class Connections:
         """A connection for one verb; every failure inside leaves as a `MemoryServiceError`."""
         sent = False
         pool = None
+        started = monotonic()
         try:
             pool = self._pool or await self._opened_in_time()
             with backend_errors():
@@ -129,12 +131,12 @@ class Connections:
         except DriverUnavailable as error:
             if isinstance(error, DatabaseChanged):
                 self._give_up(pool)
-            self._report(error)
+            self._reachability.failed(error.reason, started)
             if sent:
                 raise ConnectionLost(reason=error.reason) from error.__cause__
             raise
         self._answered = monotonic()
-        self._report(None)
+        self._reachability.answered(started)
 
     async def check(self) -> None:
         """Raise a `DriverUnavailable` unless the database is as it was when it was opened."""
@@ -210,14 +212,6 @@ class Connections:
             "pool_max_size": self._settings.pool_max_size,
         }
 
-    def _report(self, error: MemoryServiceError | None) -> None:
-        """Log that PostgreSQL was lost or found, once each."""
-        if error is not None and not self._failing:
-            _log.error("postgresql_unavailable", reason=error.reason)
-        elif error is None and self._failing:
-            _log.warning("postgresql_available")
-        self._failing = error is not None
-
     async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
         if self._closed:
             raise DriverUnavailable(reason="the driver is closed")
@@ -249,7 +243,7 @@ class Connections:
             self._pool = await self._connect()
         self._served = True
         self._refused = None
-        self._report(None)
+        self._reachability.answered()
         return self._pool
 
     async def _connect(self) -> "asyncpg.Pool[asyncpg.Record]":
