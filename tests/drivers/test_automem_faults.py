@@ -56,7 +56,7 @@ async def test_losing_and_finding_automem_is_logged_once_each(
         fake.database_up = True
         for _ in range(3):
             await automem.recall("ada", query="kettle")
-    assert [entry["event"] for entry in logs] == ["automem_unavailable", "automem_available"]
+    assert [entry["event"] for entry in logs] == ["backend_away", "backend_back"]
     assert "kettle" not in str(logs)
     assert "hunter2" not in str(logs)
 

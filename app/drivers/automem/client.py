@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import Any, TypeAlias
 
 import httpx
 
 from app.drivers.automem.errors import Answered, backend_errors, may_pass
 from app.errors import DriverError, DriverUnavailable, PoolExhausted
-from app.logs import get_logger
+from app.reachability import Reachability
 from app.retries import attempts
 from app.settings import AutomemSettings
 from app.slots import Slots
@@ -27,8 +28,6 @@ _PROBES = frozenset({"/health", "/enrichment/status"})
 _BLIND = frozenset({"/recall", *_PROBES})
 """They answer 200 while AutoMem's database is down: that is no sign of it being back."""
 
-_log = get_logger(__name__)
-
 
 class AutomemClient:
     """AutoMem's routes as calls that give JSON objects.
@@ -42,7 +41,8 @@ class AutomemClient:
         self._slots = Slots(settings.pool_size, SLOT_SECONDS)
         self._probe_slots = Slots(1, SLOT_SECONDS)
         self._http: httpx.AsyncClient | None = None
-        self._failing = False
+        self.reachability = Reachability("automem", settings.called("url"))
+        """Only told: each call tries."""
 
     async def close(self) -> None:
         http, self._http = self._http, None
@@ -93,6 +93,7 @@ class AutomemClient:
     ) -> dict[str, Any]:
         """One try, within `seconds` or `AUTOMEM_TIMEOUT`."""
         slots = self._probe_slots if path in _PROBES else self._slots
+        started = monotonic()
         try:
             with backend_errors(self._settings.called("api_token"), self._settings.called("url")):
                 async with asyncio.timeout(seconds or self._settings.timeout), slots.one():
@@ -104,10 +105,10 @@ class AutomemClient:
         except PoolExhausted:
             raise
         except DriverUnavailable as error:
-            self._report(error)
+            self.reachability.failed(error.reason, started)
             raise
         if path not in _BLIND:
-            self._report(None)
+            self.reachability.answered(started)
         try:
             answer = response.json()
         except ValueError as error:
@@ -129,14 +130,6 @@ class AutomemClient:
                 ),
             )
         return self._http
-
-    def _report(self, error: DriverUnavailable | None) -> None:
-        """Log that AutoMem was lost or found, once each."""
-        if error is not None and not self._failing:
-            _log.error("automem_unavailable", url=self._settings.url, reason=error.reason)
-        elif error is None and self._failing:
-            _log.warning("automem_available", url=self._settings.url)
-        self._failing = error is not None
 
 
 def is_missing(error: Exception) -> bool:

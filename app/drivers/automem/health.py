@@ -1,7 +1,7 @@
 """AutoMem's state, which it does not tell in one place."""
 
 import asyncio
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from app.core.memory.base import DriverHealth, HealthStatus
@@ -23,11 +23,15 @@ class Health:
 
     async def check(self) -> dict[str, Any]:
         """What `/health` says; raises when AutoMem can't serve."""
+        started = monotonic()
         said = await self._client.get("/health")
         await self._check_token()
         # With its database gone AutoMem still says that it is connected: only the count tells.
         if said.get("falkordb") != "connected" or not _is_count(said.get("memory_count")):
-            raise DriverUnavailable(reason="AutoMem is up, its database is not")
+            error = DriverUnavailable(reason="AutoMem is up, its database is not")
+            self._client.reachability.failed(error.reason, started)
+            raise error
+        self._client.reachability.answered(started)
         return said
 
     async def _check_token(self) -> None:
