@@ -12,6 +12,7 @@ from app.errors import (
     EmbeddingQueueFull,
     EmbeddingUnavailable,
     MemoryServiceError,
+    NotPermitted,
 )
 from app.logs import get_logger
 from app.tasks import end
@@ -154,6 +155,9 @@ class Node:
                 answered = await call(self.driver)
         except (EmbeddingQueueFull, EmbeddingUnavailable):
             raise  # the model, not the driver
+        except NotPermitted:
+            self.breaker.succeeded()  # it refuses this, and answers the rest
+            raise
         except (TimeoutError, DriverTimeout, DriverUnavailable) as error:
             reason = error.reason if isinstance(error, MemoryServiceError) else "no answer in time"
             self.breaker.failed(reason)

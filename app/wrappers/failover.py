@@ -35,7 +35,7 @@ from app.journal.entries import Entry, Write, delete_of, stores_of
 from app.logs import get_logger
 from app.settings import FailoverSettings, JournalSettings, Limits
 from app.wrappers.breaker import Node
-from app.wrappers.journalled import JournalledDriver
+from app.wrappers.journalled import JournalledDriver, troubles
 from app.wrappers.overlay import Overlay, Overlays, Pending, kept_memory, paged
 
 T = TypeVar("T")
@@ -345,9 +345,11 @@ class FailoverDriver(JournalledDriver):
         down = [health.driver for health in inner if health.status == "unavailable"]
         if not down:
             alone = ", ".join(n.name for n in self._nodes if n.breaker.state == "open")
-            detail = "; ".join(filter(None, [alone and f"{alone} is left alone", waiting])) or None
+            alone = alone and f"{alone} is left alone"
+            detail = "; ".join(filter(None, [alone, waiting, troubles(inner)])) or None
             return ("degraded" if detail else "ok"), detail
-        away = "; ".join(filter(None, [f"{', '.join(down)} can't be reached", waiting]))
+        away = f"{', '.join(down)} can't be reached"
+        away = "; ".join(filter(None, [away, waiting, troubles(inner)]))
         serves = [health.driver for health in inner if health.status != "unavailable"]
         if not serves:
             return "unavailable", away

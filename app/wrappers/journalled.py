@@ -193,3 +193,11 @@ class JournalledDriver(WrappingDriver):
         if refused:
             detail = f"{detail}; refused by {', '.join(refused)}: see the log"
         return {"pending": shown}, detail
+
+
+def troubles(inner: Sequence[DriverHealth]) -> str | None:
+    """What is wrong with the drivers that serve all the same."""
+    degraded = (state for state in inner if state.status == "degraded")
+    return (
+        "; ".join(f"{state.driver}: {state.detail or state.status}" for state in degraded) or None
+    )

@@ -26,7 +26,7 @@ from app.journal.entries import Entry, Write, delete_of, stores_of
 from app.logs import get_logger
 from app.settings import JournalSettings, Limits, ReplicatedSettings
 from app.wrappers.breaker import Node, time_for
-from app.wrappers.journalled import JournalledDriver
+from app.wrappers.journalled import JournalledDriver, troubles
 
 T = TypeVar("T")
 
@@ -273,7 +273,7 @@ class ReplicatedDriver(JournalledDriver):
     ) -> tuple[HealthStatus, str | None]:
         down = [health.driver for health in inner if health.status == "unavailable"]
         away = f"{', '.join(down)} can't be reached" if down else None
-        detail = "; ".join(each for each in (away, waiting) if each) or None
+        detail = "; ".join(filter(None, [away, waiting, troubles(inner)])) or None
         if inner[0].status == "unavailable":
             return "unavailable", detail
         return ("degraded" if detail else "ok"), detail

@@ -202,7 +202,7 @@ async def test_a_writer_that_dies_while_it_writes_leaves_nothing_old(
         "import asyncio, os, sys\n"
         "from pydantic import SecretStr\n"
         "from app.wrappers.cached import CachedDriver, new_store\n"
-        "from app.settings import CacheSettings\n"
+        "from app.settings import CacheSettings, Limits\n"
         "from tests.wrappers.backend import Backend\n"
         "async def main():\n"
         "    backend = Backend()\n"
