@@ -19,6 +19,8 @@ MemoryServiceError                    500 internal_error
     ├── PartlyStored
     ├── DriverTimeout                 504 driver_timeout
     └── DriverUnavailable             503 driver_unavailable
+        ├── DatabaseChanged
+        ├── NotPermitted
         ├── ConnectionLost            503 connection_lost
         ├── PoolExhausted             503 pool_exhausted
         ├── EmbeddingQueueFull        503 embedding_queue_full
@@ -194,6 +196,10 @@ class DriverUnavailable(DriverError):
 
 class DatabaseChanged(DriverUnavailable):
     """The backend's database is not as it was when it was opened; try again."""
+
+
+class NotPermitted(DriverUnavailable):
+    """The memory backend does not permit this at present, and did nothing; try again."""
 
 
 class ConnectionLost(DriverUnavailable):

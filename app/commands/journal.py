@@ -109,8 +109,8 @@ def _check_wrapper(settings: Settings, wrapper: str) -> None:
 
 def _told(settings: Settings, wrapper: str, driver: str, lag: Lag) -> str:
     said = f"{lag} for '{driver}', the oldest for {timedelta(seconds=int(lag.oldest))}"
-    if lag.parked:
-        said += f", {lag.parked} refused"
+    if lag.dead_letters:
+        said += f", {lag.dead_letters} refused"
     if wrapper not in settings.named:
         said += f"; drivers.{wrapper} is not configured any more"
     elif driver not in settings.named[wrapper].inner:

@@ -8,8 +8,7 @@ import typer
 from app.commands import read_settings, refuse
 from app.core.memory.manager import MemoryDriverManager
 from app.errors import InUse, MemoryServiceError
-from app.transfer.repair import Difference
-from app.transfer.repair import repair as repair_drivers
+from app.transfer.repair import Difference, repair_named
 
 
 def repair(
@@ -50,6 +49,6 @@ async def _repair(
     try:
         await right.open()
         await wrong.open()
-        return await repair_drivers(right, wrong, dry_run=dry_run)
+        return await repair_named(manager.built(), source, target, dry_run=dry_run)
     finally:
         await manager.close()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 
 from app.embedding.base import Embedder, SharedVectors, Vector
-from app.flights import Flights
+from app.single_flight import SingleFlight
 
 QUERIES = 1_024
 """Vectors of queries that a process keeps: a megabyte or two, for what is asked again and again."""
@@ -24,7 +24,7 @@ class QueryCache:
         self._size = size
         self._compute = compute
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
-        self._flights: Flights[Vector] = Flights()
+        self._single_flight: SingleFlight[Vector] = SingleFlight()
         self._shared: tuple[Embedder, SharedVectors] | None = None
 
     def share(self, embedder: Embedder, vectors: SharedVectors) -> None:
@@ -38,7 +38,7 @@ class QueryCache:
         if known is not None:
             self._vectors.move_to_end(key)
             return known
-        return await self._flights.join(key, lambda: self._fill(key, text))
+        return await self._single_flight.join(key, lambda: self._fill(key, text))
 
     def clear(self) -> None:
         """Forget every vector."""

@@ -43,8 +43,8 @@ class Entry(Write):
     """Its place: larger is later."""
     created_at: float
     """Seconds since the epoch."""
-    owed: frozenset[str] = frozenset()
-    """Known to who reads: the drivers that still have to get it."""
+    pending_for: frozenset[str] = frozenset()
+    """The drivers that still have to get it; known to who reads it."""
     behind: frozenset[str] = frozenset()
     """Known to who made it: the drivers that still had to get an earlier delete of what it keeps.
 
@@ -74,7 +74,7 @@ class Lag:
     """Writes."""
     oldest: float = 0.0
     """Age of the oldest in seconds; 0 without any."""
-    parked: int = 0
+    dead_letters: int = 0
     """Of these, how many the driver refused: they are not tried again."""
 
     def __str__(self) -> str:

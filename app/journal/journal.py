@@ -1,17 +1,18 @@
 """The journal: writes that are durable before they are answered, until every driver has them.
 
-An entry is written once for all the drivers that have to get it. While it is held, its maker is
-still busy with it; then whoever delivers to a driver takes the oldest first.
+An entry is one write for all the drivers that have to get it. It is leased to its writer at first,
+who is busy with it; when the lease ends it is pending for each driver, and that driver's dispatcher
+takes the oldest first. What a healthy driver refuses is a dead letter.
 
-    append ──▶ held ──settle──▶ due for each driver ──settle──▶ gone
-                │ cancel            │ refuse
-                ▼                   ▼
-              gone                parked
+    append ──▶ leased ──settle──▶ pending for each driver ──settle──▶ gone
+                 │ cancel             │ refuse
+                 ▼                    ▼
+                gone             dead letter
 
-A delete leaves a tombstone, in the same transaction. Who delivers a store asks for tombstones after
-it, and deletes again what has one. A store that comes after a delete which a driver still has to
-get is made again there after the delete. So all drivers end as if every write had been made in the
-order of the entries, in whatever order it was.
+A delete leaves a tombstone, in the same transaction. After a store the dispatcher asks for
+tombstones, and deletes again what has one. A store that follows a delete which is pending for a
+driver is made there once more after that delete. So all drivers end as if every write had been made
+in the order of the entries, whatever the order was.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -116,10 +117,10 @@ class Journal:
         rows = [{"wrapper": self._wrapper, "target": driver} for driver in self.drivers]
         new: Any = pg_insert(targets) if self.shared else sqlite_insert(targets)
         await connection.execute(new.values(rows).on_conflict_do_nothing())
-        if not self.shared:  # who held them is gone
-            await connection.execute(update(entries).where(self._mine).values(held_until=0.0))
+        if not self.shared:  # the process that had the leases is gone
+            await connection.execute(update(entries).where(self._mine).values(leased_until=0.0))
         # What a driver refused may be mended by now: once more at each start.
-        await self._unpark(connection)
+        await self._retry_dead_letters(connection)
 
     async def close(self) -> None:
         """Disconnect, after what is under way."""
@@ -129,15 +130,15 @@ class Journal:
         self,
         writes: Sequence[Write],
         drivers: Sequence[str],
-        hold: float = 0.0,
+        lease: float = 0.0,
         since: float | None = None,
         known: bool = False,
     ) -> list[Entry]:
         """Keep the writes for all of `drivers`, all or none; durable when it returns.
 
-        Nobody delivers them for `hold` seconds, unless they are settled before. They were first
-        tried at `since`, by the monotonic clock, unless they will be only now. The ids of what is
-        stored are `known` where it is stored again.
+        They are leased to the caller for `lease` seconds: no dispatcher takes them before, unless
+        they are settled. The caller first tried them at `since`, by the monotonic clock, or will
+        only now. The ids of what is stored are `known` where it is stored again.
         """
 
         async def work(connection: AsyncConnection) -> list[Entry]:
@@ -147,7 +148,7 @@ class Journal:
             tried = 0.0 if since is None else monotonic() - since
             given = (
                 insert(entries)
-                .values(created_at=now - tried, held_until=now + hold)
+                .values(created_at=now - tried, leased_until=now + lease)
                 .returning(entries.c.seq, entries.c.created_at, sort_by_parameter_order=True)
             )
             rows = [
@@ -174,7 +175,7 @@ class Journal:
                 )
             ]
             due = [
-                {"seq": entry.seq, "target": driver, "parked": False}
+                {"seq": entry.seq, "target": driver, "dead_letter": False}
                 for entry in made
                 for driver in drivers
             ]
@@ -208,8 +209,8 @@ class Journal:
             await connection.execute(delete(entries).where(entries.c.seq.in_(seqs), ~left))
             await connection.execute(
                 update(entries)
-                .where(entries.c.seq.in_(seqs), entries.c.held_until > 0)
-                .values(held_until=0.0)
+                .where(entries.c.seq.in_(seqs), entries.c.leased_until > 0)
+                .values(leased_until=0.0)
             )
 
         await self._database.transaction(work, then=self._changed)
@@ -217,13 +218,13 @@ class Journal:
     async def cancel(self, made: Sequence[Entry]) -> bool:
         """Forget stores that did not happen; whether all could be.
 
-        One that is held no more is left: others may have made it.
+        One whose lease has ended is left: a dispatcher may have made it.
         """
         seqs = [entry.seq for entry in made]
 
         async def work(connection: AsyncConnection) -> bool:
             undone = select(entries.c.seq).where(
-                entries.c.seq.in_(seqs), entries.c.held_until > self._database.now
+                entries.c.seq.in_(seqs), entries.c.leased_until > self._database.now
             )
             gone = (await connection.execute(undone.with_for_update())).scalars().all()
             await connection.execute(delete(deliveries).where(deliveries.c.seq.in_(gone)))
@@ -237,18 +238,20 @@ class Journal:
         await self._database.execute(
             update(deliveries)
             .where(deliveries.c.seq == entry.seq, deliveries.c.target == driver)
-            .values(parked=True)
+            .values(dead_letter=True)
         )
 
-    async def unpark(self, driver: str) -> None:
+    async def retry_dead_letters(self, driver: str) -> None:
         """Let what the driver refused be tried once more."""
-        await self._database.transaction(partial(self._unpark, driver=driver))
+        await self._database.transaction(partial(self._retry_dead_letters, driver=driver))
 
-    async def _unpark(self, connection: AsyncConnection, driver: str | None = None) -> None:
+    async def _retry_dead_letters(
+        self, connection: AsyncConnection, driver: str | None = None
+    ) -> None:
         refused = (
             select(entries.c.seq)
             .join(deliveries, deliveries.c.seq == entries.c.seq)
-            .where(self._mine, deliveries.c.parked)
+            .where(self._mine, deliveries.c.dead_letter)
             .order_by(entries.c.seq)
             .with_for_update(of=entries)  # in the order in which others take them
         )
@@ -256,10 +259,10 @@ class Journal:
             refused = refused.where(deliveries.c.target == driver)
         seqs = (await connection.execute(refused)).scalars().all()
         for some in parts(seqs):
-            again = update(deliveries).where(deliveries.c.seq.in_(some), deliveries.c.parked)
+            again = update(deliveries).where(deliveries.c.seq.in_(some), deliveries.c.dead_letter)
             if driver is not None:
                 again = again.where(deliveries.c.target == driver)
-            await connection.execute(again.values(parked=False))
+            await connection.execute(again.values(dead_letter=False))
 
     async def has_to_wait(
         self, user_ids: Sequence[str], driver: str, ids: Sequence[str] = ()
@@ -287,7 +290,7 @@ class Journal:
         wanted = (
             select(func.min(entries.c.seq), func.max(entries.c.seq))
             .join(deliveries, deliveries.c.seq == entries.c.seq)
-            .where(self._mine, deliveries.c.target == driver, ~deliveries.c.parked)
+            .where(self._mine, deliveries.c.target == driver, ~deliveries.c.dead_letter)
         )
         ((oldest, newest),) = await self._database.rows(wanted)
         return None if oldest is None else Span(oldest, newest)
@@ -301,8 +304,8 @@ class Journal:
             .where(
                 self._mine,
                 deliveries.c.target == driver,
-                ~deliveries.c.parked,
-                entries.c.held_until <= now,
+                ~deliveries.c.dead_letter,
+                entries.c.leased_until <= now,
                 ~before_a_delete(self._wrapper, driver, now),
             )
         )
@@ -340,17 +343,20 @@ class Journal:
     async def _pending(self, *concerned: ColumnElement[bool]) -> list[Entry]:
         wanted = select(entries).where(self._mine, *concerned).order_by("seq")
         found = await self._entries(wanted)
-        owed: dict[int, set[str]] = {}
+        pending: dict[int, set[str]] = {}
         seqs = [entry.seq for entry in found]
         for some in parts(seqs):
             theirs = select(deliveries).where(deliveries.c.seq.in_(some))
             for row in await self._database.rows(theirs):
-                owed.setdefault(row.seq, set()).add(row.target)
+                pending.setdefault(row.seq, set()).add(row.target)
         # A delete may be settled before an earlier store, which its driver could not take yet.
         stores = [entry for entry in found if entry.stores]
         gone = await Tombstones.of(self._database, self._wrapper, stores)
         return [
-            replace(entry.without(gone.killed(entry)), owed=frozenset(owed.get(entry.seq, ())))
+            replace(
+                entry.without(gone.killed(entry)),
+                pending_for=frozenset(pending.get(entry.seq, ())),
+            )
             for entry in found
         ]
 
@@ -404,7 +410,7 @@ class Journal:
             .where(
                 self._mine,
                 deliveries.c.target == driver,
-                entries.c.held_until <= self._database.now,
+                entries.c.leased_until <= self._database.now,
             )
             .limit(1)
         )

@@ -132,7 +132,7 @@ def late_deletes(wrapper: str, driver: str, now: Any) -> Select[Any]:
             entries.c.wrapper == wrapper,
             entries.c.record_id.is_not(None),
             deliveries.c.target == driver,
-            or_(entries.c.held_until > now, deliveries.c.parked),
+            or_(entries.c.leased_until > now, deliveries.c.dead_letter),
         )
         .order_by(entries.c.seq)
         .limit(IDS_AT_ONCE)
@@ -153,5 +153,5 @@ def before_a_delete(wrapper: str, driver: str, now: Any) -> ColumnElement[bool]:
         earlier.c.seq < entries.c.seq,
         its.c.seq == earlier.c.seq,
         its.c.target == driver,
-        or_(earlier.c.held_until > now, its.c.parked),
+        or_(earlier.c.leased_until > now, its.c.dead_letter),
     )

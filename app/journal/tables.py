@@ -34,7 +34,7 @@ entries = Table(
     Column("record_id", Text),
     Column("records", Text, nullable=False),
     Column("created_at", Float, nullable=False),
-    Column("held_until", Float, nullable=False),
+    Column("held_until", Float, key="leased_until", nullable=False),
     Index("journal_entries_by_user", "wrapper", "user_id", "verb", "seq"),
     sqlite_autoincrement=True,  # a place is never given twice
 )
@@ -44,7 +44,7 @@ deliveries = Table(
     metadata,
     Column("seq", _SEQ, ForeignKey("journal_entries.seq", ondelete="cascade"), primary_key=True),
     Column("target", Text, primary_key=True),
-    Column("parked", Boolean, nullable=False, default=False),
+    Column("parked", Boolean, key="dead_letter", nullable=False, default=False),
     Index("journal_deliveries_by_target", "target", "seq"),
 )
 

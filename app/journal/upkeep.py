@@ -91,7 +91,7 @@ async def rename(settings: JournalSettings, wrapper: str, old: str, new: str) ->
                 theirs = (deliveries.c.seq.in_(seqs), deliveries.c.target == old)
                 twice = delete(deliveries).where(*theirs, _waits_too(new))
                 count += (await connection.execute(twice)).rowcount
-                moved = update(deliveries).where(*theirs).values(target=new, parked=False)
+                moved = update(deliveries).where(*theirs).values(target=new, dead_letter=False)
                 count += (await connection.execute(moved)).rowcount
     return count
 

@@ -20,7 +20,7 @@ def waiting() -> Select[Any]:
             deliveries.c.target,
             func.count(),
             func.min(entries.c.created_at),
-            func.count().filter(deliveries.c.parked),
+            func.count().filter(deliveries.c.dead_letter),
         )
         .join(entries, entries.c.seq == deliveries.c.seq)
         .group_by(entries.c.wrapper, deliveries.c.target)
@@ -32,8 +32,8 @@ def lags(rows: Sequence[Any]) -> dict[tuple[str, str], Lag]:
     """By wrapping driver and driver, what the rows of `waiting` tell."""
     now = time()
     return {
-        (wrapper, target): Lag(count, round(max(0.0, now - oldest), 3), parked)
-        for wrapper, target, count, oldest, parked in rows
+        (wrapper, target): Lag(count, round(max(0.0, now - oldest), 3), dead)
+        for wrapper, target, count, oldest, dead in rows
     }
 
 

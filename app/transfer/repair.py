@@ -1,7 +1,7 @@
 """Makes one driver hold what another holds."""
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from app.core.memory.base import BaseMemoryDriver
@@ -9,6 +9,7 @@ from app.core.memory.codec import encode
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Memory, Record, record_id
 from app.errors import CapabilityMissing, InvalidInput
+from app.wrappers.base import WrappingDriver
 
 _BATCH = 200
 
@@ -29,6 +30,36 @@ class Difference:
 
 async def _at_once() -> None:
     pass
+
+
+async def repair_named(
+    drivers: Mapping[str, BaseMemoryDriver], source: str, target: str, *, dry_run: bool = False
+) -> Difference:
+    """`repair` of the drivers of these names, with what the others of `drivers` have to do for it.
+
+    The target first gets what still waits for it, or that would undo the repair later; and caches
+    take notice of what changed.
+    """
+    for field, name in (("source", source), ("target", target)):
+        if name not in drivers:
+            raise InvalidInput(f"{field} must be one of: {', '.join(drivers)}", (field,))
+    if source == target:
+        raise InvalidInput("target must be another driver than source", ("target",))
+    holding = [driver for driver in drivers.values() if isinstance(driver, WrappingDriver)]
+    if not dry_run:
+        for driver in holding:
+            await driver.catch_up(target)
+
+    async def settled() -> None:
+        for driver in holding:
+            await driver.settled(source)
+
+    try:
+        return await repair(drivers[source], drivers[target], dry_run=dry_run, settled=settled)
+    finally:  # a repair that failed may have mended a part
+        if not dry_run:
+            for driver in holding:
+                await driver.mended(target)
 
 
 async def repair(

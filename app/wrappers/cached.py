@@ -11,8 +11,8 @@ from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
 from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
 from app.errors import ConfigurationError, MemoryServiceError
-from app.flights import Flights
 from app.settings import CacheSettings, Limits
+from app.single_flight import SingleFlight
 from app.wrappers.base import WrappingDriver
 from app.wrappers.cache.answer import pack, unpack
 from app.wrappers.cache.freshness import freshness
@@ -45,7 +45,7 @@ class CachedDriver(WrappingDriver):
         self._inner = self.inner[0]
         self._store = store
         self._identity = Identity(inner, configured)
-        self._flights: Flights[tuple[Recalled[Any], bytes | None]] = Flights()
+        self._single_flight: SingleFlight[tuple[Recalled[Any], bytes | None]] = SingleFlight()
         self._ending: set[asyncio.Task[None]] = set()
         self._hits = 0
         self._misses = 0
@@ -156,8 +156,8 @@ class CachedDriver(WrappingDriver):
     ) -> Recalled[Kept]:
         """Compute, or wait for who computes the same; only with the same stamp is it the same."""
         flight = key, stamp
-        leads = not self._flights.runs(flight)
-        answer, packed = await self._flights.join(
+        leads = not self._single_flight.runs(flight)
+        answer, packed = await self._single_flight.join(
             flight, lambda: self._compute(wanted, ask, key, stamp)
         )
         if leads:

@@ -30,11 +30,11 @@ from app.errors import (
     JournalUnavailable,
     MemoryServiceError,
 )
-from app.journal.delivery import make
+from app.journal.dispatcher import make
 from app.journal.entries import Entry, Write, delete_of, stores_of
 from app.logs import get_logger
 from app.settings import FailoverSettings, JournalSettings, Limits
-from app.wrappers.journalled import JournalledDriver
+from app.wrappers.journalled import JournalledDriver, troubles
 from app.wrappers.node import Node
 from app.wrappers.overlay import Overlay, Overlays, Pending, kept_memory, paged
 
@@ -274,7 +274,7 @@ class FailoverDriver(JournalledDriver):
             await self._journal.append(
                 stores_of(records), [primary.name], since=started, known=not wanted.new
             )
-            self._deliverers[primary.name].wake()
+            self._dispatchers[primary.name].wake()
         return records
 
     async def _wait_forgotten(self, users: Sequence[str], ids: Sequence[str]) -> None:
@@ -286,7 +286,7 @@ class FailoverDriver(JournalledDriver):
         try:
             async with asyncio.timeout(self._settings.timeout):
                 while await self._journal.has_to_wait(users, primary, ids):
-                    self._deliverers[primary].wake()
+                    self._dispatchers[primary].wake()
                     await asyncio.sleep(_FORGOTTEN_SECONDS)
         except TimeoutError as error:
             reason = f"{primary} has to forget them first"
@@ -314,8 +314,8 @@ class FailoverDriver(JournalledDriver):
         """How much each driver that could be reached has deleted; the others will."""
         timeout = self._settings.timeout
         started = monotonic()
-        made = await self._journal.append([delete], self._names, hold=3 * timeout)
-        # Once the delete is held no more, drivers may have got it, and later stores of the user.
+        made = await self._journal.append([delete], self._names, lease=3 * timeout)
+        # When the lease has ended, drivers may have got the delete, and later stores of the user.
         late = monotonic() - started > timeout
         answers: Sequence[int | BaseException] = [DriverTimeout()] * len(self._nodes)
         if not late:
@@ -329,7 +329,7 @@ class FailoverDriver(JournalledDriver):
             if not isinstance(answer, BaseException)
         }
         await self._journal.settle(made, list(reached))
-        self._wake_deliverers()
+        self._wake_dispatchers()
         for each in answers:
             expected = (DriverUnavailable, DriverTimeout)
             if isinstance(each, BaseException) and not isinstance(each, expected):
@@ -345,9 +345,11 @@ class FailoverDriver(JournalledDriver):
         down = [health.driver for health in inner if health.status == "unavailable"]
         if not down:
             alone = ", ".join(n.name for n in self._nodes if n.reachability.away)
-            detail = "; ".join(filter(None, [alone and f"{alone} is left alone", waiting])) or None
+            alone = alone and f"{alone} is left alone"
+            detail = "; ".join(filter(None, [alone, waiting, troubles(inner)])) or None
             return ("degraded" if detail else "ok"), detail
-        away = "; ".join(filter(None, [f"{', '.join(down)} can't be reached", waiting]))
+        away = f"{', '.join(down)} can't be reached"
+        away = "; ".join(filter(None, [away, waiting, troubles(inner)]))
         serves = [health.driver for health in inner if health.status != "unavailable"]
         if not serves:
             return "unavailable", away

@@ -11,7 +11,7 @@ from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 from app.core.memory.record_driver import RecordDriver
 from app.errors import DriverTimeout, DriverUnavailable, JournalUnavailable
-from app.journal.delivery import Deliverer
+from app.journal.dispatcher import Dispatcher
 from app.journal.journal import Journal
 from app.journal.placing import refuse_one_database, refuse_same_cluster
 from app.logs import get_logger
@@ -45,7 +45,7 @@ class JournalledDriver(WrappingDriver):
         self._names = [driver.name for driver in self.inner]
         self._journal = Journal(journal, name, self._check_places)
         self._nodes: list[Node] = []
-        self._deliverers: dict[str, Deliverer] = {}
+        self._dispatchers: dict[str, Dispatcher] = {}
         self._shown = set(self._names)
         """Those that the metrics show."""
 
@@ -59,11 +59,11 @@ class JournalledDriver(WrappingDriver):
         """Make the node of `driver`, and who delivers to it: what `after`, if given, has."""
 
         def back() -> None:
-            self._deliverers[driver.name].wake(back=True)
+            self._dispatchers[driver.name].wake(back=True)
 
         node = Node(driver, timeout, self.name, back)
         self._nodes.append(node)
-        self._deliverers[driver.name] = Deliverer(
+        self._dispatchers[driver.name] = Dispatcher(
             self._journal,
             driver,
             wrapper=self.name,
@@ -110,19 +110,19 @@ class JournalledDriver(WrappingDriver):
         refuse_same_cluster(self.name, self._journal.cluster, identities)
 
     def _start_delivering(self) -> None:
-        for deliverer in self._deliverers.values():
-            deliverer.start()
+        for dispatcher in self._dispatchers.values():
+            dispatcher.start()
 
-    def _wake_deliverers(self) -> None:
-        for deliverer in self._deliverers.values():
-            deliverer.wake()
+    def _wake_dispatchers(self) -> None:
+        for dispatcher in self._dispatchers.values():
+            dispatcher.wake()
 
     async def catch_up(self, driver: str) -> None:
         """For ten seconds at most: what it refuses again stays refused."""
-        if driver not in self._deliverers:
+        if driver not in self._dispatchers:
             return
         with suppress(JournalUnavailable, DriverTimeout):
-            await self._deliverers[driver].try_again()
+            await self._dispatchers[driver].try_again()
             await self.settled(driver)
 
     async def settled(self, driver: str) -> None:
@@ -141,8 +141,8 @@ class JournalledDriver(WrappingDriver):
             stack.push_async_callback(super().close)
             for node in self._nodes:
                 stack.push_async_callback(node.reachability.stop)
-            for deliverer in self._deliverers.values():
-                stack.push_async_callback(deliverer.stop)
+            for dispatcher in self._dispatchers.values():
+                stack.push_async_callback(dispatcher.stop)
 
     async def health_check(self) -> DriverHealth:
         started = perf_counter()
@@ -183,7 +183,7 @@ class JournalledDriver(WrappingDriver):
             metrics.JOURNAL_PENDING.labels(self.name, driver).set(lag.count if lag else 0)
             metrics.JOURNAL_AGE.labels(self.name, driver).set(lag.oldest if lag else 0)
         shown = {
-            driver: {"count": lag.count, "age_seconds": lag.oldest, "refused": lag.parked}
+            driver: {"count": lag.count, "age_seconds": lag.oldest, "refused": lag.dead_letters}
             for driver, lag in lags.items()
         }
         late = ", ".join(
@@ -191,7 +191,15 @@ class JournalledDriver(WrappingDriver):
             for driver, lag in sorted(lags.items())
         )
         detail = f"writes wait for {late}" if late else None
-        refused = [driver for driver, lag in lags.items() if lag.parked]
+        refused = [driver for driver, lag in lags.items() if lag.dead_letters]
         if refused:
             detail = f"{detail}; refused by {', '.join(refused)}: see the log"
         return {"pending": shown}, detail
+
+
+def troubles(inner: Sequence[DriverHealth]) -> str | None:
+    """What is wrong with the drivers that serve all the same."""
+    degraded = (state for state in inner if state.status == "degraded")
+    return (
+        "; ".join(f"{state.driver}: {state.detail or state.status}" for state in degraded) or None
+    )

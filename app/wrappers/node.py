@@ -12,6 +12,7 @@ from app.errors import (
     EmbeddingQueueFull,
     EmbeddingUnavailable,
     MemoryServiceError,
+    NotPermitted,
 )
 from app.reachability import Reachability
 
@@ -68,6 +69,9 @@ class Node:
                 answered = await call(self.driver)
         except (EmbeddingQueueFull, EmbeddingUnavailable):
             raise  # the model, not the driver
+        except NotPermitted:
+            self.reachability.answered(started)  # it refuses this, and answers the rest
+            raise
         except (TimeoutError, DriverTimeout, DriverUnavailable) as error:
             reason = error.reason if isinstance(error, MemoryServiceError) else "no answer in time"
             self.reachability.failed(reason, started)

@@ -40,16 +40,16 @@ class Overlay:
                 overlay.kept.update(kept)
                 overlay.deleted.difference_update(kept)
                 continue
-            late = driver in entry.owed
+            pending = driver in entry.pending_for
             if entry.verb == "delete_user":
                 overlay.kept.clear()
-                if late:
+                if pending:
                     overlay.forgotten = entry.created_at
             elif entry.record_id is not None:
                 mine = overlay.kept.get(entry.record_id)
                 if not isinstance(mine, Memory) or entry.user_id in (None, mine.user_id):
                     overlay.kept.pop(entry.record_id, None)
-                    if late:
+                    if pending:
                         overlay.deleted.add(entry.record_id)
         return overlay
 

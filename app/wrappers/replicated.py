@@ -21,21 +21,21 @@ from app.errors import (
     MemoryServiceError,
     raise_uncertain,
 )
-from app.journal.delivery import keep, make
+from app.journal.dispatcher import keep, make
 from app.journal.entries import Entry, Write, delete_of, stores_of
 from app.logs import get_logger
 from app.settings import JournalSettings, Limits, ReplicatedSettings
-from app.wrappers.journalled import JournalledDriver
+from app.wrappers.journalled import JournalledDriver, troubles
 from app.wrappers.node import Node, time_for
 
 T = TypeVar("T")
 
-_HOLD = 4
-"""An entry is its maker's for that many times what one driver is waited for: no write takes longer.
+_LEASE = 4
+"""An entry is leased for that many times what one driver is waited for: no write takes longer.
 If a store did, others would make it too, which changes nothing."""
 _DELETE = 3
-"""So long after it began a delete is not made by its maker any more: it would delete what was
-stored since others may have made it."""
+"""So long after its begin the caller's process does not make a delete any more: a dispatcher may
+have made it, and it would delete what was stored since."""
 
 _log = get_logger(__name__)
 
@@ -216,13 +216,13 @@ class ReplicatedDriver(JournalledDriver):
     async def _append(
         self, writes: Sequence[Write], seconds: float, *, known: bool = False
     ) -> list[Entry]:
-        return await self._journal.append(writes, self._names, hold=_HOLD * seconds, known=known)
+        return await self._journal.append(writes, self._names, lease=_LEASE * seconds, known=known)
 
     async def _hand_over(self, made: Sequence[Entry]) -> None:
-        """Let the deliverers make the write everywhere; at the latest when it is held no more."""
+        """Let the dispatchers make the write everywhere, at the latest when the lease ends."""
         with suppress(JournalUnavailable):
             await self._journal.settle(made)
-        self._wake_deliverers()
+        self._wake_dispatchers()
 
     async def _spread(
         self,
@@ -231,7 +231,7 @@ class ReplicatedDriver(JournalledDriver):
         seconds: float,
         until: float = inf,
     ) -> None:
-        """The primary has the write: wait for who else must, and leave the rest to deliverers."""
+        """The primary has the write: wait for who else must, and leave the rest to dispatchers."""
         wanted = {
             "primary": 0,
             "quorum": len(self.inner) // 2,
@@ -261,7 +261,7 @@ class ReplicatedDriver(JournalledDriver):
                     task.cancel()
                 await asyncio.wait(tasks)
         await self._journal.settle(made, have)
-        self._wake_deliverers()
+        self._wake_dispatchers()
         if len(have) <= wanted:
             raise DriverTimeout(
                 "Too few drivers have the write yet; it will reach the others.",
@@ -273,7 +273,7 @@ class ReplicatedDriver(JournalledDriver):
     ) -> tuple[HealthStatus, str | None]:
         down = [health.driver for health in inner if health.status == "unavailable"]
         away = f"{', '.join(down)} can't be reached" if down else None
-        detail = "; ".join(each for each in (away, waiting) if each) or None
+        detail = "; ".join(filter(None, [away, waiting, troubles(inner)])) or None
         if inner[0].status == "unavailable":
             return "unavailable", detail
         return ("degraded" if detail else "ok"), detail

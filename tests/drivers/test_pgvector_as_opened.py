@@ -27,6 +27,9 @@ from tests.service.door import Door
 from tests.wrappers.alone import left_alone
 from tests.wrappers.held import Held
 
+COLUMNS = (
+    "select table_name, column_name from information_schema.columns where table_schema = 'public'"
+)
 ANEW = ("drop schema public cascade", "create schema public")
 
 
@@ -55,6 +58,23 @@ async def test_a_probe_alone_finds_a_schema_made_anew(
     await migrations.upgrade(url, embedder.dimension)
     await status_within(driver, "degraded")  # it serves, and its records are gone
     await all_verbs(driver)
+
+
+async def test_a_column_that_is_called_otherwise_is_an_outage_whichever_it_is(
+    new_database: NewDatabase, open_driver: OpenDriver
+) -> None:
+    url = await new_database()
+    driver = await open_driver(url)
+    await used(driver)
+    connection = await asyncpg.connect(url)
+    columns = await connection.fetch(COLUMNS)
+    assert len(columns) > 25
+    for table, column in columns:
+        await connection.execute(f"alter table {table} rename {column} to renamed")
+        assert (await driver.health_check()).status == "unavailable", f"{table}.{column}"
+        await connection.execute(f"alter table {table} rename renamed to {column}")
+        await status_within(driver, "ok")
+    await connection.close()
 
 
 @pytest.mark.parametrize("dimension", [384, 128])

@@ -16,6 +16,7 @@ from app.errors import (
     DriverUnavailable,
     InvalidInput,
     MemoryServiceError,
+    NotPermitted,
 )
 
 PUBLIC = [
@@ -54,7 +55,8 @@ def test_every_public_error_is_mapped(kind: type[Exception]) -> None:
         (exceptions.DiskFullError(""), DriverUnavailable),
         (exceptions.InvalidPasswordError(""), DriverUnavailable),
         (exceptions.DeadlockDetectedError(""), DriverUnavailable),
-        (exceptions.ReadOnlySQLTransactionError(""), DriverUnavailable),
+        (exceptions.ReadOnlySQLTransactionError(""), NotPermitted),
+        (exceptions.InsufficientPrivilegeError(""), NotPermitted),
         (asyncpg.InterfaceError("connection is closed"), DriverUnavailable),
         (exceptions.ClientConfigurationError(""), ConfigurationError),
         (exceptions.UndefinedTableError(""), DatabaseChanged),

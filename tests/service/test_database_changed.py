@@ -37,8 +37,8 @@ def wait_for(client: httpx.Client, status: int, answer: str) -> None:
     deadline = time.monotonic() + TOLD_SECONDS
     while True:
         ready, health = client.get("/health/ready"), client.get("/health")
-        if ready.status_code == health.status_code == status:
-            assert health.json()["status"] == answer
+        said = health.json().get("status")
+        if ready.status_code == health.status_code == status and said == answer:
             return
         assert time.monotonic() < deadline, f"{ready.text} {health.text}"
         time.sleep(0.2)
@@ -79,3 +79,29 @@ async def test_an_empty_database_in_its_place_is_told_until_it_is_migrated(
         assert recall(client).status_code == 200
     assert "Traceback" not in service.output
     assert service.output.count("postgresql_refused") == 1
+
+
+async def test_a_column_away_is_told_and_a_database_that_only_reads_is_read(
+    service: Service, url: str
+) -> None:
+    service.store("ada", "A kettle.")
+    connection = await asyncpg.connect(url)
+    name = await connection.fetchval("select current_database()")
+    with service.client() as client:
+        await connection.execute("alter table memories rename words to w")
+        wait_for(client, 503, "unavailable")
+        await connection.execute("alter table memories rename w to words")
+        wait_for(client, 200, "ok")
+        await connection.execute(f"alter database {name} set default_transaction_read_only = on")
+        await connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        wait_for(client, 200, "degraded")
+        refused = client.post("/v1/memories", json={"user_id": "ada", "content": "A jar."})
+        assert_problem(refused, 503, "driver_unavailable")
+        assert len(recall(client).json()["memories"]) == 1
+        await connection.execute(f"alter database {name} reset default_transaction_read_only")
+        wait_for(client, 200, "ok")
+    service.store("ada", "A jar.")
+    await connection.close()

@@ -182,6 +182,6 @@ async def settled(driver: JournalledDriver, seconds: float = 20) -> None:
     """Wait until the journal is empty: every driver has everything."""
     async with asyncio.timeout(seconds):
         while await driver._journal.count():
-            for deliverer in driver._deliverers.values():
-                deliverer.wake(back=True)  # without the pauses after failures
+            for dispatcher in driver._dispatchers.values():
+                dispatcher.wake(back=True)  # without the pauses after failures
             await asyncio.sleep(0.05)

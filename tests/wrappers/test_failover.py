@@ -372,7 +372,7 @@ async def test_a_batch_has_longer_than_a_store(failover: OpenFailover, first: He
     first.slow = 0.6
     with pytest.raises(DriverTimeout):
         await driver.store("ada", "kettle")
-    assert len(await driver.store_many([NewMemory(user_id="ada", content="kettle")] * 100)) == 100
+    assert len(await driver.store_many([NewMemory(user_id="ada", content="kettle")] * 800)) == 800
 
 
 async def test_what_is_restored_after_a_deletion_is_shown_while_a_fallback_still_owes_that(

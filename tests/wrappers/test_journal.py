@@ -25,7 +25,7 @@ async def test_a_batch_of_many_users_is_kept_in_its_order(file_or_shared: Journa
     assert [(e.seq, e.user_id, e.records) for e in kept] == [
         (entry.seq, one.user_id, [one]) for entry, one in zip(made, memories, strict=True)
     ]
-    assert {entry.owed for entry in kept} == {frozenset({"first", "second"})}
+    assert {entry.pending_for for entry in kept} == {frozenset({"first", "second"})}
     await journal.settle(made, ["first", "second"])
     assert await journal.count() == 0
     await journal.close()
@@ -52,6 +52,6 @@ async def test_each_store_of_a_batch_is_behind_the_deletes_that_concern_it(
         "zoe": frozenset(),
     }
     await journal.settle(made, ["first", "second", "third"])
-    left = {e.user_id: e.owed for e in await journal.everything() if e.stores}
+    left = {e.user_id: e.pending_for for e in await journal.everything() if e.stores}
     assert left == {entry.user_id: entry.behind for entry in made if entry.behind}
     await journal.close()

@@ -19,7 +19,7 @@ from app.core.memory.records import Kept
 from app.core.memory.requests import Keep
 from app.errors import ConfigurationError, DriverError, JournalUnavailable
 from app.journal import database
-from app.journal.delivery import Deliverer
+from app.journal.dispatcher import Dispatcher
 from app.journal.entries import Write
 from app.journal.journal import Journal
 from app.settings import JournalSettings, Limits, ReplicatedSettings
@@ -137,18 +137,18 @@ async def test_a_full_disk_refuses_writes_and_loses_none(
     assert set(first.kept) == {memory.memory_id for memory in kept}
 
 
-async def test_a_deliverer_stops_whenever_it_is_told_to(
+async def test_a_dispatcher_stops_whenever_it_is_told_to(
     tmp_path: Path, pair: tuple[FlakyDriver, PickyDriver]
 ) -> None:
     journal = Journal(JournalSettings(path=tmp_path), "main")
     await journal.open(["first"])
-    deliverer = Deliverer(journal, pair[0], wrapper="main", interval=1, timeout=1)
+    dispatcher = Dispatcher(journal, pair[0], wrapper="main", interval=1, timeout=1)
     for n in range(30):
-        deliverer.start()
+        dispatcher.start()
         await asyncio.sleep(0.002 * (n % 5))
-        deliverer.wake()
+        dispatcher.wake()
         async with asyncio.timeout(5):
-            await deliverer.stop()
+            await dispatcher.stop()
     await journal.close()
 
 
@@ -166,7 +166,7 @@ async def test_cancelled_callers_cost_a_file_no_connection(tmp_path: Path) -> No
 
 
 async def test_a_call_that_is_cancelled_with_its_transaction_is_cancelled(tmp_path: Path) -> None:
-    """As at the end of a loop: a deliverer that took it for an error would go on for ever."""
+    """As at the end of a loop: a dispatcher that took it for an error would go on for ever."""
     journal = Journal(JournalSettings(path=tmp_path), "main")
     await journal.open(["first"])
     async with journal._database.begin():  # the only connection

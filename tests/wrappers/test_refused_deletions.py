@@ -45,7 +45,7 @@ def failover(drivers: Drivers, journal: JournalSettings, writes: Writes) -> Fail
 async def refused(driver: JournalledDriver, name: str) -> None:
     """Wait until the driver of that name has refused a write."""
     async with asyncio.timeout(10):
-        while not (lag := (await driver._journal.lag()).get(name)) or not lag.parked:
+        while not (lag := (await driver._journal.lag()).get(name)) or not lag.dead_letters:
             await asyncio.sleep(0.02)
 
 
@@ -64,7 +64,7 @@ async def test_replicated_keeps_on_every_driver_what_is_stored_after_it(
         await refused(driver, refusing.name)
         later = await driver.store("ada", "A lid.")
         other = await driver.store("bob", "A cup.")
-        async with asyncio.timeout(20):  # the deliverers do what they can
+        async with asyncio.timeout(20):  # the dispatchers do what they can
             while not all(other.memory_id in each.kept for each in drivers):
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.3)
@@ -88,7 +88,7 @@ async def test_a_store_that_comes_with_the_deletion_waits_for_it_too(
         await driver.delete_user("ada")
         later = await driver.store("ada", "A lid.")
         second.away = False
-        driver._deliverers["second"].wake(back=True)
+        driver._dispatchers["second"].wake(back=True)
         await refused(driver, "second")
         await asyncio.sleep(0.3)
         assert (await driver._journal.lag())["second"].count == 2

@@ -183,7 +183,7 @@ async def test_an_answer_of_a_primary_that_misses_a_write_is_degraded(
     first.error = DriverUnavailable()
     with pytest.raises(ConnectionLost):
         await driver.delete(stored.memory_id, "ada")
-    await driver._deliverers["first"].stop()  # so that the moment lasts
+    await driver._dispatchers["first"].stop()  # so that the moment lasts
     first.error = None
 
     async def told() -> bool:
@@ -192,7 +192,7 @@ async def test_an_answer_of_a_primary_that_misses_a_write_is_degraded(
         return isinstance(found, Recalled) and found.degraded
 
     await until(told)
-    driver._deliverers["first"].start()
+    driver._dispatchers["first"].start()
 
     async def made() -> bool:
         found = await driver.recall("ada")

@@ -178,7 +178,7 @@ async def test_what_is_renamed_is_delivered_in_its_order_and_once(
         later = [await driver.store("ada", "A lid.") for _ in range(2)]
         await driver.delete(later[0].memory_id, "ada")
         third.away = False
-        driver._deliverers["third"].wake(back=True)
+        driver._dispatchers["third"].wake(back=True)
         async with asyncio.timeout(10):
             while "third" in await driver._journal.lag():
                 await asyncio.sleep(0.02)

@@ -7,9 +7,7 @@ from app.api.dependencies import OPTIONAL, WITH_BODY, ManagerDep
 from app.api.models import Repaired, RepairRequest
 from app.api.problems import problems
 from app.api.route import ApiRoute
-from app.errors import InvalidInput
-from app.transfer.repair import repair as repair_drivers
-from app.wrappers.base import WrappingDriver
+from app.transfer.repair import repair_named
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=ApiRoute)
 
@@ -18,30 +16,7 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=ApiRoute)
 @needs("admin")
 async def repair(request: RepairRequest, manager: ManagerDep) -> Repaired:
     """Compare two drivers record by record, and make the target hold what the source holds."""
-    drivers = manager.built()
-    for field, name in (("source", request.source), ("target", request.target)):
-        if name not in drivers:
-            raise InvalidInput(f"{field} must be one of: {', '.join(drivers)}", ("body", field))
-    if request.source == request.target:
-        raise InvalidInput("target must be another driver than source", ("body", "target"))
-    holding = [driver for driver in drivers.values() if isinstance(driver, WrappingDriver)]
-    if not request.dry_run:  # or what waits for it would undo the repair later
-        for driver in holding:
-            await driver.catch_up(request.target)
-
-    async def settled() -> None:
-        for driver in holding:
-            await driver.settled(request.source)
-
-    try:
-        found = await repair_drivers(
-            drivers[request.source],
-            drivers[request.target],
-            dry_run=request.dry_run,
-            settled=settled,
-        )
-    finally:  # a repair that failed may have mended a part
-        if not request.dry_run:
-            for driver in holding:
-                await driver.mended(request.target)
+    found = await repair_named(
+        manager.built(), request.source, request.target, dry_run=request.dry_run
+    )
     return Repaired.model_validate(found)

@@ -8,7 +8,7 @@ from app.core.memory.base import DriverHealth, HealthStatus
 from app.drivers.automem.client import AutomemClient, is_missing
 from app.drivers.automem.scope import dict_of
 from app.errors import ConfigurationError, DriverError, DriverUnavailable, MemoryServiceError
-from app.flights import Flights
+from app.single_flight import SingleFlight
 
 _SECONDS = 2.0
 _SYNC = frozenset({"synced", "drift_detected", "orphaned_vectors", "unknown"})
@@ -19,7 +19,7 @@ class Health:
 
     def __init__(self, client: AutomemClient) -> None:
         self._client = client
-        self._checks: Flights[DriverHealth] = Flights()
+        self._checks: SingleFlight[DriverHealth] = SingleFlight()
 
     async def check(self) -> dict[str, Any]:
         """What `/health` says; raises when AutoMem can't serve."""

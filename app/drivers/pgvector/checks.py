@@ -1,8 +1,10 @@
 """What a database must be to be used: its schema, its model and its language."""
 
+from time import monotonic
 from typing import TypeAlias
 
 import asyncpg
+from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 from sqlalchemy.exc import DBAPIError
@@ -11,7 +13,7 @@ from app.drivers.pgvector import migrations
 from app.drivers.pgvector.errors import describe, translate
 from app.drivers.pgvector.sql import memories as sql
 from app.embedding import Embedder, Vector
-from app.errors import ConfigurationError, DriverTimeout, DriverUnavailable
+from app.errors import ConfigurationError, DatabaseChanged, DriverTimeout, DriverUnavailable
 from app.logs import get_logger
 from app.settings import DatabaseSettings, place
 
@@ -24,6 +26,17 @@ _AGREEMENT = 0.999
 
 _LOCK_NOT_AVAILABLE = "55P03"
 _OLDEST_PGVECTOR = (0, 8)
+
+_EMPTY_SECONDS = 30.0
+"""How long a database that was open before has to be empty until it is migrated."""
+_NOT_WHOLE = (
+    "a table, its primary key or its one row is missing: where a restore runs, wait for it; else "
+    "restore again"
+)
+_READ_ONLY = (
+    "PostgreSQL takes no writes: it is a standby, or default_transaction_read_only is on; "
+    "set that off, or connect to the server that takes them"
+)
 
 _log = get_logger(__name__)
 
@@ -40,31 +53,80 @@ class Checks:
         self._embedder = embedder
         self._sample: Vector | None = None
         """Our model's vector of the sample, once a database was opened."""
+        self.read_only: str | None = None
+        """Why writes are refused, where they are, as of the last look."""
+        self._opened = False
+        """Whether a database was opened: what is found later may be half of a restore."""
+        self._empty_since: float | None = None
+        """Since when every look found it empty, by the monotonic clock."""
 
     async def make(self, connection: Connection, dsn: str) -> str:
         """Migrate where that is allowed, and check all; the schema where pgvector's types are.
 
         Raises `ConfigurationError`, or `DriverUnavailable` when it may work later.
         """
-        await self._migrate(connection, dsn)
-        schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
-        await register_vector(connection, schema=schema)
-        await self._check_model(connection)
-        await self._check_language(connection)
+        try:
+            await self._migrate(connection, dsn)
+            if not await connection.fetchval(sql.WHOLE):
+                raise ConfigurationError(f"the database at {place(dsn)}: {_NOT_WHOLE}")
+            schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
+            await register_vector(connection, schema=schema)
+            await self._check_model(connection)
+            await self._check_language(connection)
+            wrong = await self.changed(connection)
+        except pg.ReadOnlySQLTransactionError as error:
+            raise ConfigurationError(f"the database at {place(dsn)}: {_READ_ONLY}") from error
+        except pg.InsufficientPrivilegeError as error:
+            wrong = await self._lacking(connection, error)
+        if wrong is not None:
+            raise ConfigurationError(f"the database at {place(dsn)}: {wrong}")
+        self._opened, self._empty_since = True, None
         return schema
 
-    async def still_hold(self, connection: "Connection | Pooled") -> bool:
-        """Whether schema, model and language are those of the database that was opened."""
+    async def changed(self, connection: "Connection | Pooled") -> str | None:
+        """What is not as it was opened, and what to do; None where all is.
+
+        Where that is so it sees, too, whether writes are refused.
+        """
         ours = self._embedder
         try:
             rows = await connection.fetch(
                 sql.AS_OPENED, self._sample, ours.dimension, _AGREEMENT, self.language
             )
+        except pg.InsufficientPrivilegeError as error:
+            return await self._lacking(connection, error)
         except asyncpg.PostgresError as error:
-            if isinstance(translate(error), DriverTimeout):
-                raise
-            return False
-        return len(rows) == 1
+            meant = translate(error)
+            if isinstance(meant, DriverTimeout | DriverUnavailable) and not isinstance(
+                meant, DatabaseChanged
+            ):
+                raise  # it could not be asked
+            return (
+                f"a table is not what this version needs ({describe(error)}): undo what changed "
+                "it, or restore"
+            )
+        if len(rows) != 1 or not rows[0]["whole"]:
+            return _NOT_WHOLE
+        [row] = rows
+        if not row["same_model"]:
+            return "its vectors are another model's: set that model, or restore"
+        if not row["same_language"]:
+            return "its words are another language's: set that language, or restore"
+        self._see(_privileges(row["lacking"]) or (_READ_ONLY if row["read_only"] else None))
+        return None
+
+    def _see(self, read_only: str | None) -> None:
+        if read_only != self.read_only:
+            if read_only is not None:
+                _log.error("postgresql_read_only", reason=read_only)
+            else:
+                _log.warning("postgresql_writable")
+        self.read_only = read_only
+
+    async def _lacking(
+        self, connection: "Connection | Pooled", error: pg.InsufficientPrivilegeError
+    ) -> str:
+        return _privileges(await connection.fetchval(sql.LACKING)) or describe(error)
 
     async def _migrate(self, connection: Connection, dsn: str) -> None:
         where = place(dsn)
@@ -87,7 +149,8 @@ class Checks:
             )
         head = migrations.head()
         revision = await self._revision(connection)
-        if self._settings.migrates and migrations.is_older(revision):
+        older = migrations.is_older(revision)
+        if self._settings.migrates and await self._may_migrate(connection, older=older):
             try:
                 await migrations.upgrade(dsn, self._embedder.dimension)
             except DBAPIError as error:
@@ -106,11 +169,25 @@ class Checks:
                 _log.warning("database_created", place=where, detail=told)
             revision = await self._revision(connection)
         if revision != head:
+            other = f"set {self._settings.called('migrate')}=true"
+            if self._settings.migrates and self._opened:
+                other = (
+                    "start the service again. A running one migrates only a database that stays "
+                    f"empty for {_EMPTY_SECONDS:.0f} s, as a restore may be under way"
+                )
             raise ConfigurationError(
                 f"the database at {where} has schema {revision or 'none'}, and this version needs "
-                f"{head}: run {self._settings.upgrade}, or set "
-                f"{self._settings.called('migrate')}=true"
+                f"{head}: run {self._settings.upgrade}, or {other}"
             )
+
+    async def _may_migrate(self, connection: Connection, *, older: bool) -> bool:
+        """At the start always; later only what stays empty, which no restore leaves so."""
+        since, self._empty_since = self._empty_since, None
+        if not self._opened or not older:
+            return older
+        if await connection.fetchval(sql.EMPTY):
+            self._empty_since = monotonic() if since is None else since
+        return self._empty_since is not None and monotonic() - self._empty_since >= _EMPTY_SECONDS
 
     async def _revision(self, connection: Connection) -> str | None:
         if not await connection.fetchval(sql.REVISION_TABLE):
@@ -130,8 +207,10 @@ class Checks:
         name = None
         if same:
             sample = self._sample = (await ours.embed([_SAMPLE]))[0]
-            await connection.execute(sql.REMEMBER_MODEL, ours.name, ours.dimension, sample)
             model = await connection.fetchrow(sql.MODEL, sample)
+            if model is None:
+                await connection.execute(sql.REMEMBER_MODEL, ours.name, ours.dimension, sample)
+                model = await connection.fetchrow(sql.MODEL, sample)
             assert model is not None  # noqa: S101 - it was just remembered
             same = model["agreement"] >= _AGREEMENT
             name = model["name"]
@@ -158,3 +237,7 @@ class Checks:
                 )
             await connection.execute(sql.SET_LANGUAGE, row["wanted"])
         self.language = row["wanted"]
+
+
+def _privileges(lacking: str | None) -> str | None:
+    return f"the role needs {lacking}: grant that to it" if lacking else None

@@ -26,6 +26,7 @@ from app.errors import (
     DriverError,
     DriverTimeout,
     DriverUnavailable,
+    NotPermitted,
     PoolExhausted,
 )
 from app.logs import get_logger
@@ -46,6 +47,7 @@ POOL_MIN_SIZE = 1
 POOL_SECONDS = 5.0
 """How long a request waits for a free connection, then 503: more would only make it late."""
 _RELEASE_SECONDS = 1.0
+_RENEWAL_SECONDS = 1.0
 
 _log = get_logger(__name__)
 
@@ -82,6 +84,8 @@ class Connections:
         self._refused: str | None = None
         self._answered = -inf
         """When a statement last succeeded, by the monotonic clock."""
+        self._renewed = -inf
+        """When the connections last had to be made anew, by the same."""
 
     async def open(self) -> None:
         """Start, migrate, check and connect, as the settings say; twice is harmless.
@@ -120,13 +124,16 @@ class Connections:
                 try:
                     with backend_errors():
                         yield connection
+                except NotPermitted:
+                    await self._renew(pool)
+                    raise
                 except DriverError as error:
-                    if type(error) is DriverError and not await self._checks.still_hold(connection):
-                        raise DatabaseChanged(reason=error.reason) from error.__cause__
+                    if type(error) is DriverError:
+                        await self._confirm(connection, error.__cause__)
                     raise
                 finally:
                     await _release(pool, connection)
-        except PoolExhausted:
+        except (PoolExhausted, NotPermitted):
             raise
         except DriverUnavailable as error:
             if isinstance(error, DatabaseChanged):
@@ -141,10 +148,22 @@ class Connections:
     async def check(self) -> None:
         """Raise a `DriverUnavailable` unless the database is as it was when it was opened."""
         async with self.acquire() as connection:
-            if not await self._checks.still_hold(connection):
-                raise DatabaseChanged(reason="the database is not as it was opened")
+            await self._confirm(connection)
+            if self.read_only and self._pool is not None:
+                await self._renew(self._pool)
             if not self._records.seen:
                 await self._records.look(connection, self.database or frozenset())
+
+    async def _confirm(self, connection: Pooled, cause: BaseException | None = None) -> None:
+        wrong = await self._checks.changed(connection)
+        if wrong is not None:
+            raise DatabaseChanged(reason=wrong) from cause
+
+    async def _renew(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        """Let connections be made anew, once in a while: a session stays read-only."""
+        if monotonic() - self._renewed >= _RENEWAL_SECONDS:
+            self._renewed = monotonic()
+            await pool.expire_connections()
 
     def _give_up(self, pool: "asyncpg.Pool[asyncpg.Record] | None") -> None:
         """Let the next caller open the database anew; what uses the old pool may end."""
@@ -185,6 +204,11 @@ class Connections:
     def missing(self) -> str | None:
         """What is wrong, where records are expected and there are none, as of the last look."""
         return self._records.missing
+
+    @property
+    def read_only(self) -> str | None:
+        """Why writes are refused, where they are, as of the last look."""
+        return self._checks.read_only
 
     @property
     def language(self) -> str:
@@ -303,8 +327,9 @@ class Connections:
         if refusal is not None:
             _log.warning("postgresql_identity_unknown", reason=refusal)
         if self._pool is not None:
-            if not await self._checks.still_hold(connection):
-                raise DatabaseChanged(reason="a new connection leads to another database")
+            wrong = await self._checks.changed(connection)
+            if wrong is not None:
+                raise DatabaseChanged(reason=f"a new connection leads elsewhere: {wrong}")
             await self._pool.expire_connections()
         self.database = found
 

@@ -154,8 +154,8 @@ class PgvectorDriver(RecordDriver):
             return self._health(status, late if isinstance(error, TimeoutError) else error.detail)
         self._upkeep.start()
         latency = round((perf_counter() - started) * 1000, 1)
-        if missing := self._connections.missing:
-            return self._health("degraded", missing, latency_ms=latency)
+        if wrong := self._connections.read_only or self._connections.missing:
+            return self._health("degraded", wrong, latency_ms=latency)
         if stale := self._upkeep.stale:
             detail = f"{stale}: recall of knowledge is slow or less good until it is rebuilt"
             return self._health("degraded", detail, latency_ms=latency)

@@ -14,6 +14,7 @@ from app.errors import (
     DriverTimeout,
     DriverUnavailable,
     MemoryServiceError,
+    NotPermitted,
 )
 
 # The first row that fits counts. What asyncpg or PostgreSQL may say tomorrow is a DriverError.
@@ -29,7 +30,8 @@ TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
     (pg.OperatorInterventionError, DriverUnavailable),
     (pg.PostgresSystemError, DriverUnavailable),
     (pg.TransactionRollbackError, DriverUnavailable),
-    (pg.ReadOnlySQLTransactionError, DriverUnavailable),
+    (pg.ReadOnlySQLTransactionError, NotPermitted),
+    (pg.InsufficientPrivilegeError, NotPermitted),
     (pg.InvalidCachedStatementError, DatabaseChanged),
     (pg.OutdatedSchemaCacheError, DatabaseChanged),
     (pg.InternalServerError, DatabaseChanged),  # such as "cache lookup failed for type"
@@ -37,6 +39,7 @@ TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
     (pg.UndefinedColumnError, DatabaseChanged),
     (pg.UndefinedObjectError, DatabaseChanged),
     (pg.UndefinedFunctionError, DatabaseChanged),
+    (pg.InvalidColumnReferenceError, DatabaseChanged),  # `on conflict` without the key
     (pg.InvalidSchemaNameError, DatabaseChanged),
     (pg.DatatypeMismatchError, DatabaseChanged),
     (pg.PostgresError, DriverError),

@@ -14,6 +14,7 @@ from app.drivers.pgvector.indexes import EXACT_ROWS
 from app.drivers.pgvector.vectors import vector_type
 
 _COLUMNS = "knowledge_id, category, content, title, doc_id, metadata, created_at"
+EVERY_COLUMN = f"{_COLUMNS}, embedding, bits"
 
 BITS_ROWS = 20_000
 """A category of so many rows is searched by its bits, however small the table."""

@@ -3,8 +3,9 @@
 A recall by vector is in `recall.py`, and all of the knowledge in `knowledge.py`.
 """
 
+from app.drivers.pgvector.sql import knowledge
+from app.drivers.pgvector.sql.recall import EVERY_COLUMN, TERMS
 from app.drivers.pgvector.sql.recall import MEMORY as _MEMORY
-from app.drivers.pgvector.sql.recall import TERMS
 
 _NEWEST_FIRST = "created_at desc, memory_id desc"
 
@@ -97,13 +98,40 @@ EXPORT_MEMORIES = f"""
     where (user_id, memory_id) > ($1, $2) order by user_id, memory_id limit $3
 """
 
+# A restore makes the tables, fills all of them, and only then makes the keys.
+WHOLE = """
+    select count(*) = 4 from pg_index where indisprimary and indrelid in (
+        to_regclass('alembic_version'), to_regclass('embedding_model'),
+        to_regclass('memories'), to_regclass('global_knowledge')
+    )
+"""
+
+LACKING = """
+    select string_agg(privilege || ' on ' || name, ', ')
+    from (values
+        ('alembic_version', 'select'), ('embedding_model', 'select'),
+        ('memories', 'select'), ('memories', 'insert'), ('memories', 'delete'),
+        ('global_knowledge', 'select'), ('global_knowledge', 'insert'),
+        ('global_knowledge', 'delete')
+    ) as needed (name, privilege)
+    where not has_table_privilege(to_regclass(name), privilege)
+"""
+"""The privileges that the role needs and has not."""
+
+# It names every column, so that it fails where another statement would.
 # $1 our model's vector of the sample, $2 its dimension, $3 the least agreement, $4 the language
-AS_OPENED = """
-    select true from alembic_version, embedding_model
-    left join (select embedding from memories limit 0) m on true
-    left join (select embedding from global_knowledge limit 0) k on true
-    where language = $4::text
-        and case when dimension = $2::int then 1 - (sample <=> $1) >= $3::float8 else false end
+AS_OPENED = f"""
+    select
+        ({WHOLE}) as whole,
+        case when dimension = $2::int then 1 - (sample <=> $1) >= $3::float8 else false end
+            as same_model,
+        language = $4::text as same_language,
+        ({LACKING}) as lacking,
+        current_setting('transaction_read_only')::boolean as read_only
+    from (select version_num from alembic_version) v
+    cross join (select only_row, name, dimension, sample, language from embedding_model) e
+    left join (select {EVERY_COLUMN} from memories limit 0) m on true
+    left join (select {knowledge.EVERY_COLUMN} from global_knowledge limit 0) k on true
 """
 
 ENCODING = "select current_setting('server_encoding')"
@@ -121,6 +149,17 @@ EXTENSION_SCHEMA = """
 REVISION_TABLE = "select to_regclass('alembic_version') is not null"
 REVISION = "select version_num from alembic_version"
 
+EMPTY = """
+    select not exists (
+        select from pg_class
+        where relkind in ('r', 'p') and oid >= 16384 and not exists (
+            select from pg_depend
+            where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e'
+        )
+    )
+"""
+"""Whether the database has no table but the system's and those of extensions."""
+
 DIMENSION = """
     select atttypmod from pg_attribute
     where attrelid = 'memories'::regclass and attname = 'embedding'
@@ -128,7 +167,7 @@ DIMENSION = """
 
 REMEMBER_MODEL = """
     insert into embedding_model (name, dimension, sample) values ($1, $2, $3)
-    on conflict do nothing
+    on conflict (only_row) do nothing
 """
 
 MODEL = "select name, dimension, 1 - (sample <=> $1) as agreement from embedding_model"

@@ -36,6 +36,7 @@ TERMS = 60
 """Words of a query that count, the longest first: they are the bits of a bigint."""
 
 MEMORY = "memory_id, user_id, conversation_id, content, tags, metadata, created_at"
+EVERY_COLUMN = f"{MEMORY}, embedding, context, speaker, occurred_at, asks, words, bits"
 
 
 class Scope(NamedTuple):

@@ -33,11 +33,12 @@ _UPKEEP_SECONDS = 3_600.0
 _log = get_logger(__name__)
 
 
-class Deliverer:
+class Dispatcher:
     """Delivers to one driver. Processes that share a journal take turns.
 
-    What a healthy driver refuses is tried alone, then parked: it must not hold up what comes after
-    it. That is tried again at every start, each hour, and when it is asked for.
+    The dispatcher tries alone what a healthy driver refuses, then makes a dead letter of it: what
+    comes after must not wait. Dead letters are tried again at every start, each hour, and when an
+    operator asks for it.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Deliverer:
 
     async def try_again(self) -> None:
         """Deliver what the driver refused once more."""
-        await self._journal.unpark(self._driver.name)
+        await self._journal.retry_dead_letters(self._driver.name)
         self._wake.set()
 
     async def _run(self) -> None:

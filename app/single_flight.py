@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 Result = TypeVar("Result")
 
 
-class Flights(Generic[Result]):
+class SingleFlight(Generic[Result]):
     """Computations that run, by key; an error reaches every caller, and nothing is kept.
 
     One is cancelled when the last of its callers is.
