@@ -32,7 +32,6 @@ from app.errors import (
 )
 from app.journal.dispatcher import make
 from app.journal.entries import Entry, Write, delete_of, stores_of
-from app.logs import get_logger
 from app.settings import FailoverSettings, JournalSettings, Limits
 from app.wrappers.journalled import JournalledDriver, troubles
 from app.wrappers.node import Node
@@ -43,8 +42,6 @@ Asked = TypeVar("Asked", Recall, RecallKnowledge)
 
 _FORGOTTEN_SECONDS = 0.05
 """Between two looks whether a user is forgotten."""
-
-_log = get_logger(__name__)
 
 
 class FailoverDriver(JournalledDriver):
@@ -203,17 +200,11 @@ class FailoverDriver(JournalledDriver):
         try:
             if await self._journal.count():
                 pending = await entries()
-        except JournalUnavailable as error:
-            self._see(blind=True, reason=error.reason)
+        except JournalUnavailable:
+            self._blind = True
             return ()
-        self._see(blind=False)
+        self._blind = False
         return pending
-
-    def _see(self, *, blind: bool, reason: str | None = None) -> None:
-        if blind != self._blind:
-            self._blind = blind
-            event = "journal_unavailable" if blind else "journal_available"
-            _log.warning(event, wrapper=self.name, reason=reason)
 
     def _with_room(self, wanted: Asked, overlay: Overlay) -> Asked:
         """The same, with room for what the overlay hides."""
