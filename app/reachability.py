@@ -42,6 +42,8 @@ class Reachability:
         """
         self.away = False
         self._names = {"backend": backend, "where": where}
+        self._told = BACKEND_AWAY.labels(**self._names)
+        self._told.set(0)
         self._probe = probe
         self._pauses = pauses
         self._limit = limit
@@ -52,7 +54,6 @@ class Reachability:
         """When it last went or came back, by the monotonic clock."""
         self._probing: asyncio.Task[None] | None = None
         self._stopped = False
-        self._tell()
 
     def start(self) -> None:
         """Work again after `stop`."""
@@ -64,7 +65,7 @@ class Reachability:
         task, self._probing = self._probing, None
         await end(task)
         self.away, self._failed = False, 0
-        self._tell()
+        self._told.set(0)
 
     def failed(self, reason: str, since: float = inf) -> None:
         """A call that began at `since`, by the monotonic clock, had no answer."""
@@ -88,8 +89,7 @@ class Reachability:
         """Take it for away from now on, until it answers."""
         if self.away or self._stopped:
             return
-        self._change(away=True)
-        _log.warning("backend_away", **self._names, reason=reason)
+        self._change("backend_away", away=True, reason=reason)
         if self._probe is not None:
             self._probing = asyncio.create_task(self._look(self._probe))
 
@@ -110,15 +110,10 @@ class Reachability:
                 self._found()
 
     def _found(self) -> None:
-        self._change(away=False)
-        _log.warning("backend_back", **self._names)
+        self._change("backend_back", away=False)
         self._on_back()
 
-    def _change(self, *, away: bool) -> None:
-        self.away = away
-        self._failed = 0
-        self._changed = monotonic()
-        self._tell()
-
-    def _tell(self) -> None:
-        BACKEND_AWAY.labels(**self._names).set(self.away)
+    def _change(self, event: str, *, away: bool, **said: str) -> None:
+        self.away, self._failed, self._changed = away, 0, monotonic()
+        self._told.set(away)
+        _log.warning(event, **self._names, **said)

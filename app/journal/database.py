@@ -133,7 +133,6 @@ class Database:
             raise
         finally:
             self._opening = None
-        self._reachability.answered(started)
         self._engine = engine
         self._wrong = None
         return engine

@@ -57,11 +57,9 @@ class JournalledDriver(WrappingDriver):
         after: str | None = None,
     ) -> None:
         """Make the node of `driver`, and who delivers to it: what `after`, if given, has."""
-
-        def back() -> None:
-            self._dispatchers[driver.name].wake(back=True)
-
-        node = Node(driver, timeout, self.name, back)
+        node = Node(
+            driver, timeout, self.name, lambda: self._dispatchers[driver.name].wake(back=True)
+        )
         self._nodes.append(node)
         self._dispatchers[driver.name] = Dispatcher(
             self._journal,

@@ -267,7 +267,6 @@ class Connections:
             self._pool = await self._connect()
         self._served = True
         self._refused = None
-        self._reachability.answered()
         return self._pool
 
     async def _connect(self) -> "asyncpg.Pool[asyncpg.Record]":
