@@ -166,7 +166,7 @@ async def test_failover_journals_for_a_primary_that_only_reads_and_goes_on_to_as
     await (await open_driver(url)).store("ada", "copper kettle")
     await make_read_only(url)
     first = PgvectorDriver(DatabaseSettings(url=SecretStr(url)), embedder, Limits())
-    settings = FailoverSettings(writes="journal", cooldown=0.05, timeout=5)
+    settings = FailoverSettings(writes="journal", timeout=5)
     inner = [first, Held("second", embedder)]
     journal = JournalSettings(path=tmp_path)
     async with FailoverDriver(inner, settings, journal, embedder, Limits()) as failover:
