@@ -47,7 +47,7 @@ async def reachable(path: Path, uid: int | None) -> bool:
 
 
 async def run(program: str | Path, *arguments: str, uid: int | None, folder: Path) -> str | None:
-    """None when the program succeeds in `folder`, else its first line that tells why, or the last."""
+    """None when the program succeeds in `folder`, else the line that tells why."""
     process = await asyncio.create_subprocess_exec(
         *server_user.command(uid),
         str(program),
