@@ -1,5 +1,6 @@
 # make run: serve on an embedded PostgreSQL.   make test: every test.   make check: the linters.
-# make faults: servers and services killed under 2,000 writes each; make test has a short form.
+# make storm: long races, servers and services killed under 2,000 writes each, every property with
+# ten times the examples; make test has a short form of all of it.
 # make bench: what it reaches, next to what the machine can do; TEXTS=file.txt or file.jsonl.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # pgvector, unless the environment or .env names another.
 export MEMORY_DRIVER ?= $(or $(shell sed -n 's/^MEMORY_DRIVER=//p' .env 2>/dev/null),pgvector)
 
-.PHONY: run test faults bench check format openapi settings-guide clean
+.PHONY: run test storm bench check format openapi settings-guide clean
 
 run: .venv/.embedded
 	@exec $(BIN)/python -m app serve
@@ -20,8 +21,9 @@ test: .venv/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--max-worker-restart 0 $(ARGS)
 
-faults: .venv/.dev
-	time TEST_FAULT_WRITES=2000 $(BIN)/python -m pytest tests/faults --durations=0 $(ARGS)
+storm: .venv/.dev
+	time TEST_STORM=1 $(BIN)/python -m pytest tests/faults tests/wrappers tests/conformance \
+		--durations=20 --timeout 3600 $(ARGS)
 
 bench: .venv/.bench
 	@$(BIN)/python -m benchmarks $(if $(TEXTS),--texts $(TEXTS))

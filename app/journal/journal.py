@@ -77,7 +77,7 @@ class Journal:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         """`check` raises `ConfigurationError` where it must not be used; it is asked each time."""
-        self._database = Database(settings, wrapper, self._prepare, check)
+        self.database = Database(settings, wrapper, self._prepare, check)
         self._wrapper = wrapper
         self._mine: ColumnElement[bool] = entries.c.wrapper == wrapper
         self.drivers: Sequence[str] = ()
@@ -89,17 +89,17 @@ class Journal:
     @property
     def shared(self) -> bool:
         """Whether other processes write to it too."""
-        return self._database.shared
+        return self.database.shared
 
     @property
     def interval(self) -> float:
         """Seconds between two looks for what others left to deliver."""
-        return self._database.interval
+        return self.database.interval
 
     @property
     def cluster(self) -> str | None:
         """Which PostgreSQL it is in, where that is known."""
-        return self._database.cluster
+        return self.database.cluster
 
     async def open(self, drivers: Sequence[str]) -> None:
         """Connect and make what is missing; twice is harmless.
@@ -110,7 +110,7 @@ class Journal:
         self.drivers = drivers
         self._changed()
         self._seen = None
-        await self._database.open()
+        await self.database.open()
 
     async def _prepare(self, connection: AsyncConnection) -> None:
         await refuse_stranded(connection, self._wrapper, self.drivers)
@@ -124,7 +124,7 @@ class Journal:
 
     async def close(self) -> None:
         """Disconnect, after what is under way."""
-        await self._database.close()
+        await self.database.close()
 
     async def append(
         self,
@@ -144,7 +144,7 @@ class Journal:
         async def work(connection: AsyncConnection) -> list[Entry]:
             if self.shared:
                 await take_turns(connection, self._wrapper, writes)
-            now = self._database.now
+            now = self.database.now
             tried = 0.0 if since is None else monotonic() - since
             given = (
                 insert(entries)
@@ -186,7 +186,7 @@ class Journal:
             )
             return [replace(entry, behind=late.get(entry.seq, frozenset())) for entry in made]
 
-        return await self._database.transaction(work, then=self._changed)
+        return await self.database.transaction(work, then=self._changed)
 
     async def settle(self, made: Sequence[Entry], drivers: Sequence[str] = ()) -> None:
         """These drivers have the writes; for the others they are due now.
@@ -213,7 +213,7 @@ class Journal:
                 .values(leased_until=0.0)
             )
 
-        await self._database.transaction(work, then=self._changed)
+        await self.database.transaction(work, then=self._changed)
 
     async def cancel(self, made: Sequence[Entry]) -> bool:
         """Forget stores that did not happen; whether all could be.
@@ -224,18 +224,18 @@ class Journal:
 
         async def work(connection: AsyncConnection) -> bool:
             undone = select(entries.c.seq).where(
-                entries.c.seq.in_(seqs), entries.c.leased_until > self._database.now
+                entries.c.seq.in_(seqs), entries.c.leased_until > self.database.now
             )
             gone = (await connection.execute(undone.with_for_update())).scalars().all()
             await connection.execute(delete(deliveries).where(deliveries.c.seq.in_(gone)))
             await connection.execute(delete(entries).where(entries.c.seq.in_(gone)))
             return len(gone) == len(seqs)
 
-        return await self._database.transaction(work, then=self._changed)
+        return await self.database.transaction(work, then=self._changed)
 
     async def refuse(self, entry: Entry, driver: str) -> None:
         """The driver will never take the write."""
-        await self._database.execute(
+        await self.database.execute(
             update(deliveries)
             .where(deliveries.c.seq == entry.seq, deliveries.c.target == driver)
             .values(dead_letter=True)
@@ -243,7 +243,7 @@ class Journal:
 
     async def retry_dead_letters(self, driver: str) -> None:
         """Let what the driver refused be tried once more."""
-        await self._database.transaction(partial(self._retry_dead_letters, driver=driver))
+        await self.database.transaction(partial(self._retry_dead_letters, driver=driver))
 
     async def _retry_dead_letters(
         self, connection: AsyncConnection, driver: str | None = None
@@ -279,7 +279,7 @@ class Journal:
                 return False
             raise
         for wanted in waiting_writes(self._wrapper, user_ids, ids, driver):
-            if await self._database.rows(wanted):
+            if await self.database.rows(wanted):
                 return True
         return False
 
@@ -292,12 +292,12 @@ class Journal:
             .join(deliveries, deliveries.c.seq == entries.c.seq)
             .where(self._mine, deliveries.c.target == driver, ~deliveries.c.dead_letter)
         )
-        ((oldest, newest),) = await self._database.rows(wanted)
+        ((oldest, newest),) = await self.database.rows(wanted)
         return None if oldest is None else Span(oldest, newest)
 
     async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
         """What the driver has to get next, oldest first; only what `after`, another, has."""
-        now = self._database.now
+        now = self.database.now
         wanted = (
             select(entries)
             .join(deliveries, deliveries.c.seq == entries.c.seq)
@@ -309,7 +309,7 @@ class Journal:
                 ~before_a_delete(self._wrapper, driver, now),
             )
         )
-        for late in await self._database.rows(late_deletes(self._wrapper, driver, now)):
+        for late in await self.database.rows(late_deletes(self._wrapper, driver, now)):
             again = and_(entries.c.seq > late.seq, entries.c.records.contains(late.record_id))
             wanted = wanted.where(~again)
         if after is not None:
@@ -347,11 +347,11 @@ class Journal:
         seqs = [entry.seq for entry in found]
         for some in parts(seqs):
             theirs = select(deliveries).where(deliveries.c.seq.in_(some))
-            for row in await self._database.rows(theirs):
+            for row in await self.database.rows(theirs):
                 pending.setdefault(row.seq, set()).add(row.target)
         # A delete may be settled before an earlier store, which its driver could not take yet.
         stores = [entry for entry in found if entry.stores]
-        gone = await Tombstones.of(self._database, self._wrapper, stores)
+        gone = await Tombstones.of(self.database, self._wrapper, stores)
         return [
             replace(
                 entry.without(gone.killed(entry)),
@@ -365,7 +365,7 @@ class Journal:
 
         Not what is stored again by a later one of them.
         """
-        gone = await Tombstones.of(self._database, self._wrapper, stored)
+        gone = await Tombstones.of(self.database, self._wrapper, stored)
         found: dict[str, Entry] = {}
         for entry in stored:
             killed = gone.killed(entry)
@@ -389,7 +389,7 @@ class Journal:
         count: int
         changes = self._changes
         counting = select(func.count()).select_from(entries).where(self._mine)
-        ((count,),) = await self._database.rows(counting)
+        ((count,),) = await self.database.rows(counting)
         if changes == self._changes:
             self._seen = count
             if not self.shared:
@@ -410,15 +410,15 @@ class Journal:
             .where(
                 self._mine,
                 deliveries.c.target == driver,
-                entries.c.leased_until <= self._database.now,
+                entries.c.leased_until <= self.database.now,
             )
             .limit(1)
         )
-        return bool(await self._database.rows(wanted))
+        return bool(await self.database.rows(wanted))
 
     async def lag(self) -> dict[str, Lag]:
         """What each driver still has to get."""
-        rows = await self._database.rows(waiting().where(self._mine))
+        rows = await self.database.rows(waiting().where(self._mine))
         return {driver: lag for (_, driver), lag in lags(rows).items()}
 
     async def forget(self) -> None:
@@ -428,7 +428,7 @@ class Journal:
             .where(self._mine)
             .scalar_subquery()
         )
-        await self._database.execute(
+        await self.database.execute(
             delete(tombstones).where(
                 tombstones.c.wrapper == self._wrapper,
                 tombstones.c.created_at < time() - _TOMBSTONE_SECONDS,
@@ -446,7 +446,7 @@ class Journal:
             yield _nothing
             return
         row = select(targets).where(targets.c.wrapper == self._wrapper, targets.c.target == driver)
-        async with self._database.begin() as connection:
+        async with self.database.begin() as connection:
             locked = await connection.execute(row.with_for_update(skip_locked=True))
 
             async def ask() -> None:
@@ -455,7 +455,7 @@ class Journal:
             yield ask if locked.first() is not None else None
 
     async def _entries(self, wanted: Select[Any]) -> list[Entry]:
-        rows = await self._database.rows(wanted)
+        rows = await self.database.rows(wanted)
         return [
             Entry(
                 verb=row.verb,

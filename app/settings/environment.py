@@ -13,40 +13,6 @@ from app.errors import ConfigurationError
 from app.settings.named import ENVIRONMENT
 
 _PREFIX = "MEMORY_"
-_FORMER = frozenset(
-    {
-        "AUTOMEM_CONNECT_TIMEOUT",
-        "AUTOMEM_POOL_TIMEOUT",
-        "AUTOMEM_RETRIES",
-        "AUTOMEM_SEARCH_CHARS",
-        "DATABASE_CONNECT_TIMEOUT",
-        "DATABASE_POOL_MIN_SIZE",
-        "DATABASE_POOL_TIMEOUT",
-        "MEMORY_BODY_TIMEOUT",
-        "MEMORY_CACHE_MEGABYTES",
-        "MEMORY_CACHE_TIMEOUT",
-        "MEMORY_EMBEDDING_BATCH_SIZE",
-        "MEMORY_EMBEDDING_DIMENSION",
-        "MEMORY_EMBEDDING_PROVIDER",
-        "MEMORY_EMBEDDING_QUERY_CACHE",
-        "MEMORY_EMBEDDING_QUEUE_SIZE",
-        "MEMORY_EMBEDDING_RETRIES",
-        "MEMORY_FAILOVER_COOLDOWN",
-        "MEMORY_FAILOVER_FAILURES",
-        "MEMORY_JOURNAL_INTERVAL",
-        "MEMORY_MAX_CATEGORY_CHARS",
-        "MEMORY_MAX_CONVERSATION_ID_CHARS",
-        "MEMORY_MAX_DOC_ID_CHARS",
-        "MEMORY_MAX_METADATA_BYTES",
-        "MEMORY_MAX_METADATA_DEPTH",
-        "MEMORY_MAX_QUERY_CHARS",
-        "MEMORY_MAX_TAGS",
-        "MEMORY_MAX_TAG_CHARS",
-        "MEMORY_MAX_TITLE_CHARS",
-        "MEMORY_MAX_USER_ID_CHARS",
-    }
-)
-"""What were settings once: to set one would do nothing, and none of them means another setting."""
 _PLATFORMS = frozenset(
     {
         "MEMORY_AVAILABLE",  # Heroku
@@ -115,8 +81,6 @@ def _is_quoted(value: str) -> bool:
 def _check_name(name: str, known: Mapping[str, str], given: Container[str]) -> None:
     if known.get(name) == name or name.startswith(ENVIRONMENT) or name in _PLATFORMS:
         return
-    if name in _FORMER:
-        raise ConfigurationError(f"{name}: there is no such setting any more: take it out")
     shown = ascii(name)[1:-1]  # what can't be seen may be all that is wrong
     if name.startswith(_PREFIX):
         meant = _meant(name, known) or _similar(name, known)
@@ -135,11 +99,13 @@ def _check_name(name: str, known: Mapping[str, str], given: Container[str]) -> N
 
 
 def _meant(name: str, known: Mapping[str, str]) -> str | None:
-    """The variable that this is, but for a wrong prefix or one or two wrong letters."""
+    """The variable that this is, but for another prefix, as MEM_, or one or two wrong letters."""
     head, nested, rest = name.partition("__")
     if nested and _is_near(head, ENVIRONMENT):
         return f"{ENVIRONMENT}{rest}"
-    exact = known.get(name) or known.get(name.removeprefix(_PREFIX))
+    first, _, last = name.partition("_")
+    like_ours = f"{_PREFIX}{last}" if first.startswith("MEM") else name
+    exact = known.get(name) or known.get(name.removeprefix(_PREFIX)) or known.get(like_ours)
     near = [spelled for spelled in known if _is_near(name, spelled)]
     return exact or (known[min(near, key=partial(_distance, name))] if near else None)
 

@@ -103,7 +103,7 @@ class FailoverDriver(JournalledDriver):
             await self._embedder.open()
         await self._open_journal()
         errors = await self._open_inner()
-        for node, error in zip(self._nodes, errors, strict=True):
+        for node, error in zip(self.nodes, errors, strict=True):
             if error is not None:
                 node.reachability.lost(error.reason)
         self._check_places()
@@ -112,7 +112,7 @@ class FailoverDriver(JournalledDriver):
             raise next(error for error in errors if error is not None)
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
-        pending = await self._concerning(partial(self._journal.of_user, wanted.user_id))
+        pending = await self._concerning(partial(self.journal.of_user, wanted.user_id))
 
         def ask(node: Node) -> Awaitable[list[Memory]]:
             more = self._with_room(wanted, Overlay.of(pending, node.name))
@@ -124,7 +124,7 @@ class FailoverDriver(JournalledDriver):
         return Recalled.like(found, memories, driver=node.name, degraded=degraded)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
-        pending = await self._concerning(partial(self._journal.of_user, None))
+        pending = await self._concerning(partial(self.journal.of_user, None))
 
         def ask(node: Node) -> Awaitable[list[Knowledge]]:
             more = self._with_room(wanted, Overlay.of(pending, node.name))
@@ -138,7 +138,7 @@ class FailoverDriver(JournalledDriver):
         return Recalled.like(found, knowledge, driver=node.name, degraded=degraded)
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        pending = await self._concerning(partial(self._journal.of_user, wanted.user_id))
+        pending = await self._concerning(partial(self.journal.of_user, wanted.user_id))
         found, node, _ = await self._first(
             lambda node: node.ask(lambda driver: driver._page(wanted))
         )
@@ -148,7 +148,7 @@ class FailoverDriver(JournalledDriver):
     async def _get(self, wanted: Get) -> Record | None:
         if wanted.kind == "memory" and wanted.user_id is None:
             return await self._get_anyone_s(wanted)
-        pending = await self._concerning(partial(self._journal.of_user, wanted.user_id))
+        pending = await self._concerning(partial(self.journal.of_user, wanted.user_id))
         found, node, _ = await self._first(
             lambda node: node.ask(lambda driver: driver._get(wanted))
         )
@@ -159,7 +159,7 @@ class FailoverDriver(JournalledDriver):
 
     async def _get_anyone_s(self, wanted: Get) -> Record | None:
         """The memory, whoever owns it: as the journal keeps it, or as its owner would get it."""
-        pending = await self._concerning(partial(self._journal.of_record, wanted.record_id))
+        pending = await self._concerning(partial(self.journal.of_record, wanted.record_id))
         kept = kept_memory(pending, wanted.record_id)
         if kept is not None:
             return kept
@@ -171,7 +171,7 @@ class FailoverDriver(JournalledDriver):
     async def _first(self, ask: Callable[[Node], Awaitable[T]]) -> tuple[T, Node, bool]:
         """The first answer, who gave it, and whether it may lack something."""
         failures: list[MemoryServiceError] = []
-        for node in self._nodes:
+        for node in self.nodes:
             try:
                 found = await ask(node)
             except EmbeddingQueueFull:
@@ -198,7 +198,7 @@ class FailoverDriver(JournalledDriver):
         """The `entries` of the journal that concern a read; none where it can't be reached."""
         pending: Sequence[Entry] = ()
         try:
-            if await self._journal.count():
+            if await self.journal.count():
                 pending = await entries()
         except JournalUnavailable:
             self._blind = True
@@ -219,9 +219,9 @@ class FailoverDriver(JournalledDriver):
         Raises what that driver raises once the first record was given, and `DriverTimeout` when the
         next does not come in time.
         """
-        pending = await self._journal.everything()
+        pending = await self.journal.everything()
         failures: list[MemoryServiceError] = []
-        for node in self._nodes:
+        for node in self.nodes:
             records = node.driver._export()
 
             def first(_: RecordDriver, records: AsyncIterator[Record] = records) -> Awaitable[Any]:
@@ -247,7 +247,7 @@ class FailoverDriver(JournalledDriver):
         raise self._nobody(failures)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        primary, records = self._nodes[0], wanted.records
+        primary, records = self.nodes[0], wanted.records
         users = sorted({record.user_id for record in records if isinstance(record, Memory)})
         ids = [] if wanted.new else [record_id(record) for record in records]
         if not self._journals:
@@ -255,17 +255,17 @@ class FailoverDriver(JournalledDriver):
             return await primary.ask(lambda driver: driver._keep(wanted), records=len(records))
         started = monotonic()
         try:
-            if await self._journal.has_to_wait(users, primary.name, ids):
+            if await self.journal.has_to_wait(users, primary.name, ids):
                 raise DriverUnavailable(reason=f"{primary.name} has to forget them first")
             # By the journal they may come there once more, so nobody can say that they are new.
             await primary.ask(lambda driver: driver._keep(Keep(records)), records=len(records))
         except (EmbeddingQueueFull, JournalUnavailable):
             raise
         except (DriverUnavailable, DriverTimeout):
-            await self._journal.append(
+            await self.journal.append(
                 stores_of(records), [primary.name], since=started, known=not wanted.new
             )
-            self._dispatchers[primary.name].wake()
+            self.dispatchers[primary.name].wake()
         return records
 
     async def _wait_forgotten(self, users: Sequence[str], ids: Sequence[str]) -> None:
@@ -273,11 +273,11 @@ class FailoverDriver(JournalledDriver):
 
         Raises `DriverUnavailable`.
         """
-        primary = self._nodes[0].name
+        primary = self.nodes[0].name
         try:
             async with asyncio.timeout(self._settings.timeout):
-                while await self._journal.has_to_wait(users, primary, ids):
-                    self._dispatchers[primary].wake()
+                while await self.journal.has_to_wait(users, primary, ids):
+                    self.dispatchers[primary].wake()
                     await asyncio.sleep(_FORGOTTEN_SECONDS)
         except TimeoutError as error:
             reason = f"{primary} has to forget them first"
@@ -286,7 +286,7 @@ class FailoverDriver(JournalledDriver):
     async def _delete(self, wanted: Delete) -> bool:
         pending = await self._kept_in_journal(wanted.user_id)
         counts = await self._delete_everywhere(delete_of(wanted))
-        away = len(counts) < len(self._nodes)
+        away = len(counts) < len(self.nodes)
         return any(counts) or wanted.record_id in pending or away
 
     async def _forget(self, wanted: Forget) -> int:
@@ -296,30 +296,30 @@ class FailoverDriver(JournalledDriver):
 
     async def _kept_in_journal(self, user_id: str | None) -> Set[str]:
         """The ids of the user's memories, or of knowledge, that the primary has not got yet."""
-        if not await self._journal.count():
+        if not await self.journal.count():
             return frozenset()
-        entries = await self._journal.of_user(user_id)
+        entries = await self.journal.of_user(user_id)
         return Overlay.of(entries, self._names[0]).kept.keys()
 
     async def _delete_everywhere(self, delete: Write) -> list[int]:
         """How much each driver that could be reached has deleted; the others will."""
         timeout = self._settings.timeout
         started = monotonic()
-        made = await self._journal.append([delete], self._names, lease=3 * timeout)
+        made = await self.journal.append([delete], self._names, lease=3 * timeout)
         # When the lease has ended, drivers may have got the delete, and later stores of the user.
         late = monotonic() - started > timeout
-        answers: Sequence[int | BaseException] = [DriverTimeout()] * len(self._nodes)
+        answers: Sequence[int | BaseException] = [DriverTimeout()] * len(self.nodes)
         if not late:
             answers = await asyncio.gather(
-                *(node.ask(lambda driver: make(driver, delete)) for node in self._nodes),
+                *(node.ask(lambda driver: make(driver, delete)) for node in self.nodes),
                 return_exceptions=True,
             )
         reached = {
             node.name: answer
-            for node, answer in zip(self._nodes, answers, strict=True)
+            for node, answer in zip(self.nodes, answers, strict=True)
             if not isinstance(answer, BaseException)
         }
-        await self._journal.settle(made, list(reached))
+        await self.journal.settle(made, list(reached))
         self._wake_dispatchers()
         for each in answers:
             expected = (DriverUnavailable, DriverTimeout)
@@ -328,14 +328,14 @@ class FailoverDriver(JournalledDriver):
         return list(reached.values())
 
     def _facts(self) -> dict[str, Any]:
-        return {"left_alone": [n.name for n in self._nodes if n.reachability.away]}
+        return {"left_alone": [n.name for n in self.nodes if n.reachability.away]}
 
     def _state(
         self, inner: Sequence[DriverHealth], waiting: str | None
     ) -> tuple[HealthStatus, str | None]:
         down = [health.driver for health in inner if health.status == "unavailable"]
         if not down:
-            alone = ", ".join(n.name for n in self._nodes if n.reachability.away)
+            alone = ", ".join(n.name for n in self.nodes if n.reachability.away)
             alone = alone and f"{alone} is left alone"
             detail = "; ".join(filter(None, [alone, waiting, troubles(inner)])) or None
             return ("degraded" if detail else "ok"), detail

@@ -43,9 +43,11 @@ class JournalledDriver(WrappingDriver):
         super().__init__(inner, limits)
         self.name = name
         self._names = [driver.name for driver in self.inner]
-        self._journal = Journal(journal, name, self._check_places)
-        self._nodes: list[Node] = []
-        self._dispatchers: dict[str, Dispatcher] = {}
+        self.journal = Journal(journal, name, self._check_places)
+        self.nodes: list[Node] = []
+        """The drivers that it holds, in order, as nodes."""
+        self.dispatchers: dict[str, Dispatcher] = {}
+        """By the driver's name, the task that brings what is pending for that driver."""
         self._shown = set(self._names)
         """Those that the metrics show."""
 
@@ -58,14 +60,14 @@ class JournalledDriver(WrappingDriver):
     ) -> None:
         """Make the node of `driver`, and who delivers to it: what `after`, if given, has."""
         node = Node(
-            driver, timeout, self.name, lambda: self._dispatchers[driver.name].wake(back=True)
+            driver, timeout, self.name, lambda: self.dispatchers[driver.name].wake(back=True)
         )
-        self._nodes.append(node)
-        self._dispatchers[driver.name] = Dispatcher(
-            self._journal,
+        self.nodes.append(node)
+        self.dispatchers[driver.name] = Dispatcher(
+            self.journal,
             driver,
             wrapper=self.name,
-            interval=self._journal.interval,
+            interval=self.journal.interval,
             timeout=max(timeout, _DELIVERY_SECONDS),
             after=after,
             delivered=node.reachability.answered,
@@ -77,7 +79,7 @@ class JournalledDriver(WrappingDriver):
         Raises `ConfigurationError`.
         """
         try:
-            await self._journal.open(self._names)
+            await self.journal.open(self._names)
         except JournalUnavailable as error:
             _log.error("journal_unavailable_at_start", wrapper=self.name, reason=error.reason)
 
@@ -86,7 +88,7 @@ class JournalledDriver(WrappingDriver):
 
         Raises any other error, when all of them have ended.
         """
-        for node in self._nodes:
+        for node in self.nodes:
             node.reachability.start()
         opening = (driver.open() for driver in self.inner)
         away: list[DriverUnavailable | DriverTimeout | None] = []
@@ -105,41 +107,41 @@ class JournalledDriver(WrappingDriver):
         """
         refuse_one_database(self.name, self.leaves())
         identities = {driver.name: driver.identity() for driver in self.inner}
-        refuse_same_cluster(self.name, self._journal.cluster, identities)
+        refuse_same_cluster(self.name, self.journal.cluster, identities)
 
     def _start_delivering(self) -> None:
-        for dispatcher in self._dispatchers.values():
+        for dispatcher in self.dispatchers.values():
             dispatcher.start()
 
     def _wake_dispatchers(self) -> None:
-        for dispatcher in self._dispatchers.values():
+        for dispatcher in self.dispatchers.values():
             dispatcher.wake()
 
     async def catch_up(self, driver: str) -> None:
         """For ten seconds at most: what it refuses again stays refused."""
-        if driver not in self._dispatchers:
+        if driver not in self.dispatchers:
             return
         with suppress(JournalUnavailable, DriverTimeout):
-            await self._dispatchers[driver].try_again()
+            await self.dispatchers[driver].try_again()
             await self.settled(driver)
 
     async def settled(self, driver: str) -> None:
         try:
             async with asyncio.timeout(_CATCH_UP_SECONDS):
-                first = under_way = await self._journal.under_way(driver)
+                first = under_way = await self.journal.under_way(driver)
                 while first and under_way and under_way.oldest <= first.newest:
                     await asyncio.sleep(_CATCH_UP_SECONDS / 200)
-                    under_way = await self._journal.under_way(driver)
+                    under_way = await self.journal.under_way(driver)
         except TimeoutError as error:
             raise DriverTimeout(reason=f"{driver} still has to get earlier writes") from error
 
     async def close(self) -> None:
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._journal.close)
+            stack.push_async_callback(self.journal.close)
             stack.push_async_callback(super().close)
-            for node in self._nodes:
+            for node in self.nodes:
                 stack.push_async_callback(node.reachability.stop)
-            for dispatcher in self._dispatchers.values():
+            for dispatcher in self.dispatchers.values():
                 stack.push_async_callback(dispatcher.stop)
 
     async def health_check(self) -> DriverHealth:
@@ -172,7 +174,7 @@ class JournalledDriver(WrappingDriver):
     async def _journal_facts(self) -> tuple[dict[str, Any], str | None]:
         """What each driver still has to get, for `/health` and the metrics; and what is wrong."""
         try:
-            lags = await self._journal.lag()
+            lags = await self.journal.lag()
         except JournalUnavailable as error:
             return {}, error.detail
         self._shown |= lags.keys()  # also who is not held any more

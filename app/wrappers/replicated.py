@@ -65,7 +65,7 @@ class ReplicatedDriver(JournalledDriver):
         for driver in self.inner:
             after = None if driver is self._primary else self._primary.name
             self._hold(driver, settings.timeout, after=after)
-        self._turns = cycle(self._nodes)
+        self._turns = cycle(self.nodes)
         self._late = False
         self._looked = -inf
 
@@ -134,10 +134,10 @@ class ReplicatedDriver(JournalledDriver):
     async def _up_to_date(self) -> Node | None:
         """The next driver that answers and misses nothing: it has all that was answered for."""
         try:
-            lags = await self._journal.lag() if await self._journal.count() else {}
+            lags = await self.journal.lag() if await self.journal.count() else {}
         except JournalUnavailable:
             return None
-        for _ in self._nodes:
+        for _ in self.nodes:
             node = next(self._turns)
             if node.name not in lags and not node.reachability.away:
                 return node
@@ -148,10 +148,10 @@ class ReplicatedDriver(JournalledDriver):
 
         Looked up once in a while: a cache keeps nothing for longer than that after such a write.
         """
-        if monotonic() - self._looked > self._journal.interval:
+        if monotonic() - self._looked > self.journal.interval:
             self._looked = monotonic()
             try:
-                self._late = await self._journal.waits(self._primary.name)
+                self._late = await self.journal.waits(self._primary.name)
             except JournalUnavailable:
                 self._late = True  # nobody can tell
         return self._late
@@ -177,7 +177,7 @@ class ReplicatedDriver(JournalledDriver):
                 raise
             await self._hand_over(made)
             raise_uncertain(error)  # it is going to happen
-        await self._spread(made, lambda driver: keep(driver, self._journal, made), seconds)
+        await self._spread(made, lambda driver: keep(driver, self.journal, made), seconds)
 
     async def _first(self, made: Sequence[Entry], records: Sequence[Record]) -> None:
         """Let the primary have the new records; delete again what was deleted meanwhile.
@@ -186,7 +186,7 @@ class ReplicatedDriver(JournalledDriver):
         """
         await self._primary._keep(Keep(records))
         try:
-            for dead in await self._journal.dead(made):
+            for dead in await self.journal.dead(made):
                 await make(self._primary, dead)
         except MemoryServiceError as error:
             raise ConnectionLost(reason=error.reason) from error
@@ -194,7 +194,7 @@ class ReplicatedDriver(JournalledDriver):
     async def _cancelled(self, made: Sequence[Entry]) -> bool:
         """Whether nobody will ever make these stores."""
         try:
-            return await self._journal.cancel(made)
+            return await self.journal.cancel(made)
         except JournalUnavailable:
             return False
 
@@ -216,12 +216,12 @@ class ReplicatedDriver(JournalledDriver):
     async def _append(
         self, writes: Sequence[Write], seconds: float, *, known: bool = False
     ) -> list[Entry]:
-        return await self._journal.append(writes, self._names, lease=_LEASE * seconds, known=known)
+        return await self.journal.append(writes, self._names, lease=_LEASE * seconds, known=known)
 
     async def _hand_over(self, made: Sequence[Entry]) -> None:
         """Let the dispatchers make the write everywhere, at the latest when the lease ends."""
         with suppress(JournalUnavailable):
-            await self._journal.settle(made)
+            await self.journal.settle(made)
         self._wake_dispatchers()
 
     async def _spread(
@@ -260,7 +260,7 @@ class ReplicatedDriver(JournalledDriver):
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
-        await self._journal.settle(made, have)
+        await self.journal.settle(made, have)
         self._wake_dispatchers()
         if len(have) <= wanted:
             raise DriverTimeout(

@@ -65,7 +65,7 @@ async def leave_waiting(driver: ReplicatedDriver, drivers: list[FlakyDriver]) ->
         await driver.delete_user("ada")
         await driver.store("ada", "A lid.")
         async with asyncio.timeout(10):
-            while len(drivers[0].kept) != 1 or set(await driver._journal.lag()) != {"second"}:
+            while len(drivers[0].kept) != 1 or set(await driver.journal.lag()) != {"second"}:
                 await asyncio.sleep(0.02)
 
 
@@ -118,7 +118,7 @@ async def test_what_waits_is_given_up_when_that_is_confirmed(
     again = await run(root, settings, *words, "--yes")
     assert (again.returncode, again.stdout) == (0, "Nothing waits for 'second'.\n")
     async with replicated(settings, [drivers[0], *inner("third")]) as driver:
-        assert await driver._journal.count() == 0
+        assert await driver.journal.count() == 0
 
 
 async def test_a_deletion_that_comes_too_late_for_a_driver_that_was_held_is_asked_about(

@@ -66,7 +66,7 @@ class FakeAutomem:
         """Runs before a route; its answer, if any, is given in place of the route's."""
         self.lose_answers = 0
         """So many answers are lost on the way, after the route has done its work."""
-        self._embedder = embedder
+        self.embedder = embedder
         self._app = Starlette(
             routes=[
                 Route("/memory/batch", self._batch, methods=["POST"]),
@@ -113,7 +113,7 @@ class FakeAutomem:
     async def _embed(self, nodes: list[Node]) -> bool:
         """Put their vectors beside what they are now; False where the vector store is away."""
         nodes = json.loads(json.dumps(nodes))
-        vectors: list[Any] = list(await self._embedder.embed([node["content"] for node in nodes]))
+        vectors: list[Any] = list(await self.embedder.embed([node["content"] for node in nodes]))
         if self.lose_provider_calls:
             self.lose_provider_calls -= 1
             vectors = [_placeholder(node["content"]) for node in nodes]
@@ -244,7 +244,7 @@ class FakeAutomem:
         keep = _tag_filter(request)
         results: list[Node] = []
         if query not in {"", "*"} and self._reaches_vectors():
-            vector = await self._embedder.embed_query(query)
+            vector = await self.embedder.embed_query(query)
             hits = [
                 (float(np.dot(vector, other)), memory_id, payload)
                 for memory_id, (other, payload) in self.vectors.items()

@@ -7,9 +7,10 @@ import pytest
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.records import NewMemory
 from app.drivers.inmemory import InMemoryDriver
-from app.embedding import Embedder
 from app.settings import Limits
+from tests.drivers.automem_fake import FakeAutomem
 from tests.drivers.conftest import OpenAutomem
+from tests.wrappers.flaky import OneVector
 
 
 async def check(driver: BaseMemoryDriver, query: str) -> None:
@@ -31,17 +32,16 @@ def batch() -> list[NewMemory]:
 QUERY = " ".join(f"w{n:x}" for n in range(60))
 
 
-async def test_others_are_served_while_inmemory_searches(
-    embedder: Embedder, batch: list[NewMemory]
-) -> None:
-    driver = InMemoryDriver(embedder, Limits())
+async def test_others_are_served_while_inmemory_searches(batch: list[NewMemory]) -> None:
+    driver = InMemoryDriver(OneVector(), Limits())
     await driver.store_many(batch)
     await check(driver, QUERY)
 
 
 async def test_others_are_served_while_what_automem_gave_is_searched(
-    open_automem: OpenAutomem, batch: list[NewMemory]
+    open_automem: OpenAutomem, fake: FakeAutomem, batch: list[NewMemory]
 ) -> None:
+    fake.embedder = OneVector()
     driver = await open_automem()
     await driver.store_many(batch)
     await check(driver, QUERY)

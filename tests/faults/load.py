@@ -1,7 +1,6 @@
 """Many clients at once, and exactly what they were answered."""
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -14,9 +13,10 @@ import httpx
 
 from tests.faults.server import Rows
 from tests.service.service import Service
+from tests.storm import times
 
-WRITES = int(os.environ.get("TEST_FAULT_WRITES", "150"))
-"""How many writes one scenario makes; `make faults` makes 2,000."""
+WRITES = times(150, 2_000)
+"""How many writes one scenario makes; `make storm` makes 2,000."""
 CLIENTS = 24
 BATCH = 4
 

@@ -181,7 +181,7 @@ async def storm(history: History, random: Random, users: Sequence[str], count: i
 async def settled(driver: JournalledDriver, seconds: float = 20) -> None:
     """Wait until the journal is empty: every driver has everything."""
     async with asyncio.timeout(seconds):
-        while await driver._journal.count():
-            for dispatcher in driver._dispatchers.values():
+        while await driver.journal.count():
+            for dispatcher in driver.dispatchers.values():
                 dispatcher.wake(back=True)  # without the pauses after failures
             await asyncio.sleep(0.05)

@@ -314,7 +314,7 @@ async def test_hidden_memories_do_not_use_up_the_limit(
     for memory in memories[4:]:
         await driver.delete(memory.memory_id, "ada")
     second.error, first.error = None, DriverUnavailable()
-    await driver._nodes[1].reachability.stop()
+    await driver.nodes[1].reachability.stop()
     found = await driver.recall("ada", top_k=4)
     assert {m.memory_id for m in found} == {m.memory_id for m in memories[:4]}
 
@@ -404,7 +404,7 @@ async def test_everything_is_exported_whoever_answers(
     new = await driver.store("bob", "kettle 5")
     fact = await driver.store_global_knowledge("kettle 6", "kitchen")
     second.error = None
-    await driver._nodes[1].reachability.stop()
+    await driver.nodes[1].reachability.stop()
     exported = [record async for record in driver.export_records()]
     assert {record_id(record) for record in exported} == {
         kept.memory_id,
@@ -431,7 +431,7 @@ async def test_whose_a_memory_is_can_be_told_while_it_waits(
     await driver.delete(there.memory_id)
     await driver.delete(waiting.memory_id)
     second.error = None
-    await driver._nodes[1].reachability.stop()
+    await driver.nodes[1].reachability.stop()
     assert await driver.owner_of(there.memory_id) is None
     assert await driver.owner_of(waiting.memory_id) is None
 
@@ -448,7 +448,7 @@ async def test_the_deletion_of_another_user_does_not_hide_whose_a_memory_is(
     await driver.delete_user("carl")
     await driver.delete(bobs.memory_id, "ada")  # not hers
     second.error = None
-    await driver._nodes[1].reachability.stop()
+    await driver.nodes[1].reachability.stop()
     assert await driver.owner_of(adas.memory_id) == "ada"
     assert await driver.owner_of(bobs.memory_id) == "bob"
     assert await driver.owner_of(carls.memory_id) is None
@@ -481,11 +481,11 @@ async def test_many_deleted_stores_that_wait_do_not_hold_the_loop(
     for _ in range(4):
         batch = await driver.store_many([NewMemory(user_id="ada", content="kettle")] * 200)
         for memory in batch[:100]:
-            await driver._journal.append(
+            await driver.journal.append(
                 [Write(verb="delete", user_id="ada", record_id=memory.memory_id)], ["second"]
             )
     assert len((await driver.list_memories("ada", limit=100)).memories) == 100
-    entries = await driver._journal.of_user("ada")
+    entries = await driver.journal.of_user("ada")
     assert sum(len(entry.records) for entry in entries) == 400
 
 
@@ -519,7 +519,7 @@ async def test_a_call_that_fails_after_the_end_starts_no_probing(
     before = asyncio.all_tasks()
     await driver.close()
     await asking
-    assert not driver._nodes[0].reachability.away
+    assert not driver.nodes[0].reachability.away
     assert asyncio.all_tasks() <= before
 
 

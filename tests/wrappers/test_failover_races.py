@@ -12,10 +12,11 @@ from app import tasks
 from app.errors import DriverUnavailable
 from app.settings import FailoverSettings, JournalSettings, Limits
 from app.wrappers.failover import FailoverDriver
+from tests.storm import times
 from tests.wrappers.alone import left_alone
 from tests.wrappers.flaky import FlakyDriver, History, OneVector, settled, storm
 
-ROUNDS = 2
+ROUNDS = times(2, 40)
 Writes = Literal["primary", "journal"]
 
 

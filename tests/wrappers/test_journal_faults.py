@@ -75,7 +75,7 @@ async def test_what_a_healthy_driver_refuses_is_shown_and_what_follows_goes_on(
             while jar.memory_id not in second.kept:
                 await asyncio.sleep(0.02)
         async with asyncio.timeout(20):
-            while (await driver._journal.count()) > 1:
+            while (await driver.journal.count()) > 1:
                 await asyncio.sleep(0.02)
         health = await driver.health_check()
     assert health.status == "degraded"
@@ -118,7 +118,7 @@ async def test_a_full_disk_refuses_writes_and_loses_none(
         kept = [await driver.store("ada", "A jar.")]
 
         async def pages(count: int) -> None:
-            async with driver._journal._database.begin() as connection:
+            async with driver.journal.database.begin() as connection:
                 await connection.execute(text(f"pragma max_page_count = {count}"))
 
         await pages(1)  # as many as there are
@@ -169,10 +169,10 @@ async def test_a_call_that_is_cancelled_with_its_transaction_is_cancelled(tmp_pa
     """As at the end of a loop: a dispatcher that took it for an error would go on for ever."""
     journal = Journal(JournalSettings(path=tmp_path), "main")
     await journal.open(["first"])
-    async with journal._database.begin():  # the only connection
+    async with journal.database.begin():  # the only connection
         call = asyncio.create_task(journal.lag())
         await asyncio.sleep(0.05)
-        for task in (*journal._database._running, call):
+        for task in (*journal.database._running, call):
             task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

@@ -151,7 +151,7 @@ async def test_a_journal_that_freezes_costs_one_wait_and_is_found_when_it_goes_o
                 await asyncio.sleep(INTERVAL)
             assert names(log) == ["backend_away"]
             server.thaw()
-            assert await until_found(driver._journal) < TIMEOUT + INTERVAL + 1
+            assert await until_found(driver.journal) < TIMEOUT + INTERVAL + 1
             assert names(log) == ["backend_away", "backend_back"]
         memory = await driver.store("ada", "A jar.")
         assert await driver.delete(memory.memory_id, "ada")
@@ -194,7 +194,7 @@ async def test_what_is_under_way_before_a_slow_journal_ends_before_it_is_closed(
 ) -> None:
     journal = Journal(settings(server.dsn, timeout=6), "main")
     await journal.open(["first"])
-    slow = asyncio.create_task(journal._database.execute(text("select pg_sleep(2)")))
+    slow = asyncio.create_task(journal.database.execute(text("select pg_sleep(2)")))
     await asyncio.sleep(0.3)
     await journal.close()
     await slow
@@ -207,7 +207,7 @@ async def test_what_the_server_refuses_leaves_it_there(
     journal = Journal(settings(server.dsn), "main")
     await journal.open(["first"])
     with capture_logs() as log, pytest.raises(JournalUnavailable):
-        await journal._database.execute(text("select 1 / 0"))
+        await journal.database.execute(text("select 1 / 0"))
     assert await journal.count() == 0
     assert names(log) == []
     await journal.close()
@@ -220,7 +220,7 @@ async def test_one_statement_that_takes_too_long_does_not_lose_the_others_the_jo
     journal = Journal(settings(server.dsn), "main")
     await journal.open(["first"])
     with pytest.raises(JournalUnavailable):
-        await journal._database.execute(text("select pg_sleep(60)"))
+        await journal.database.execute(text("select pg_sleep(60)"))
     assert await until_found(journal) < 2  # it is asked at once
     await journal.append([Write(verb="delete_user", user_id="ada")], ["first"])
     assert await journal.count() == 1

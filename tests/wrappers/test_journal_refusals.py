@@ -115,7 +115,7 @@ async def test_a_name_whose_addresses_all_refuse_is_no_silent_server(
         assert told.value.reason == (
             "MEMORY_JOURNAL_URL: PostgreSQL at localhost:1 can't be reached (OSError)"
         )
-        assert away._database._silent is None
+        assert away.database._silent is None
     await away.close()
 
 

@@ -45,7 +45,7 @@ def failover(drivers: Drivers, journal: JournalSettings, writes: Writes) -> Fail
 async def refused(driver: JournalledDriver, name: str) -> None:
     """Wait until the driver of that name has refused a write."""
     async with asyncio.timeout(10):
-        while not (lag := (await driver._journal.lag()).get(name)) or not lag.dead_letters:
+        while not (lag := (await driver.journal.lag()).get(name)) or not lag.dead_letters:
             await asyncio.sleep(0.02)
 
 
@@ -68,7 +68,7 @@ async def test_replicated_keeps_on_every_driver_what_is_stored_after_it(
             while not all(other.memory_id in each.kept for each in drivers):
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.3)
-        assert (await driver._journal.lag())[refusing.name].count == 2
+        assert (await driver.journal.lag())[refusing.name].count == 2
         assert earlier.memory_id in refusing.kept
     refusing.refuses = False
     async with replicated(drivers, journal) as driver:
@@ -88,10 +88,10 @@ async def test_a_store_that_comes_with_the_deletion_waits_for_it_too(
         await driver.delete_user("ada")
         later = await driver.store("ada", "A lid.")
         second.away = False
-        driver._dispatchers["second"].wake(back=True)
+        driver.dispatchers["second"].wake(back=True)
         await refused(driver, "second")
         await asyncio.sleep(0.3)
-        assert (await driver._journal.lag())["second"].count == 2
+        assert (await driver.journal.lag())["second"].count == 2
     second.refuses = False
     async with replicated(drivers, journal) as driver:
         await settled(driver)

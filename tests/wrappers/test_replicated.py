@@ -146,11 +146,11 @@ async def test_a_refused_store_that_the_journal_can_t_forget_is_told_as_uncertai
     async with asyncio.timeout(10):
         while "keep" not in first.calls:
             await asyncio.sleep(0.01)
-    await driver._journal.close()
+    await driver.journal.close()
     with pytest.raises(ConnectionLost):
         await storing
     first.slow, first.error = 0.0, None
-    await driver._journal.open(driver._names)
+    await driver.journal.open(driver._names)
     await settle(driver)
     assert len(await first.ids()) == 1
     assert await first.ids() == await second.ids()
@@ -183,7 +183,7 @@ async def test_an_answer_of_a_primary_that_misses_a_write_is_degraded(
     first.error = DriverUnavailable()
     with pytest.raises(ConnectionLost):
         await driver.delete(stored.memory_id, "ada")
-    await driver._dispatchers["first"].stop()  # so that the moment lasts
+    await driver.dispatchers["first"].stop()  # so that the moment lasts
     first.error = None
 
     async def told() -> bool:
@@ -192,7 +192,7 @@ async def test_an_answer_of_a_primary_that_misses_a_write_is_degraded(
         return isinstance(found, Recalled) and found.degraded
 
     await until(told)
-    driver._dispatchers["first"].start()
+    driver.dispatchers["first"].start()
 
     async def made() -> bool:
         found = await driver.recall("ada")

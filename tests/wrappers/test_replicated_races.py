@@ -13,9 +13,10 @@ from pydantic import SecretStr
 from app.settings import JournalSettings, Limits, ReplicatedSettings
 from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
+from tests.storm import times
 from tests.wrappers.flaky import FlakyDriver, History, settled, storm
 
-ROUNDS = 2
+ROUNDS = times(2, 40)
 Acknowledge = Literal["primary", "quorum", "all"]
 
 

@@ -96,15 +96,15 @@ async def test_what_is_stored_again_waits_for_a_delete_that_is_refused_with_it(
         await driver.delete(memory.memory_id, "ada")
         await driver.import_records([memory])
         second.refuses, second.away = True, False
-        driver._dispatchers["second"].wake(back=True)
+        driver.dispatchers["second"].wake(back=True)
 
         async def refused() -> bool:
-            lag = (await driver._journal.lag()).get("second")
+            lag = (await driver.journal.lag()).get("second")
             return lag is not None and lag.dead_letters > 0
 
         await until(refused)
         second.refuses = False
-        await driver._dispatchers["second"].try_again()
+        await driver.dispatchers["second"].try_again()
         await settled(driver)
         assert set(first.kept) == set(second.kept) == {memory.memory_id}
 
@@ -126,7 +126,7 @@ async def test_no_store_is_taken_after_a_deletion_that_waits_where_the_journal_i
             raise JournalUnavailable
 
         with monkeypatch.context() as patched:
-            patched.setattr(driver._journal._database, "transaction", lost)
+            patched.setattr(driver.journal.database, "transaction", lost)
             drivers[0].away = False
             with pytest.raises(MemoryServiceError):
                 await driver.store("ada", "A jar.")
@@ -139,7 +139,7 @@ async def test_what_is_stored_again_survives_an_older_store_of_it_that_comes_lat
 ) -> None:
     first, second, third = flaky("first", "second", "third")
     async with replicated(tmp_path, first, second, third, acknowledge="all") as driver:
-        await driver._dispatchers["third"].stop()
+        await driver.dispatchers["third"].stop()
         third.away = True
         for store in (
             driver.store("ada", "A jar."),
@@ -152,7 +152,7 @@ async def test_what_is_stored_again_survives_an_older_store_of_it_that_comes_lat
         await driver.delete(record_id(memory), "ada")
         await driver.delete_knowledge(record_id(fact))
         await driver.import_records([memory, fact])
-        driver._dispatchers["third"].start()
+        driver.dispatchers["third"].start()
         await settled(driver)
         assert first.kept == second.kept == third.kept
         assert set(first.kept) == {record_id(memory), record_id(fact)}
@@ -167,13 +167,13 @@ async def test_what_failover_imports_survives_an_older_store_of_it_that_comes_la
     with left_alone(after=100):
         made = FailoverDriver(drivers, settings, journal, OneVector(), Limits())
     async with made as driver:
-        await driver._dispatchers["first"].stop()
+        await driver.dispatchers["first"].stop()
         drivers[0].away = True
         memory = await driver.store("ada", "A jar.")
         drivers[0].away = False
         await driver.delete(memory.memory_id, "ada")
         await driver.import_records([memory])
-        driver._dispatchers["first"].start()
+        driver.dispatchers["first"].start()
         await settled(driver)
         assert set(drivers[0].kept) == {memory.memory_id}
 
@@ -192,7 +192,7 @@ async def test_a_deletion_whose_maker_stood_still_costs_no_later_store(
         return FailoverDriver(drivers, settings, journal, OneVector(), Limits())
 
     async with make() as one, make() as other:
-        append = one._journal.append
+        append = one.journal.append
         go_on = asyncio.Event()
 
         async def late(*arguments: Any, **named: Any) -> Any:
@@ -200,9 +200,9 @@ async def test_a_deletion_whose_maker_stood_still_costs_no_later_store(
             await go_on.wait()  # as a process that is stopped, or whose machine is
             return made
 
-        monkeypatch.setattr(one._journal, "append", late)
+        monkeypatch.setattr(one.journal, "append", late)
         deleting = asyncio.create_task(one.delete_user("ada"))
-        await until(other._journal.count)
+        await until(other.journal.count)
         await settled(other)  # made by the other process when the hold was over
         memory = await other.store("ada", "A jar.")
         await settled(other)
@@ -216,7 +216,7 @@ async def test_a_hold_begins_when_the_write_is_in_the_file(tmp_path: Path) -> No
     journal = Journal(JournalSettings(path=tmp_path), "main")
     await journal.open(["first"])
     delete = Write(verb="delete_user", user_id="ada")
-    async with journal._database.begin():  # the only connection
+    async with journal.database.begin():  # the only connection
         appending = asyncio.create_task(journal.append([delete], ["first"], lease=0.5))
         await asyncio.sleep(0.6)
     await appending

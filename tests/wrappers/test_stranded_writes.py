@@ -54,7 +54,7 @@ async def leave_waiting(
             drivers[n].away = True
         for _ in range(count):
             await driver.store("ada", "A jar.")
-        while (await driver._journal.lag()).keys() != {drivers[n].name for n in away}:
+        while (await driver.journal.lag()).keys() != {drivers[n].name for n in away}:
             await asyncio.sleep(0.02)
 
 
@@ -178,9 +178,9 @@ async def test_what_is_renamed_is_delivered_in_its_order_and_once(
         later = [await driver.store("ada", "A lid.") for _ in range(2)]
         await driver.delete(later[0].memory_id, "ada")
         third.away = False
-        driver._dispatchers["third"].wake(back=True)
+        driver.dispatchers["third"].wake(back=True)
         async with asyncio.timeout(10):
-            while "third" in await driver._journal.lag():
+            while "third" in await driver.journal.lag():
                 await asyncio.sleep(0.02)
         third.away = True
         both = await driver.store("bob", "A cup.")
@@ -224,6 +224,6 @@ async def test_what_is_given_up_leaves_nothing_but_its_tombstones(
     third.away = False
     async with replicated(journal, [first, third]) as driver:
         await settled(driver)
-        assert await driver._journal.count() == 0
+        assert await driver.journal.count() == 0
     assert set(first.kept) == set(third.kept) == {kept.memory_id}
     assert not second.kept

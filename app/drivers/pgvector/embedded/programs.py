@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -46,7 +47,7 @@ async def reachable(path: Path, uid: int | None) -> bool:
 
 
 async def run(program: str | Path, *arguments: str, uid: int | None, folder: Path) -> str | None:
-    """None when the program succeeds in `folder`, else the last line that it printed."""
+    """None when the program succeeds in `folder`, else the line that tells why."""
     process = await asyncio.create_subprocess_exec(
         *server_user.command(uid),
         str(program),
@@ -66,4 +67,5 @@ async def run(program: str | Path, *arguments: str, uid: int | None, folder: Pat
     if process.returncode == 0:
         return None
     lines = output.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {process.returncode}"
+    wrong = [line for line in lines if re.search(r"error:|FATAL|PANIC|could not", line)]
+    return (wrong or lines[-1:] or [f"exit code {process.returncode}"])[0]

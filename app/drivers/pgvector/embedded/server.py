@@ -180,7 +180,9 @@ class EmbeddedPostgres:
             folder=unfinished,
         )
         if output is not None:
-            raise ConfigurationError(f"the embedded PostgreSQL can't be created: {output}")
+            raise ConfigurationError(
+                f"MEMORY_DATA_DIR: PostgreSQL can't be made in {self._cluster}: {output}"
+            )
         unfinished.rename(self._cluster)
 
     def _check_room_for_cluster(self) -> None:
