@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 from time import monotonic, time
@@ -276,9 +276,13 @@ async def changed(
 
 
 async def execute(url: str, statement: str) -> None:
+    """As often as it meets a dispatcher that locks the tables in another order."""
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(statement)
+        while True:
+            with suppress(asyncpg.DeadlockDetectedError):
+                await connection.execute(statement)
+                return
     finally:
         await connection.close()
 
