@@ -12,11 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.memory.cursor import Cursor, page
-from app.core.memory.records import (
-    Memory,
-    NewKnowledge,
-    NewMemory,
+from app.core.memory.checks import (
     check_batch,
     check_id,
     check_metadata,
@@ -24,9 +20,9 @@ from app.core.memory.records import (
     check_text,
     check_top_k,
     dump_json,
-    new_knowledge,
-    new_memory,
 )
+from app.core.memory.cursor import Cursor, page
+from app.core.memory.records import Memory, NewKnowledge, NewMemory, new_knowledge, new_memory
 from app.errors import InvalidInput
 from app.settings import Limits
 

@@ -10,15 +10,7 @@ from typing import Any, Self, TypeVar
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import (
-    Kept,
-    Knowledge,
-    Memory,
-    MemoryPage,
-    Recalled,
-    Record,
-    record_id,
-)
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record, record_id
 from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
 from app.embedding import Embedder
 from app.errors import (

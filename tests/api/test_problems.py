@@ -9,7 +9,8 @@ import pytest
 
 from app import errors
 from app.core.memory.base import BaseMemoryDriver, DriverHealth
-from app.core.memory.records import Knowledge, Memory, Metadata
+from app.core.memory.checks import Metadata
+from app.core.memory.records import Knowledge, Memory
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import MemoryServiceError

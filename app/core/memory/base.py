@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from uuid import uuid4
 
-from app.core.memory.records import Knowledge, Memory, Metadata
+from app.core.memory.checks import Metadata
+from app.core.memory.records import Knowledge, Memory
 from app.embedding import Embedder
 from app.settings import Settings
 

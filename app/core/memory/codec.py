@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from app.core.memory.records import Knowledge, Memory, Record, dump_json
+from app.core.memory.checks import dump_json
+from app.core.memory.records import Knowledge, Memory, Record
 
 
 def encode(records: Sequence[Record]) -> str:

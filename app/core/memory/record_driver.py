@@ -10,21 +10,23 @@ from collections.abc import AsyncIterator, Sequence
 from typing import final
 
 from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.checks import (
+    Metadata,
+    check_id,
+    check_recall,
+    check_recall_knowledge,
+    check_scope,
+    check_top_k,
+)
 from app.core.memory.cursor import Cursor
 from app.core.memory.records import (
     Kept,
     Knowledge,
     Memory,
     MemoryPage,
-    Metadata,
     NewKnowledge,
     NewMemory,
     Record,
-    check_id,
-    check_recall,
-    check_recall_knowledge,
-    check_scope,
-    check_top_k,
     new_knowledge,
     new_knowledge_records,
     new_memories,

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from app.core.memory.records import Knowledge, Memory, Record, dump_json, record_id
+from app.core.memory.checks import dump_json
+from app.core.memory.records import Knowledge, Memory, Record, record_id
 from app.logs import get_logger
 
 KEY: Final = "mds"

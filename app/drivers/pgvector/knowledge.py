@@ -7,7 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.memory.records import Knowledge, dump_json
+from app.core.memory.checks import dump_json
+from app.core.memory.records import Knowledge
 from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import knowledge as sql

@@ -6,7 +6,8 @@ from typing import Any
 
 from pgvector import Vector as PgVector
 
-from app.core.memory.records import Memory, dump_json
+from app.core.memory.checks import dump_json
+from app.core.memory.records import Memory
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import memories as sql
 from app.embedding import Embedder
