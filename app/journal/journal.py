@@ -421,6 +421,25 @@ class Journal:
         rows = await self.database.rows(waiting().where(self._mine))
         return {driver: lag for (_, driver), lag in lags(rows).items()}
 
+    async def behind(self, first: str) -> set[str]:
+        """The drivers that still have to get a write which the driver `first` has.
+
+        What `first` still has to get itself was not acknowledged to anybody.
+        """
+        if not await self.count():
+            return set()
+        its = deliveries.alias("its")
+        wanted = (
+            select(deliveries.c.target)
+            .distinct()
+            .join(entries, entries.c.seq == deliveries.c.seq)
+            .where(
+                self._mine,
+                ~exists().where(its.c.seq == deliveries.c.seq, its.c.target == first),
+            )
+        )
+        return {row.target for row in await self.database.rows(wanted)}
+
     async def forget(self) -> None:
         """Drop the tombstones that nothing can need any more."""
         older = (

@@ -8,6 +8,7 @@ from math import inf
 from time import monotonic
 from typing import Self, TypeVar
 
+from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
@@ -17,6 +18,8 @@ from app.errors import (
     ConnectionLost,
     DriverTimeout,
     DriverUnavailable,
+    EmbeddingQueueFull,
+    EmbeddingUnavailable,
     JournalUnavailable,
     MemoryServiceError,
     raise_uncertain,
@@ -119,7 +122,10 @@ class ReplicatedDriver(JournalledDriver):
     async def _read(
         self, call: Callable[[RecordDriver], Awaitable[T]]
     ) -> tuple[T, RecordDriver, bool]:
-        """The answer, who gave it, and whether it may lack a write that the caller knows of."""
+        """The answer, who gave it, and whether it is not as good as the primary's.
+
+        While the primary is away a replica answers that has every write which was acknowledged.
+        """
         if self._settings.reads == "replicas":
             node = await self._up_to_date()
             if node is not None:
@@ -128,8 +134,33 @@ class ReplicatedDriver(JournalledDriver):
                 except (DriverUnavailable, DriverTimeout):
                     pass  # the primary may answer
         late = await self._primary_is_late()
-        found = await _in_time(self._primary, call, self._settings.timeout)
-        return found, self._primary, late
+        primary, failure = self.nodes[0], None
+        if not primary.reachability.away:
+            try:
+                return await primary.ask(call), self._primary, late
+            except (EmbeddingQueueFull, EmbeddingUnavailable):
+                raise
+            except (DriverUnavailable, DriverTimeout) as error:
+                failure = error
+        node = await self._stand_in()
+        if node is not None:
+            found = await node.ask(call)
+            metrics.FALLBACKS.labels(self.name, node.name).inc()
+            return found, node.driver, True
+        if failure is not None:
+            raise failure
+        return await _in_time(self._primary, call, self._settings.timeout), self._primary, late
+
+    async def _stand_in(self) -> Node | None:
+        """A replica that is there and has all that was acknowledged, if there is one."""
+        try:
+            behind = await self.journal.behind(self._primary.name)
+        except JournalUnavailable:
+            return None
+        for node in self.nodes[1:]:
+            if node.name not in behind and not node.reachability.away:
+                return node
+        return None
 
     async def _up_to_date(self) -> Node | None:
         """The next driver that answers and misses nothing: it has all that was answered for."""
@@ -274,7 +305,7 @@ class ReplicatedDriver(JournalledDriver):
         down = [health.driver for health in inner if health.status == "unavailable"]
         away = f"{', '.join(down)} can't be reached" if down else None
         detail = "; ".join(filter(None, [away, waiting, troubles(inner)])) or None
-        if inner[0].status == "unavailable":
+        if all(health.status == "unavailable" for health in inner):
             return "unavailable", detail
         return ("degraded" if detail else "ok"), detail
 

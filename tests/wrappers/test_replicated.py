@@ -220,14 +220,76 @@ async def test_what_a_driver_refused_is_tried_again_when_it_is_asked_for(
     assert await second.ids() == {stored.memory_id}
 
 
-async def test_a_read_of_a_primary_that_hangs_ends_in_time(
+async def test_while_the_primary_is_away_a_replica_answers_that_misses_nothing(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    stored = await driver.store("ada", "kettle")
+    await settle(driver)
+    first.error = DriverUnavailable()
+    for _ in range(5):  # more than the failures after which the primary is left alone
+        for found in (await driver.recall("ada"), await driver.recall("ada", query="kettle")):
+            assert isinstance(found, Recalled)
+            assert [memory.memory_id for memory in found] == [stored.memory_id]
+            assert (found.driver, found.degraded) == ("second", True)
+        assert await driver.get(stored.memory_id, "ada") == stored
+        assert (await driver.list_memories("ada")).memories == [stored]
+    with pytest.raises(DriverUnavailable):
+        await driver.store("ada", "nobody has this one")
+    assert (await driver.health_check()).status == "degraded"
+    second.error = DriverUnavailable()
+    with pytest.raises(DriverUnavailable):
+        await driver.recall("ada")
+    assert (await driver.health_check()).status == "unavailable"
+    first.error = second.error = None
+    assert [memory.content for memory in await driver.recall("ada")] == ["kettle"]
+
+
+async def test_a_replica_that_misses_what_was_acknowledged_answers_for_nobody(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated()
+    second.error = DriverUnavailable()
+    stored = await driver.store("ada", "kettle")
+    await driver.dispatchers["second"].stop()  # so that the moment lasts
+    second.error, first.error = None, DriverUnavailable()
+    with pytest.raises(DriverUnavailable):
+        await driver.recall("ada")
+    driver.dispatchers["second"].start()
+
+    async def answered() -> bool:
+        try:
+            return await driver.recall("ada") == [stored]
+        except DriverUnavailable:
+            return False
+
+    await until(answered)
+
+
+async def test_what_nobody_was_told_of_keeps_no_replica_from_answering(
+    replicated: OpenReplicated, first: Held
+) -> None:
+    driver = await replicated()
+    stored = await driver.store("ada", "kettle")
+    await settle(driver)
+    first.error = DriverUnavailable()
+    with pytest.raises(ConnectionLost):
+        await driver.delete(stored.memory_id, "ada")
+    assert await driver.recall("ada") == [stored]
+    first.error = None
+    await settle(driver)
+    assert await driver.recall("ada") == []
+
+
+async def test_a_primary_that_hangs_is_waited_for_no_longer_than_its_time(
     replicated: OpenReplicated, first: Held
 ) -> None:
     driver = await replicated(timeout=0.1)
     first.slow = 30.0
     started = perf_counter()
-    with pytest.raises(DriverTimeout):
-        await driver.recall("ada")
+    found = await driver.recall("ada")
+    assert isinstance(found, Recalled)
+    assert (found.driver, found.degraded) == ("second", True)
     assert perf_counter() - started < 10
 
 
