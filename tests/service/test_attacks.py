@@ -157,7 +157,7 @@ def test_records_of_many_tiny_values_are_read_while_others_are_answered(target: 
 def test_a_full_batch_is_stored_while_others_are_answered(target: Service) -> None:
     memory = {
         "user_id": "full",
-        "content": "Ada polishes the copper kettle, twice. " * 20,
+        "content": "Ada polishes the copper kettle, twice. " * 4,
         "tags": [f"tag {n}" for n in range(64)],
         "metadata": {"numbers": list(range(50)), "of": {"kettle": ["copper"] * 5}},
     }
