@@ -15,7 +15,7 @@ from app.drivers.pgvector.sql import memories as sql
 from app.embedding import Embedder, Vector
 from app.errors import ConfigurationError, DatabaseChanged, DriverTimeout, DriverUnavailable
 from app.logs import get_logger
-from app.settings import DatabaseSettings, place
+from app.settings import DatabaseSettings, place, real
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -68,18 +68,18 @@ class Checks:
         try:
             await self._migrate(connection, dsn)
             if not await connection.fetchval(sql.WHOLE):
-                raise ConfigurationError(f"the database at {place(dsn)}: {_NOT_WHOLE}")
+                raise ConfigurationError(f"the database at {self._place(dsn)}: {_NOT_WHOLE}")
             schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
             await register_vector(connection, schema=schema)
             await self._check_model(connection)
             await self._check_language(connection)
             wrong = await self.changed(connection)
         except pg.ReadOnlySQLTransactionError as error:
-            raise ConfigurationError(f"the database at {place(dsn)}: {_READ_ONLY}") from error
+            raise ConfigurationError(f"the database at {self._place(dsn)}: {_READ_ONLY}") from error
         except pg.InsufficientPrivilegeError as error:
             wrong = await self._lacking(connection, error)
         if wrong is not None:
-            raise ConfigurationError(f"the database at {place(dsn)}: {wrong}")
+            raise ConfigurationError(f"the database at {self._place(dsn)}: {wrong}")
         self._opened, self._empty_since = True, None
         return schema
 
@@ -128,8 +128,12 @@ class Checks:
     ) -> str:
         return _privileges(await connection.fetchval(sql.LACKING)) or describe(error)
 
+    def _place(self, dsn: str) -> str:
+        """What an operator knows the database by: a server, or the embedded one's folder."""
+        return str(real(self._settings.data_dir)) if self._settings.url is None else place(dsn)
+
     async def _migrate(self, connection: Connection, dsn: str) -> None:
-        where = place(dsn)
+        where = self._place(dsn)
         encoding = await connection.fetchval(sql.ENCODING)
         if encoding != "UTF8":
             raise ConfigurationError(
