@@ -367,8 +367,7 @@ async def test_the_longest_records_of_the_longest_tenants_fit(
         )
         found = await driver.recall_global_knowledge("kettle", category=WIDE)
         assert [replace(record, score=None) for record in found] == [knowledge]
-        getting = driver
-        assert await getting.get_knowledge(knowledge.knowledge_id) == knowledge
+        assert await driver.get_knowledge(knowledge.knowledge_id) == knowledge
 
 
 async def test_a_tenant_can_have_tenants(embedder: Embedder) -> None:

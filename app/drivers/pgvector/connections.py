@@ -184,6 +184,17 @@ class Connections:
             pool.terminate()
             raise
 
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """The rows of one statement."""
+        async with self.acquire() as connection:
+            return await connection.fetch(statement, *arguments)
+
+    async def delete(self, statement: str, *arguments: Any) -> int:
+        """How many rows one statement deleted."""
+        async with self.acquire() as connection:
+            status = await connection.execute(statement, *arguments)
+        return int(status.rpartition(" ")[2])
+
     async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Pooled:
         try:
             return await pool.acquire(timeout=POOL_SECONDS)

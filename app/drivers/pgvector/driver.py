@@ -81,14 +81,14 @@ class PgvectorDriver(RecordDriver):
         scope = (wanted.user_id, wanted.conversation_id, list(wanted.exclude_tags))
         scoped = wanted.conversation_id is not None
         if wanted.query is None:
-            rows = await self._fetch(sql.RECALL_NEWEST[scoped], *scope, wanted.top_k)
+            rows = await self._connections.fetch(sql.RECALL_NEWEST[scoped], *scope, wanted.top_k)
             return await in_pieces(_memory, rows)
         if wanted.use_vector:
             best = await self._ranked.best(scope, wanted.query, wanted.top_k)
             return await in_pieces(lambda each: _memory(*each, explain=wanted.explain), best)
         statement, language = sql.RECALL_BY_WORDS[scoped], self._connections.language
         query = parsable(wanted.query)
-        rows = await self._fetch(statement, *scope, wanted.top_k, query, language)
+        rows = await self._connections.fetch(statement, *scope, wanted.top_k, query, language)
         return await in_pieces(lambda row: _memory(row, row["score"]), rows)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
@@ -98,12 +98,12 @@ class PgvectorDriver(RecordDriver):
         if wanted.kind == "knowledge":
             return await self._knowledge.get(wanted.record_id)
         statement = sql.GET if wanted.user_id is None else sql.GET_OF_USER
-        rows = await self._fetch(statement, *_named(wanted))
+        rows = await self._connections.fetch(statement, *_named(wanted))
         return _memory(rows[0]) if rows else None
 
     async def _page(self, wanted: Page) -> MemoryPage:
         end = wanted.after or (None, None)
-        rows = await self._fetch(
+        rows = await self._connections.fetch(
             sql.LIST[wanted.conversation_id is not None],
             wanted.user_id,
             wanted.conversation_id,
@@ -115,7 +115,9 @@ class PgvectorDriver(RecordDriver):
 
     async def _export(self) -> AsyncIterator[Record]:
         last_memory = ("", UUID(int=0))
-        while rows := await self._fetch(sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE):
+        while rows := await self._connections.fetch(
+            sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE
+        ):
             for memory in await in_pieces(_memory, rows):
                 yield memory
             last_memory = (rows[-1]["user_id"], rows[-1]["memory_id"])
@@ -137,10 +139,10 @@ class PgvectorDriver(RecordDriver):
         if wanted.kind == "knowledge":
             return await self._knowledge.delete(wanted.record_id)
         statement = sql.DELETE if wanted.user_id is None else sql.DELETE_OF_USER
-        return await self._deleted(statement, *_named(wanted)) > 0
+        return await self._connections.delete(statement, *_named(wanted)) > 0
 
     async def _forget(self, wanted: Forget) -> int:
-        return await self._deleted(sql.DELETE_USER, wanted.user_id)
+        return await self._connections.delete(sql.DELETE_USER, wanted.user_id)
 
     async def health_check(self) -> DriverHealth:
         started = perf_counter()
@@ -194,15 +196,6 @@ class PgvectorDriver(RecordDriver):
                 "embedding": embedding,
             },
         )
-
-    async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with self._connections.acquire() as connection:
-            return await connection.fetch(statement, *arguments)
-
-    async def _deleted(self, statement: str, *arguments: Any) -> int:
-        async with self._connections.acquire() as connection:
-            status = await connection.execute(statement, *arguments)
-        return int(status.rpartition(" ")[2])
 
 
 def _named(wanted: Get | Delete) -> tuple[str, ...]:

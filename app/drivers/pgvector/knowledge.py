@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -30,9 +29,11 @@ class KnowledgeTable:
         vector = await self._embedder.embed_query(wanted.query)
         searches = sql.searches(self._embedder.dimension)
         if wanted.category is None:
-            rows = await self._fetch(searches.everything, vector, wanted.top_k)
+            rows = await self._connections.fetch(searches.everything, vector, wanted.top_k)
         else:
-            rows = await self._fetch(searches.category, vector, wanted.top_k, wanted.category)
+            rows = await self._connections.fetch(
+                searches.category, vector, wanted.top_k, wanted.category
+            )
         return await in_pieces(_knowledge, rows)
 
     async def store(self, knowledge: Sequence[Knowledge], *, again: bool = False) -> None:
@@ -55,26 +56,20 @@ class KnowledgeTable:
             await connection.executemany(sql.IMPORT if again else sql.STORE, rows)
 
     async def get(self, knowledge_id: str) -> Knowledge | None:
-        rows = await self._fetch(sql.GET, knowledge_id)
+        rows = await self._connections.fetch(sql.GET, knowledge_id)
         return _knowledge(rows[0]) if rows else None
 
     async def delete(self, knowledge_id: str) -> bool:
         """Whether it was there."""
-        async with self._connections.acquire() as connection:
-            status = await connection.execute(sql.DELETE, knowledge_id)
-        return status != "DELETE 0"
+        return await self._connections.delete(sql.DELETE, knowledge_id) > 0
 
     async def export(self) -> AsyncIterator[Knowledge]:
         """Every record, in pages by id."""
         last = UUID(int=0)
-        while rows := await self._fetch(sql.EXPORT, last, _EXPORT_PAGE):
+        while rows := await self._connections.fetch(sql.EXPORT, last, _EXPORT_PAGE):
             for knowledge in await in_pieces(_knowledge, rows):
                 yield knowledge
             last = rows[-1]["knowledge_id"]
-
-    async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with self._connections.acquire() as connection:
-            return await connection.fetch(statement, *arguments)
 
 
 def _knowledge(row: asyncpg.Record) -> Knowledge:

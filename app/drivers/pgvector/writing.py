@@ -73,8 +73,7 @@ class Writing:
         if not conversations:
             return {}
         users, names = zip(*conversations, strict=True)
-        async with self._connections.acquire() as connection:
-            rows = await connection.fetch(sql.LAST_SAID, users, names, _BEFORE)
+        rows = await self._connections.fetch(sql.LAST_SAID, users, names, _BEFORE)
         before: dict[tuple[str, str | None], deque[str]] = defaultdict(
             lambda: deque(maxlen=_BEFORE)
         )
