@@ -20,22 +20,28 @@ async def slow(request: Request) -> Response | None:
     return None
 
 
-async def check_all_slots(automem: AutomemDriver, fake: FakeAutomem) -> None:
-    """That as many calls as there are slots still run side by side."""
-    under_way = most = 0
+class SideBySide:
+    """Lets each call of a fake take its time, and tells how many were under way together."""
 
-    async def count(request: Request) -> Response | None:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        await asyncio.sleep(0.5)
-        under_way -= 1
+    def __init__(self, seconds: float) -> None:
+        self.most = 0
+        self._seconds = seconds
+        self._under_way = 0
+
+    async def __call__(self, request: Request) -> Response | None:
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
+        await asyncio.sleep(self._seconds)
+        self._under_way -= 1
         return None
 
-    fake.before = count
+
+async def check_all_slots(automem: AutomemDriver, fake: FakeAutomem) -> None:
+    """That as many calls as there are slots still run side by side."""
+    fake.before = calls = SideBySide(0.5)
     await asyncio.gather(*(automem.recall("ada") for _ in range(2 * SLOTS)))
     fake.before = None
-    assert most == SLOTS
+    assert calls.most == SLOTS
 
 
 async def test_bursts_and_cancelled_callers_lose_no_slot(
@@ -119,19 +125,9 @@ async def test_a_call_waits_for_a_slot_no_longer_than_the_setting_says(
 async def test_one_recall_looks_up_few_legacy_memories_at_a_time(
     open_automem: OpenAutomem, fake: FakeAutomem
 ) -> None:
-    automem = await open_automem(pool_size=SLOTS, pool_timeout=0.5, legacy_tag="user:{user_id}")
+    automem = await open_automem(pool_size=SLOTS, slot_timeout=0.5, legacy_tag="user:{user_id}")
     fake.unembedded += [fake.add(f"kettle number {n}", ["user:ada"]) for n in range(100)]
     await fake.catch_up()
-    under_way = most = 0
-
-    async def count(request: Request) -> Response | None:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        await asyncio.sleep(0.2)
-        under_way -= 1
-        return None
-
-    fake.before = count
+    fake.before = calls = SideBySide(0.2)
     assert len(await automem.recall("ada", query="kettle number 0", top_k=90)) == 90
-    assert most < SLOTS
+    assert calls.most < SLOTS
