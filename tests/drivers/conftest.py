@@ -18,9 +18,11 @@ OpenDriver: TypeAlias = Callable[..., Awaitable[PgvectorDriver]]
 OpenAutomem: TypeAlias = Callable[..., Awaitable[AutomemDriver]]
 
 
-CONSTANTS = {
+OF_PGVECTOR = {
     "pool_min_size": "app.drivers.pgvector.connections.POOL_MIN_SIZE",
     "pool_timeout": "app.drivers.pgvector.connections.POOL_SECONDS",
+}
+OF_AUTOMEM = {
     "slot_timeout": "app.drivers.automem.client.SLOT_SECONDS",
     "retries": "app.drivers.automem.client.REPEATS",
     "search_chars": "app.drivers.automem.mapping.SEARCH_CHARS",
@@ -45,8 +47,9 @@ async def open_driver(
             instead: Embedder | None = None,
             **settings: Any,
         ) -> PgvectorDriver:
-            for name in settings.keys() & CONSTANTS.keys():
-                monkeypatch.setattr(CONSTANTS[name], settings.pop(name))
+            for name in settings.keys() & OF_PGVECTOR.keys():
+                monkeypatch.setattr(OF_PGVECTOR[name], settings.pop(name))
+            assert not settings.keys() & {*OF_PGVECTOR, *OF_AUTOMEM}  # of the other backend
             database = DatabaseSettings(url=SecretStr(url), **settings)
             driver = PgvectorDriver(database, instead or embedder, Limits(), recall)
             return await stack.enter_async_context(driver)
@@ -69,8 +72,9 @@ async def open_automem(
     async with AsyncExitStack() as stack:
 
         async def opened(**settings: Any) -> AutomemDriver:
-            for name in settings.keys() & CONSTANTS.keys():
-                monkeypatch.setattr(CONSTANTS[name], settings.pop(name))
+            for name in settings.keys() & OF_AUTOMEM.keys():
+                monkeypatch.setattr(OF_AUTOMEM[name], settings.pop(name))
+            assert not settings.keys() & {*OF_PGVECTOR, *OF_AUTOMEM}  # of the other backend
             known = {"url": fake.url, "api_token": SecretStr(automem_fake.TOKEN)}
             driver = AutomemDriver(AutomemSettings(**{**known, **settings}), Limits())
             await stack.enter_async_context(driver)
