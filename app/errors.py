@@ -7,6 +7,8 @@ MemoryServiceError                    500 internal_error
 │   └── OutOfScope
 ├── NotFound                          404 not_found
 ├── BodyTimeout                       408 body_timeout
+├── Contended                         409 contended
+├── PreconditionFailed                412 precondition_failed
 ├── BodyTooLarge                      413 body_too_large
 ├── UnsupportedMediaType              415 unsupported_media_type
 │   └── UnsupportedEncoding
@@ -106,6 +108,20 @@ class BodyTimeout(MemoryServiceError):
     status = 408
     code = "body_timeout"
     headers: ClassVar[dict[str, str]] = {"Connection": "close"}
+
+
+class Contended(MemoryServiceError):
+    """Others keep changing this record at the same time; nothing was changed, try again."""
+
+    status = 409
+    code = "contended"
+
+
+class PreconditionFailed(MemoryServiceError):
+    """The record is not as If-Match has it: somebody changed it since; nothing was changed."""
+
+    status = 412
+    code = "precondition_failed"
 
 
 class BodyTooLarge(MemoryServiceError):

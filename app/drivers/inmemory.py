@@ -10,7 +10,16 @@ from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+    Replace,
+)
 from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
 from app.ranking.similarity import similarity
@@ -105,14 +114,38 @@ class InMemoryDriver(RecordDriver):
         kept = await in_pieces(deepcopy, wanted.records)
         vectors = await self._embedder.embed([record.content for record in kept])
         for record, vector in zip(kept, vectors, strict=True):
-            if record_id(record) in self._vectors:
-                continue
-            self._vectors[record_id(record)] = vector
-            if isinstance(record, Memory):
-                self._memories.setdefault(record.user_id, {})[record.memory_id] = record
-            else:
-                self._knowledge[record.knowledge_id] = record
+            there = self._there(record)
+            if there is None or there.updated_at < record.updated_at:
+                self._put(record, vector)
         return wanted.records
+
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        record = deepcopy(wanted.record)
+        there = self._there(record)
+        if there is None or there.updated_at != wanted.over:
+            return False
+        if there.content == record.content:
+            vector = self._vectors[record_id(record)]
+        else:
+            (vector,) = await self._embedder.embed([record.content])
+            there = self._there(record)  # others may have been quicker
+            if there is None or there.updated_at != wanted.over:
+                return False
+        self._put(record, vector)
+        return True
+
+    def _there(self, record: Record) -> Record | None:
+        """What is kept under the record's id."""
+        if isinstance(record, Memory):
+            return self._memories.get(record.user_id, {}).get(record.memory_id)
+        return self._knowledge.get(record.knowledge_id)
+
+    def _put(self, record: Record, vector: Vector) -> None:
+        self._vectors[record_id(record)] = vector
+        if isinstance(record, Memory):
+            self._memories.setdefault(record.user_id, {})[record.memory_id] = record
+        else:
+            self._knowledge[record.knowledge_id] = record
 
     async def _delete(self, wanted: Delete) -> bool:
         found = self._find(wanted)
@@ -126,10 +159,13 @@ class InMemoryDriver(RecordDriver):
         return True
 
     async def _forget(self, wanted: Forget) -> int:
-        memories = self._memories.pop(wanted.user_id, {})
-        for memory_id in memories:
-            del self._vectors[memory_id]
-        return len(memories)
+        own = self._memories.get(wanted.user_id, {})
+        gone = [memory_id for memory_id, memory in own.items() if wanted.reaches(memory)]
+        for memory_id in gone:
+            del own[memory_id], self._vectors[memory_id]
+        if not own:
+            self._memories.pop(wanted.user_id, None)
+        return len(gone)
 
     async def health_check(self) -> DriverHealth:
         facts = {

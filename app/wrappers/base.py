@@ -18,6 +18,8 @@ class WrappingDriver(RecordDriver):
     def __init__(self, inner: Sequence[BaseMemoryDriver], limits: Limits) -> None:
         super().__init__(limits)
         self.inner = tuple(record_driver(driver, limits) for driver in inner)
+        if len(self.inner) == 1:
+            self.clock = self.inner[0].clock
         self.complete = all(driver.complete for driver in self.inner)
         self.explains = all(driver.explains for driver in self.inner)
 

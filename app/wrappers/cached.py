@@ -9,7 +9,16 @@ from typing import Any, Self, TypeVar, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+    Replace,
+)
 from app.errors import ConfigurationError, MemoryServiceError
 from app.settings import CacheSettings, Limits
 from app.single_flight import SingleFlight
@@ -108,11 +117,12 @@ class CachedDriver(WrappingDriver):
         return self._inner._export()
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        scopes = {
-            user_scope(record.user_id) if isinstance(record, Memory) else KNOWLEDGE
-            for record in wanted.records
-        }
+        scopes = {_scope_of(record) for record in wanted.records}
         return await self._write(scopes, lambda: self._inner._keep(wanted))
+
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        scope = _scope_of(wanted.record)
+        return await self._write({scope}, lambda: self._inner._replace(wanted))
 
     async def _delete(self, wanted: Delete) -> bool:
         if wanted.kind == "knowledge":
@@ -214,6 +224,10 @@ class CachedDriver(WrappingDriver):
         asked = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
         text = json.dumps([identity, type(wanted).__name__, asked], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _scope_of(record: Record) -> str:
+    return user_scope(record.user_id) if isinstance(record, Memory) else KNOWLEDGE
 
 
 def new_store(settings: CacheSettings) -> CacheStore:

@@ -12,7 +12,16 @@ from typing import Any, Final, Self, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+    Replace,
+)
 from app.errors import DriverError
 from app.settings import TENANT, Limits
 from app.wrappers.base import WrappingDriver
@@ -98,6 +107,9 @@ class ScopedDriver(WrappingDriver):
             for memory, record in zip(kept, wanted.records, strict=True)
         ]
 
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        return await self._inner._replace(Replace(self._boxed(wanted.record), wanted.over))
+
     async def _delete(self, wanted: Delete) -> bool:
         owner = self._owner(wanted)
         if owner is None:
@@ -108,7 +120,7 @@ class ScopedDriver(WrappingDriver):
         return await self._inner._delete(Delete("memory", wanted.record_id, owner))
 
     async def _forget(self, wanted: Forget) -> int:
-        return await self._inner._forget(Forget(self._users + wanted.user_id))
+        return await self._inner._forget(replace(wanted, user_id=self._users + wanted.user_id))
 
     def _owner(self, wanted: Get | Delete) -> str | None:
         """Whose the record is to the inner driver, if that is asked for."""
@@ -144,6 +156,7 @@ class ScopedDriver(WrappingDriver):
             conversation_id=record.category,
             metadata=box,
             created_at=record.created_at,
+            updated_at=record.updated_at,
         )
 
     def _memory(self, memory: Memory, user_id: str) -> Memory:
@@ -163,6 +176,7 @@ class ScopedDriver(WrappingDriver):
             doc_id=box.get("doc_id"),
             metadata=dict(box["metadata"]),
             created_at=memory.created_at,
+            updated_at=memory.updated_at,
             score=memory.score,
         )
 

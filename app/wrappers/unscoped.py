@@ -4,7 +4,16 @@ from collections.abc import AsyncIterator, Sequence
 
 from app.core.memory.base import BaseMemoryDriver, DriverHealth
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+    Replace,
+)
 from app.errors import InvalidInput
 from app.settings import Limits
 from app.wrappers.base import WrappingDriver
@@ -47,6 +56,9 @@ class UnscopedDriver(WrappingDriver):
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         return await self._inner._keep(wanted)
+
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        return await self._inner._replace(wanted)
 
     async def _delete(self, wanted: Delete) -> bool:
         if wanted.kind == "memory" and wanted.user_id is None:

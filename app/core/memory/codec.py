@@ -45,10 +45,13 @@ def _object(record: Record) -> dict[str, Any]:
         **fields,
         "metadata": record.metadata,
         "created_at": record.created_at.isoformat(),
+        "updated_at": record.updated_at.isoformat(),
         "score": record.score,
     }
 
 
 def _record(fields: dict[str, Any]) -> Record:
-    fields["created_at"] = datetime.fromisoformat(fields["created_at"])
+    for name in ("created_at", "updated_at"):
+        if name in fields:  # before there were updates, records had but the first
+            fields[name] = datetime.fromisoformat(fields[name])
     return Memory(**fields) if "memory_id" in fields else Knowledge(**fields)

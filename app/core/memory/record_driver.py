@@ -5,9 +5,13 @@ wrapping driver hands such a value to the hook of a driver that it holds, so tha
 checked or built twice.
 """
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Sequence
-from typing import final
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from random import uniform
+from typing import cast, final
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.checks import (
@@ -18,7 +22,9 @@ from app.core.memory.checks import (
     check_scope,
     check_top_k,
 )
+from app.core.memory.clock import CLOCK, Clock
 from app.core.memory.cursor import Cursor
+from app.core.memory.merge_patch import Patch, patched_knowledge, patched_memory
 from app.core.memory.records import (
     Kept,
     Knowledge,
@@ -31,17 +37,20 @@ from app.core.memory.records import (
     new_knowledge_records,
     new_memories,
     new_memory,
+    record_id,
 )
 from app.core.memory.requests import (
     Delete,
     Forget,
     Get,
     Keep,
+    Kind,
     Page,
     Recall,
     RecallKnowledge,
+    Replace,
 )
-from app.errors import CapabilityMissing
+from app.errors import CapabilityMissing, Contended, PreconditionFailed
 from app.settings import Limits
 
 _BEYOND_SIX_VERBS = frozenset(
@@ -56,8 +65,15 @@ _BEYOND_SIX_VERBS = frozenset(
         "export_records",
         "import_records",
         "owner_of",
+        "update",
+        "update_knowledge",
     }
 )
+
+_TRIES = 20
+"""How often an update is tried while others change the same record."""
+_PAUSE_SECONDS = 0.02
+"""Half the mean pause before the second try; each pause is longer than the last."""
 
 
 class RecordDriver(BaseMemoryDriver):
@@ -72,6 +88,9 @@ class RecordDriver(BaseMemoryDriver):
 
     explains: bool = False
     """Whether a recall can tell why it gives what it gives."""
+
+    clock: Clock = CLOCK
+    """What its records get their ids and times from."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -190,7 +209,7 @@ class RecordDriver(BaseMemoryDriver):
             tags=tags,
             metadata=metadata,
         )
-        memory = new_memory(new, self._limits)
+        memory = new_memory(new, self._limits, clock=self.clock)
         self._check_user(user_id)
         return (await self._keep(Keep([memory], new=True)))[0]
 
@@ -198,7 +217,7 @@ class RecordDriver(BaseMemoryDriver):
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
         """Keep all of them or none; the answer is in their order."""
         self._need_all("store memories in one go")
-        records = await new_memories(memories, self._limits)
+        records = await new_memories(memories, self._limits, self.clock)
         self._check_users(records, "memories")
         return [*await self._keep(Keep(records, new=True))]
 
@@ -214,18 +233,19 @@ class RecordDriver(BaseMemoryDriver):
         new = NewKnowledge(
             content=content, category=category, title=title, doc_id=doc_id, metadata=metadata
         )
-        return (await self._keep(Keep([new_knowledge(new, self._limits)], new=True)))[0]
+        record = new_knowledge(new, self._limits, clock=self.clock)
+        return (await self._keep(Keep([record], new=True)))[0]
 
     @final
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
         """Keep all of it or none; the answer is in its order."""
         self._need_all("store knowledge in one go")
-        records = await new_knowledge_records(knowledge, self._limits)
+        records = await new_knowledge_records(knowledge, self._limits, self.clock)
         return [*await self._keep(Keep(records, new=True))]
 
     @final
     async def import_records(self, records: Sequence[Record]) -> None:
-        """Keep them as they are; those that are there already stay as they are, once.
+        """Keep them as they are, each in the place of one that has an older `updated_at`.
 
         When it fails, some may be kept: called again it keeps the rest.
         """
@@ -233,6 +253,73 @@ class RecordDriver(BaseMemoryDriver):
         self._check_users(records, "records")
         if records:
             await self._keep(Keep(records))
+
+    @final
+    async def update(
+        self,
+        memory_id: str,
+        user_id: str,
+        patch: Patch,
+        *,
+        if_match: Sequence[datetime] | None = None,
+    ) -> Memory | None:
+        """The memory after a JSON merge patch of its fields, or None: missing and not `user_id`'s.
+
+        A patch that changes nothing leaves `updated_at` as it is. Raises `PreconditionFailed` where
+        `if_match` does not have its `updated_at`, and `Contended`.
+        """
+        self._need_all("update a memory")
+        check_scope(self._limits, user_id)
+        self._check_user(user_id)
+        wanted = Get("memory", str(check_id(memory_id)), user_id)
+        return cast(
+            "Memory | None",
+            await self._update(
+                wanted,
+                lambda found: patched_memory(cast(Memory, found), patch, self._limits),
+                if_match,
+            ),
+        )
+
+    @final
+    async def update_knowledge(
+        self, knowledge_id: str, patch: Patch, *, if_match: Sequence[datetime] | None = None
+    ) -> Knowledge | None:
+        """The knowledge after a JSON merge patch of its fields, or None: as `update`."""
+        self._need_all("update knowledge")
+        wanted = Get("knowledge", str(check_id(knowledge_id, "knowledge_id")))
+        return cast(
+            "Knowledge | None",
+            await self._update(
+                wanted,
+                lambda found: patched_knowledge(cast(Knowledge, found), patch, self._limits),
+                if_match,
+            ),
+        )
+
+    async def _update(
+        self,
+        wanted: Get,
+        change: Callable[[Record], Record],
+        if_match: Sequence[datetime] | None,
+    ) -> Record | None:
+        """The record after the change, which is made on what is there at that moment."""
+        for attempt in range(_TRIES):
+            if attempt:
+                await asyncio.sleep(uniform(0, 2 * attempt * _PAUSE_SECONDS))  # noqa: S311
+            found = await self._get(wanted)
+            if found is None:
+                return None
+            if if_match is not None and found.updated_at not in if_match:
+                raise PreconditionFailed
+            changed = change(found)
+            if changed == found:
+                return found
+            version = max(self.clock.now(), found.updated_at + timedelta(microseconds=1))
+            changed = replace(changed, updated_at=version)
+            if await self._replace(Replace(changed, over=found.updated_at)):
+                return changed
+        raise Contended
 
     @final
     async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
@@ -293,6 +380,21 @@ class RecordDriver(BaseMemoryDriver):
     @abstractmethod
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         """Keep the records; what is kept, in their order."""
+
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        """Whether it put the record in the place of the one that `wanted` names.
+
+        False where that is gone, or has another `updated_at` by now. A backend that can do both at
+        once overrides this: here another update may come between, and the later one wins.
+        """
+        record = wanted.record
+        user_id = record.user_id if isinstance(record, Memory) else None
+        kind: Kind = "memory" if isinstance(record, Memory) else "knowledge"
+        found = await self._get(Get(kind, record_id(record), user_id))
+        if found is None or found.updated_at != wanted.over:
+            return False
+        await self._keep(Keep([record]))
+        return True
 
     @abstractmethod
     async def _delete(self, wanted: Delete) -> bool:

@@ -1,21 +1,24 @@
 """Memories and knowledge: what drivers keep and give back, and the limits they keep.
 
 Every record gets its id here, a UUIDv7, and `created_at` is that id's own time, so that ordering
-by either is the same. `new_memory` and `new_knowledge` check every field: a driver that makes its
-records with them keeps nothing that it could not give back as it was.
+by either is the same. `updated_at` is the record's version: of two, the one that is later replaces
+the other on every driver. `new_memory` and `new_knowledge` check every field: a driver that makes
+its records with them keeps nothing that it could not give back as it was.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeAlias, TypeVar
-
-import uuid_utils
+from typing import Any, Final, TypeAlias, TypeVar
 
 from app.core.memory.checks import Metadata, check_batch, check_metadata, check_tags, check_text
+from app.core.memory.clock import CLOCK, Clock
 from app.pieces import in_pieces
 from app.ranking import Explanation
 from app.settings import Limits
+
+_AS_CREATED: Final = datetime.min.replace(tzinfo=UTC)
+"""The `updated_at` of a record that is as it was created."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,8 @@ class NewMemory:
 class Memory:
     """A user's record. `score` is None unless a query recalled it: 0..1, higher is better.
 
-    `explanation` is there only where a recall was asked to explain itself.
+    `updated_at` is `created_at` until the first update. `explanation` is there only where a recall
+    was asked to explain itself.
     """
 
     memory_id: str
@@ -43,8 +47,13 @@ class Memory:
     tags: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: datetime
+    updated_at: datetime = _AS_CREATED
     score: float | None = None
     explanation: Explanation | None = None
+
+    def __post_init__(self) -> None:
+        if self.updated_at is _AS_CREATED:
+            object.__setattr__(self, "updated_at", self.created_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +69,10 @@ class NewKnowledge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knowledge:
-    """A global record. `score` is None unless a query recalled it: 0..1, higher is better."""
+    """A global record. `score` is None unless a query recalled it: 0..1, higher is better.
+
+    `updated_at` is `created_at` until the first update.
+    """
 
     knowledge_id: str
     content: str
@@ -69,7 +81,12 @@ class Knowledge:
     doc_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: datetime
+    updated_at: datetime = _AS_CREATED
     score: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.updated_at is _AS_CREATED:
+            object.__setattr__(self, "updated_at", self.created_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +141,15 @@ class Recalled(list[Kept]):
         return Recalled(records, driver=driver, degraded=degraded)
 
 
-def new_memory(new: NewMemory, limits: Limits, loc: tuple[str | int, ...] = ()) -> Memory:
+def new_memory(
+    new: NewMemory, limits: Limits, loc: tuple[str | int, ...] = (), *, clock: Clock = CLOCK
+) -> Memory:
     """The record to keep for `new`; raises `InvalidInput` that names the field and its limit."""
     check_text(new.user_id, limits.user_id_chars, (*loc, "user_id"))
     check_text(new.content, limits.content_chars, (*loc, "content"))
     if new.conversation_id is not None:
         check_text(new.conversation_id, limits.conversation_id_chars, (*loc, "conversation_id"))
-    memory_id, created_at = _new_id()
+    memory_id, created_at = clock.new_id()
     return Memory(
         memory_id=memory_id,
         user_id=new.user_id,
@@ -142,7 +161,9 @@ def new_memory(new: NewMemory, limits: Limits, loc: tuple[str | int, ...] = ()) 
     )
 
 
-def new_knowledge(new: NewKnowledge, limits: Limits, loc: tuple[str | int, ...] = ()) -> Knowledge:
+def new_knowledge(
+    new: NewKnowledge, limits: Limits, loc: tuple[str | int, ...] = (), *, clock: Clock = CLOCK
+) -> Knowledge:
     """The record to keep for `new`; raises `InvalidInput` that names the field and its limit."""
     check_text(new.content, limits.content_chars, (*loc, "content"))
     check_text(new.category, limits.category_chars, (*loc, "category"))
@@ -150,7 +171,7 @@ def new_knowledge(new: NewKnowledge, limits: Limits, loc: tuple[str | int, ...] 
         check_text(new.title, limits.title_chars, (*loc, "title"))
     if new.doc_id is not None:
         check_text(new.doc_id, limits.doc_id_chars, (*loc, "doc_id"))
-    knowledge_id, created_at = _new_id()
+    knowledge_id, created_at = clock.new_id()
     return Knowledge(
         knowledge_id=knowledge_id,
         content=new.content,
@@ -162,25 +183,24 @@ def new_knowledge(new: NewKnowledge, limits: Limits, loc: tuple[str | int, ...] 
     )
 
 
-async def new_memories(batch: Sequence[NewMemory], limits: Limits) -> list[Memory]:
+async def new_memories(batch: Sequence[NewMemory], limits: Limits, clock: Clock) -> list[Memory]:
     """The records to keep for a batch; raises `InvalidInput` that names the entry."""
     check_batch(batch, limits, "memories")
     return await in_pieces(
-        lambda entry: new_memory(entry[1], limits, ("memories", entry[0])), enumerate(batch)
+        lambda entry: new_memory(entry[1], limits, ("memories", entry[0]), clock=clock),
+        enumerate(batch),
     )
 
 
-async def new_knowledge_records(batch: Sequence[NewKnowledge], limits: Limits) -> list[Knowledge]:
+async def new_knowledge_records(
+    batch: Sequence[NewKnowledge], limits: Limits, clock: Clock
+) -> list[Knowledge]:
     """The records to keep for a batch; raises `InvalidInput` that names the entry."""
     check_batch(batch, limits, "knowledge")
     return await in_pieces(
-        lambda entry: new_knowledge(entry[1], limits, ("knowledge", entry[0])), enumerate(batch)
+        lambda entry: new_knowledge(entry[1], limits, ("knowledge", entry[0]), clock=clock),
+        enumerate(batch),
     )
-
-
-def _new_id() -> tuple[str, datetime]:
-    made = uuid_utils.uuid7()
-    return str(made), datetime.fromtimestamp(made.timestamp / 1000, UTC)
 
 
 def record_id(record: Record) -> str:

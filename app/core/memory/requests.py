@@ -5,10 +5,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, Literal
 
 from app.core.memory.cursor import Cursor
-from app.core.memory.records import Kept
+from app.core.memory.records import Kept, Memory
 
 Kind = Literal["memory", "knowledge"]
 
@@ -41,14 +42,23 @@ class RecallKnowledge:
 
 @dataclass(frozen=True, slots=True)
 class Keep(Generic[Kept]):
-    """Records to keep; those that are there already stay as they are.
+    """Records to keep, each in the place of the one of its id that has an older `updated_at`.
 
-    `new`: nobody has seen the ids, so that no driver has to look for them, and all of the records
-    are kept or none.
+    One that is there with the same `updated_at`, or a later one, stays as it is: so twice is once,
+    and the order does not matter. `new`: nobody has seen the ids, so that no driver has to look for
+    them, and all of the records are kept or none.
     """
 
     records: Sequence[Kept]
     new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replace(Generic[Kept]):
+    """A record to keep in the place of the one of its id, if that has this `updated_at`."""
+
+    record: Kept
+    over: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +81,18 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """All memories of a user, to be deleted."""
+    """All memories of a user, to be deleted: those that were created up to the moment `before`.
+
+    Without it, all that are there.
+    """
 
     user_id: str
+    before: datetime | None = None
+
+    def reaches(self, memory: Memory) -> bool:
+        """Whether it deletes the memory."""
+        mine = memory.user_id == self.user_id
+        return mine and (self.before is None or memory.created_at <= self.before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,8 @@ def to_automem(record: Record, tags: Tags, clock: Clock) -> dict[str, Any]:
     """The body of a memory for AutoMem's POST routes."""
     fields = asdict(record)
     del fields["score"]
-    fields["created_at"] = record.created_at.isoformat()
+    for name in ("created_at", "updated_at"):
+        fields[name] = fields[name].isoformat()
     text = dump_json(fields)
     if len(text) < _UNREAD:
         text = dump_json({**fields, "": " " * (_UNREAD - len(text))})
@@ -128,7 +129,9 @@ def from_automem(memory: Mapping[str, Any], automem_id: object) -> Row | None:
             return None
         fields = json.loads(box["record"])
         fields.pop("", None)
-        fields["created_at"] = datetime.fromisoformat(fields["created_at"])
+        for name in ("created_at", "updated_at"):
+            if name in fields:  # before there were updates, records had but the first
+                fields[name] = datetime.fromisoformat(fields[name])
         record: Record = Memory(**fields) if "memory_id" in fields else Knowledge(**fields)
         UUID(record_id(record))
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -1,0 +1,76 @@
+"""The time that records and forgets are given: it never goes back."""
+
+import secrets
+import threading
+from datetime import UTC, datetime, timedelta
+from time import time
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COUNTS = 1 << 12
+"""Ids that one millisecond has: the next one belongs to the next millisecond."""
+
+
+class Clock:
+    """Milliseconds since the epoch, and ids that are in their order.
+
+    Drivers that share one can tell by the times which of two things was first. Threads may share
+    one too.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ahead = 0
+        self._last = 0
+        self._count = 0
+
+    def set(self, ahead: float, floor: float = 0.0) -> None:
+        """From now on it is `ahead` seconds before this machine's, and `floor` seconds at least."""
+        with self._lock:
+            self._ahead = round(1_000 * ahead)
+            self._advance(round(1_000 * floor))
+
+    def now(self) -> datetime:
+        """UTC, in whole milliseconds."""
+        with self._lock:
+            self._tick()
+            return _moment(self._last)
+
+    def end_of_now(self) -> datetime:
+        """The same; what is asked for afterwards is later."""
+        with self._lock:
+            self._tick()
+            ended = self._last
+            self._advance(ended + 1)
+            return _moment(ended)
+
+    def new_id(self) -> tuple[str, datetime]:
+        """A UUIDv7, which is greater than any before, and its own time.
+
+        RFC 9562, section 6.2, method 1: 48 bits of milliseconds, 12 that count, 62 random ones.
+        """
+        with self._lock:
+            self._tick()
+            self._count += 1
+            if self._count == _COUNTS:
+                self._advance(self._last + 1)
+            last, count = self._last, self._count
+        bits = last << 80 | 7 << 76 | count << 64 | 2 << 62 | secrets.randbits(62)
+        digits = f"{bits:032x}"
+        made = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        return made, _moment(last)
+
+    def _tick(self) -> None:
+        self._advance(int(1_000 * time()) + self._ahead)
+
+    def _advance(self, to: int) -> None:
+        if to > self._last:
+            self._last = to
+            self._count = secrets.randbits(8)  # so that an id does not tell how many there were
+
+
+def _moment(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+CLOCK = Clock()
+"""This process's."""
