@@ -55,7 +55,6 @@ def rename(
     wrapper: Wrapper,
     old: Annotated[str, typer.Argument(help="Who is not held any more.")],
     new: Annotated[str, typer.Argument(help="Who is held instead.")],
-    yes: Yes = False,
 ) -> None:
     """Let NEW get what waits for OLD: the same driver by another name, or one in its place."""
     settings = read_settings()
@@ -65,13 +64,6 @@ def rename(
         refuse(f"drivers.{wrapper}.inner: '{new}' is not held")
     if old in held:
         refuse(f"drivers.{wrapper}.inner: '{old}' is still held: take it out first")
-    late = _run(lambda upkeep: upkeep.deletions_too_late(settings.journal, wrapper, old, new))
-    if late and not yes:
-        typer.confirm(
-            f"'{new}' was held before, and {late} of these writes delete all of a user's memories: "
-            f"also what '{new}' got of them since. Go on?",
-            abort=True,
-        )
     count = _run(lambda upkeep: upkeep.rename(settings.journal, wrapper, old, new))
     typer.echo(f"{Lag(count)} for '{new}' now." if count else f"Nothing waits for '{old}'.")
 

@@ -1,15 +1,16 @@
-"""Brings one driver what it still has to get, oldest first, for as long as the process lives."""
+"""Brings one driver what it still has to get, for as long as the process lives."""
 
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from itertools import groupby
 from time import monotonic
 
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import record_id
-from app.core.memory.requests import Delete, Forget, Keep, Kind
+from app.core.memory.records import Memory, Record, record_id
+from app.core.memory.requests import Delete, Forget, Get, Keep, Kind, Replace
 from app.errors import (
     ConfigurationError,
     DriverTimeout,
@@ -36,9 +37,9 @@ _log = get_logger(__name__)
 class Dispatcher:
     """Delivers to one driver. Processes that share a journal take turns.
 
-    The dispatcher tries alone what a healthy driver refuses, then makes a dead letter of it: what
-    comes after must not wait. Dead letters are tried again at every start, each hour, and when an
-    operator asks for it.
+    The dispatcher takes the oldest writes first. It tries alone what a healthy driver refuses, then
+    makes a dead letter of it: what comes after must not wait. Dead letters are tried again at every
+    start, each hour, and when an operator asks for it.
     """
 
     def __init__(
@@ -131,18 +132,16 @@ class Dispatcher:
                 return False
             due = await self._journal.due(name, self._after, _AT_ONCE)
             for group in _groups(due, self._most):
-                if not group[0].stores:  # a late delete would take later stores with it
+                if not group[0].stores:  # what it deletes may have been imported again since
                     await claim()
-                if not await self._deliver(group):
-                    return True  # what is due is another now
+                await self._deliver(group)
         if not due and monotonic() - self._kept_up > _UPKEEP_SECONDS:
             self._kept_up = monotonic()
             await self._journal.forget()
             await self.try_again()
         return len(due) == _AT_ONCE
 
-    async def _deliver(self, group: list[Entry]) -> bool:
-        """Whether the rest is still due: what is stored after a refused delete has to wait."""
+    async def _deliver(self, group: list[Entry]) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._make(group)
@@ -156,7 +155,7 @@ class Dispatcher:
             if len(group) > 1:
                 for entry in group:
                     await self._deliver([entry])
-                return True
+                return
             async with asyncio.timeout(_HEALTH_SECONDS):
                 health = await self._driver.health_check()
             reason = error.reason if isinstance(error, MemoryServiceError) else repr(type(error))
@@ -172,24 +171,44 @@ class Dispatcher:
                 exc_info=None if isinstance(error, MemoryServiceError) else error,
             )
             await self._journal.refuse(group[0], self._driver.name)
-            return group[0].stores
+            return
         self._most = min(_RECORDS, 2 * self._most)
         self._delivered()
         await self._journal.settle(group, [self._driver.name])
-        return True
 
     async def _make(self, group: list[Entry]) -> None:
-        if group[0].stores:
-            await keep(self._driver, self._journal, group)
+        first = group[0]
+        if not first.stores:
+            await make(self._driver, first)
+        elif first.replaces is not None and self._after is None:
+            await self._decide(first, first.replaces)
         else:
-            await make(self._driver, group[0])
+            await keep(self._driver, self._journal, group)
+
+    async def _decide(self, update: Entry, replaces: datetime) -> None:
+        """Make the update if the driver still has what it replaces; else nobody gets it."""
+        (record,) = update.records
+        if await self._journal.dead([update]):
+            return
+        if await self._driver._replace(Replace(record, replaces)):
+            for each in await self._journal.dead([update]):
+                await make(self._driver, each)
+            return
+        kind: Kind = "memory" if isinstance(record, Memory) else "knowledge"
+        there = await self._driver._get(Get(kind, record_id(record), update.user_id))
+        if there is None or there.updated_at < record.updated_at:
+            await self._journal.withdraw(update)
 
 
 async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) -> None:
     """Let the driver have the records, but for those that are deleted by now."""
     dead = await journal.dead(stored)
     gone = {each.record_id for each in dead}
-    last = {record_id(record): record for entry in stored for record in entry.records}
+    last: dict[str, Record] = {}
+    for record in (record for entry in stored for record in entry.records):
+        known = last.setdefault(record_id(record), record)
+        if known.updated_at < record.updated_at:
+            last[record_id(record)] = record
     alive = [record for one, record in last.items() if one not in gone]
     if alive:
         await driver._keep(Keep(alive))
@@ -201,14 +220,18 @@ async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) 
 async def make(driver: RecordDriver, write: Write) -> bool | int:
     """Make the delete on the driver; its answer."""
     if write.verb == "delete_user":
-        return await driver._forget(Forget(write.user_id or ""))
+        return await driver._forget(Forget(write.user_id or "", write.before))
     kind: Kind = "memory" if write.verb == "delete" else "knowledge"
     return await driver._delete(Delete(kind, write.record_id or "", write.user_id))
 
 
 def _groups(due: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
-    """Stores in a row together, of `most` records unless one has more; each delete alone."""
-    for stores, run in groupby(due, key=lambda entry: entry.stores):
+    """Stores in a row together, of `most` records unless one has more; all else alone."""
+
+    def together(entry: Entry) -> bool:
+        return entry.stores and entry.replaces is None
+
+    for stores, run in groupby(due, key=together):
         group: list[Entry] = []
         size = 0
         for entry in run:

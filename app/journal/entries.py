@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal, Self
 
-from app.core.memory.records import Memory, Record, record_id
-from app.core.memory.requests import Delete, Forget
+from app.core.memory.records import Kept, Memory, Record, record_id
+from app.core.memory.requests import Delete, Forget, Replace
 
 Verb = Literal["store", "delete", "delete_user", "store_knowledge", "delete_knowledge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """A write to be made on several drivers.
+    """A write to be made on several drivers, in any order and more than once.
 
     `user_id` is None for knowledge, and for a delete whoever owns the memory.
     """
@@ -22,16 +23,23 @@ class Write:
     record_id: str | None = None
     """What a delete of one record deletes."""
     records: Sequence[Record] = ()
-    """What a store keeps."""
+    """What a store or an update keeps."""
+    before: datetime | None = None
+    """Up to which moment a `delete_user` deletes."""
+    replaces: datetime | None = None
+    """The `updated_at` that an update's record has to have on the first driver.
+
+    None where nobody has to decide any more whether the update happens.
+    """
 
     @property
     def stores(self) -> bool:
-        """Whether it adds records, rather than deleting them."""
+        """Whether it keeps records, rather than deleting them."""
         return self.verb in ("store", "store_knowledge")
 
     @property
     def deleted_by(self) -> Verb:
-        """What deletes one of the records that it stores."""
+        """What deletes one of the records that it keeps."""
         return "delete" if self.verb == "store" else "delete_knowledge"
 
 
@@ -45,11 +53,6 @@ class Entry(Write):
     """Seconds since the epoch."""
     pending_for: frozenset[str] = frozenset()
     """The drivers that still have to get it; known to who reads it."""
-    behind: frozenset[str] = frozenset()
-    """Known to who made it: the drivers that still had to get an earlier delete of what it keeps.
-
-    They may delete it again, so only who delivers to them, in order, knows that they have it.
-    """
 
     def without(self, ids: Set[str]) -> Self:
         """The same without the records of these ids."""
@@ -84,10 +87,16 @@ class Lag:
 def delete_of(wanted: Delete | Forget) -> Write:
     """The write that deletes what is wanted."""
     if isinstance(wanted, Forget):
-        return Write(verb="delete_user", user_id=wanted.user_id)
+        return Write(verb="delete_user", user_id=wanted.user_id, before=wanted.before)
     if wanted.kind == "knowledge":
         return Write(verb="delete_knowledge", record_id=wanted.record_id)
     return Write(verb="delete", user_id=wanted.user_id, record_id=wanted.record_id)
+
+
+def update_of(wanted: Replace[Kept]) -> Write:
+    """The write that replaces a record, if the first driver still has what it replaces."""
+    (write,) = stores_of([wanted.record])
+    return replace(write, replaces=wanted.over)
 
 
 def stores_of(records: Iterable[Record]) -> list[Write]:

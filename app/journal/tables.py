@@ -3,7 +3,13 @@
 `journal_entries` has each write once; `journal_deliveries` a row for each driver that still has to
 get it, deleted when it has; `journal_tombstones` what was deleted, which outlives the delete's own
 entry; `journal_targets` a row for each driver that was ever held, locked by whoever delivers to it.
+
+Moments are microseconds since the epoch.
 """
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -17,8 +23,17 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    cast,
+    inspect,
     select,
+    update,
 )
+from sqlalchemy.schema import CreateColumn
+
+T = TypeVar("T")
+
+KEYS_AT_ONCE = 500
+"""How many ids one statement names."""
 
 _SEQ = BigInteger().with_variant(Integer, "sqlite")
 
@@ -35,6 +50,8 @@ entries = Table(
     Column("records", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("held_until", Float, key="leased_until", nullable=False),
+    Column("before", BigInteger),
+    Column("replaces", BigInteger),
     Index("journal_entries_by_user", "wrapper", "user_id", "verb", "seq"),
     sqlite_autoincrement=True,  # a place is never given twice
 )
@@ -57,6 +74,7 @@ tombstones = Table(
     Column("user_id", Text),
     Column("record_id", Text),
     Column("created_at", Float, nullable=False),
+    Column("before", BigInteger),
     Index("journal_tombstones_of_record", "wrapper", "record_id"),
     Index("journal_tombstones_of_user", "wrapper", "user_id"),
 )
@@ -69,10 +87,47 @@ targets = Table(
 )
 
 
+_ADDED = (entries.c.before, entries.c.replaces, tombstones.c.before)
+"""Columns that a journal of 2026-11 and before does not have."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def create(connection: Connection) -> None:
-    """Make the tables and indexes that are missing; raises where a table lacks a column."""
+    """Make the tables, columns and indexes that are missing; raises where a table lacks others."""
     metadata.create_all(connection)
+    for column in _ADDED:
+        _add(connection, column)
     for table in metadata.tables.values():
         for index in table.indexes:
             index.create(connection, checkfirst=True)
         connection.execute(select(table).limit(0))
+
+
+def _add(connection: Connection, column: Column[int]) -> None:
+    """Add the column if it is missing. A `delete_user` reaches up to when it was journalled."""
+    table = column.table
+    assert isinstance(table, Table)  # noqa: S101
+    if column.name in {each["name"] for each in inspect(connection).get_columns(table.name)}:
+        return
+    added = CreateColumn(column).compile(dialect=connection.dialect)
+    connection.exec_driver_sql(f"alter table {table.name} add column {added}")
+    if column.name == "before":
+        moment = cast(1_000_000 * table.c.created_at, BigInteger)
+        deletes = update(table).where(table.c.verb == "delete_user")
+        connection.execute(deletes.values(before=moment))
+
+
+def from_moment(moment: datetime | None) -> int | None:
+    """The moment as the tables have it."""
+    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def to_moment(microseconds: int | None) -> datetime | None:
+    """The moment in UTC."""
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+
+
+def parts(keys: Sequence[T]) -> list[Sequence[T]]:
+    """The keys, as many at a time as one statement names."""
+    return [keys[start : start + KEYS_AT_ONCE] for start in range(0, len(keys), KEYS_AT_ONCE)]

@@ -1,16 +1,18 @@
-"""What was deleted: a tombstone outlives its delete, and kills stores that come late."""
+"""What was deleted: a tombstone outlives its delete, and wins over every store, early or late."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, insert, select
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.core.memory import codec
 from app.core.memory.records import record_id
+from app.errors import DriverUnavailable
 from app.journal.database import Database
-from app.journal.entries import Entry
-from app.journal.order import parts
-from app.journal.tables import tombstones
+from app.journal.entries import Entry, Write
+from app.journal.tables import deliveries, entries, from_moment, parts, to_moment, tombstones
 
 
 async def bury(connection: AsyncConnection, wrapper: str, deleted: Sequence[Entry]) -> None:
@@ -23,6 +25,7 @@ async def bury(connection: AsyncConnection, wrapper: str, deleted: Sequence[Entr
             "user_id": entry.user_id,
             "record_id": entry.record_id,
             "created_at": entry.created_at,
+            "before": from_moment(entry.before),
         }
         for entry in deleted
     ]
@@ -30,54 +33,114 @@ async def bury(connection: AsyncConnection, wrapper: str, deleted: Sequence[Entr
         await connection.execute(insert(tombstones), rows)
 
 
+async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write]) -> None:
+    """Take the tombstones of the stores' records away: an import stores them again.
+
+    Raises `DriverUnavailable` while a driver still has to get one of the deletes, or a store of
+    what they deleted: that would undo the import there.
+    """
+    rows: list[Any] = []
+    for wanted in _of(wrapper, stored):
+        rows += (await connection.execute(wanted)).all()
+    lifted = _that_kill(rows, stored)
+    if not lifted:
+        return
+    seqs = sorted(row.seq for row in lifted)
+    for some in parts(seqs):
+        pending = select(deliveries.c.seq).where(deliveries.c.seq.in_(some)).limit(1)
+        if (await connection.execute(pending)).first() is not None:
+            raise DriverUnavailable(reason=f"{wrapper}: a delete of it still waits for a driver")
+    gone = Tombstones(lifted)
+    for verb, user_id in sorted({(write.verb, write.user_id or "") for write in stored}):
+        pending = select(entries.c.records).where(
+            entries.c.wrapper == wrapper,
+            entries.c.verb == verb,
+            func.coalesce(entries.c.user_id, "") == user_id,
+        )
+        for text in (await connection.execute(pending)).scalars():
+            earlier = Write(verb=verb, user_id=user_id or None, records=codec.decode(text))
+            if gone.killed(earlier):
+                raise DriverUnavailable(reason=f"{wrapper}: a store of it still waits for a driver")
+    for some in parts(seqs):
+        await connection.execute(delete(tombstones).where(tombstones.c.seq.in_(some)))
+
+
+def _that_kill(rows: Iterable[Any], stored: Sequence[Write]) -> list[Any]:
+    """Of tombstones that `_of` found for the stores, those that kill a record of theirs."""
+    owners = {
+        (write.deleted_by, record_id(record)): write.user_id
+        for write in stored
+        for record in write.records
+    }
+    oldest: dict[str | None, datetime] = {}
+    for write in stored:
+        for record in write.records:
+            known = oldest.get(write.user_id, record.created_at)
+            oldest[write.user_id] = min(known, record.created_at)
+
+    def kills(row: Any) -> bool:
+        before = to_moment(row.before)
+        if before is not None:
+            return row.user_id in oldest and oldest[row.user_id] <= before
+        record = (row.verb, row.record_id)
+        return record in owners and row.user_id in (None, owners[record])
+
+    return [row for row in rows if kills(row)]
+
+
 class Tombstones:
     """Those of some stores' records and users, whoever deleted them and when."""
 
     def __init__(self, rows: Iterable[Any]) -> None:
-        self._of_users: dict[str, int] = {}
-        self._of_records: dict[tuple[str, str], list[tuple[int, float, str | None]]] = {}
-        """By the verb, memories' or knowledge's, and the record's id."""
-        for seq, verb, user_id, one, created_at in rows:
-            if verb == "delete_user":
-                self._of_users[user_id] = max(seq, self._of_users.get(user_id, seq))
+        """`rows` are what `of` reads."""
+        self._of_users: dict[str, datetime] = {}
+        """By the user, up to which moment their memories are gone."""
+        self._of_records: dict[tuple[str, str], set[str | None]] = {}
+        """By the verb, memories' or knowledge's, and the record's id: whose it was; None: any."""
+        for row in rows:
+            before = to_moment(row.before)
+            if before is not None:
+                self._of_users[row.user_id] = max(before, self._of_users.get(row.user_id, before))
             else:
-                found = self._of_records.setdefault((verb, one), [])
-                found.append((seq, created_at, user_id))
+                self._of_records.setdefault((row.verb, row.record_id), set()).add(row.user_id)
 
     @classmethod
-    async def of(cls, database: Database, wrapper: str, stored: Sequence[Entry]) -> "Tombstones":
+    async def of(cls, database: Database, wrapper: str, stored: Sequence[Write]) -> "Tombstones":
         """Those that the stores may be killed by."""
-        of_verb = tombstones.c.verb == "delete_user"
-        users = sorted({entry.user_id for entry in stored if entry.user_id is not None})
-        ids = sorted({record_id(record) for entry in stored for record in entry.records})
-        asked: list[ColumnElement[bool]] = [
-            of_verb & tombstones.c.user_id.in_(some) for some in parts(users)
-        ]
-        asked += [tombstones.c.record_id.in_(some) for some in parts(ids)]
         rows: list[Any] = []
-        for concerned in asked:
-            wanted = select(
-                tombstones.c.seq,
-                tombstones.c.verb,
-                tombstones.c.user_id,
-                tombstones.c.record_id,
-                tombstones.c.created_at,
-            ).where(tombstones.c.wrapper == wrapper, concerned)
+        for wanted in _of(wrapper, stored):
             rows += await database.rows(wanted)
         return cls(rows)
 
-    def killed(self, stored: Entry) -> set[str]:
+    def killed(self, stored: Write) -> set[str]:
         """The ids of the store's records that are deleted."""
-        ids = {record_id(record) for record in stored.records}
-        if stored.user_id is not None and self._of_users.get(stored.user_id, 0) > stored.seq:
-            return ids
-        # Nobody knew the ids before it was tried, which may be before it was journalled.
+        forgotten = self._of_users.get(stored.user_id) if stored.user_id is not None else None
         return {
-            one
-            for one in ids
-            if any(
-                user_id in (None, stored.user_id)
-                and (seq > stored.seq or created_at >= stored.created_at)
-                for seq, created_at, user_id in self._of_records.get((stored.deleted_by, one), ())
+            record_id(record)
+            for record in stored.records
+            if (forgotten is not None and record.created_at <= forgotten)
+            or not {None, stored.user_id}.isdisjoint(
+                self._of_records.get((stored.deleted_by, record_id(record)), ())
             )
         }
+
+
+def _of(wrapper: str, stored: Sequence[Write]) -> list[Select[Any]]:
+    """What finds the tombstones that the stores may be killed by."""
+    users = sorted({write.user_id for write in stored if write.user_id is not None})
+    ids = sorted({record_id(record) for write in stored for record in write.records})
+    of_users = tombstones.c.verb == "delete_user"
+    asked: list[ColumnElement[bool]] = [
+        of_users & tombstones.c.user_id.in_(some) for some in parts(users)
+    ]
+    asked += [tombstones.c.record_id.in_(some) for some in parts(ids)]
+    return [
+        select(
+            tombstones.c.seq,
+            tombstones.c.verb,
+            tombstones.c.user_id,
+            tombstones.c.record_id,
+            tombstones.c.before,
+        ).where(tombstones.c.wrapper == wrapper, concerned)
+        for concerned in asked
+    ]

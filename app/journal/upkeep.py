@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, inspect, select, update
+from sqlalchemy import ColumnElement, delete, exists, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import ConfigurationError, JournalUnavailable
 from app.journal.entries import Lag
 from app.journal.opening import FILES, file_of, journal_errors, make_engine, refused
-from app.journal.order import IDS_AT_ONCE
-from app.journal.tables import deliveries, entries, metadata, targets
+from app.journal.tables import deliveries, entries, metadata, parts
 from app.journal.waiting import lags, waiting
 from app.settings import JournalSettings
 
@@ -61,25 +60,6 @@ async def all_waiting(
                 raise
             unread[each] = error.reason
     return lags(rows)
-
-
-async def deletions_too_late(settings: JournalSettings, wrapper: str, old: str, new: str) -> int:
-    """How many deletions of a user wait for `old` that would delete later memories on `new`.
-
-    They may where `new` was ever held: then it may have what was stored since.
-    """
-    held = exists().where(targets.c.wrapper == wrapper, targets.c.target == new)
-    late = (
-        select(func.count())
-        .select_from(entries)
-        .join(deliveries, deliveries.c.seq == entries.c.seq)
-        .where(_waits(wrapper, old), entries.c.verb == "delete_user", ~_waits_too(new), held)
-    )
-    async with _journal(settings, wrapper) as connection:
-        if connection is None:
-            return 0
-        count: int = (await connection.execute(late)).scalar_one()
-        return count
 
 
 async def rename(settings: JournalSettings, wrapper: str, old: str, new: str) -> int:
@@ -130,7 +110,7 @@ async def _locked(connection: AsyncConnection, wrapper: str, driver: str) -> lis
         .with_for_update(of=entries)
     )
     seqs = (await connection.execute(mine)).scalars().all()
-    return [seqs[start : start + IDS_AT_ONCE] for start in range(0, len(seqs), IDS_AT_ONCE)]
+    return parts(seqs)
 
 
 @asynccontextmanager

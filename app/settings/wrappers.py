@@ -84,8 +84,10 @@ class ReplicatedSettings(DriverSettings):
 
     model_config = group("MEMORY_REPLICATED_")
 
-    acknowledge: Literal["primary", "quorum", "all"] = Field(
-        "primary", description="who must have a write before it is answered: primary, quorum or all"
+    acknowledge: Literal["journal", "primary", "quorum", "all"] = Field(
+        "primary",
+        description="who must have a write before it is answered: primary, quorum or all; journal: "
+        "the primary, or while it is away the journal alone",
     )
     reads: Literal["primary", "replicas"] = Field(
         "primary",

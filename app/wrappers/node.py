@@ -1,7 +1,7 @@
 """A driver that is held, and left alone while it does not answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import TypeVar
 
@@ -55,17 +55,23 @@ class Node:
     def name(self) -> str:
         return self.driver.name
 
-    async def ask(self, call: Callable[[RecordDriver], Awaitable[T]], *, records: int = 1) -> T:
+    async def ask(
+        self,
+        call: Callable[[RecordDriver], Awaitable[T]],
+        *,
+        records: int = 1,
+        patience: float = 1.0,
+    ) -> T:
         """What `call` gives on the driver.
 
         Raises `DriverUnavailable` or `DriverTimeout` without an answer. `records`: how many the
-        call brings.
+        call brings. `patience`: how many times its time-out the call may take.
         """
         if self.reachability.away:
             raise DriverUnavailable(reason=f"{self.name} is left alone")
         started = monotonic()
         try:
-            async with asyncio.timeout(time_for(self._timeout, records)):
+            async with asyncio.timeout(patience * time_for(self._timeout, records)):
                 answered = await call(self.driver)
         except (EmbeddingQueueFull, EmbeddingUnavailable):
             raise  # the model, not the driver
@@ -86,3 +92,33 @@ class Node:
 
     async def _is_healthy(self) -> bool:
         return (await self.driver.health_check()).status != "unavailable"
+
+
+async def first_answer(
+    nodes: Sequence[Node], ask: Callable[[Node], Awaitable[T]], wrapper: str
+) -> tuple[T, Node, bool]:
+    """The first answer, who gave it, and whether a node before that one gave none.
+
+    Raises `EmbeddingQueueFull`, what another error than an outage is, and where no node answers
+    `DriverUnavailable`.
+    """
+    failures: list[MemoryServiceError] = []
+    for node in nodes:
+        try:
+            found = await ask(node)
+        except EmbeddingQueueFull:
+            raise
+        except (DriverUnavailable, DriverTimeout) as error:
+            failures.append(error)
+            continue
+        return found, node, bool(failures)
+    raise nobody(failures, wrapper)
+
+
+def nobody(failures: Sequence[MemoryServiceError], wrapper: str) -> MemoryServiceError:
+    """What to tell when no driver answers."""
+    if failures and all(isinstance(failure, EmbeddingUnavailable) for failure in failures):
+        return failures[0]
+    unavailable = DriverUnavailable(reason=f"{wrapper}: none of its drivers answers")
+    unavailable.__cause__ = failures[0] if failures else None
+    return unavailable

@@ -47,7 +47,9 @@ def replicated(
             settings = ReplicatedSettings(acknowledge=acknowledge, reads=reads)
             url = SecretStr(await around.new_database()) if shared else None
             journal = JournalSettings(url=url, path=around.folder / uuid4().hex)
-            async with ReplicatedDriver(inner, settings, journal, around.limits) as driver:
+            async with ReplicatedDriver(
+                inner, settings, journal, around.embedder, around.limits
+            ) as driver:
                 yield driver
 
     return make

@@ -197,7 +197,7 @@ async def test_a_wrapper_does_not_say_ok_over_a_primary_that_refuses_every_store
     if wrapper == "failover":
         driver = FailoverDriver(inner, FailoverSettings(), journal, embedder, Limits())
     else:
-        driver = ReplicatedDriver(inner, ReplicatedSettings(), journal, Limits())
+        driver = ReplicatedDriver(inner, ReplicatedSettings(), journal, embedder, Limits())
     async with driver:
         with pytest.raises(DriverUnavailable):
             await driver.store("ada", "kettle")

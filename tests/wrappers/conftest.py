@@ -81,14 +81,16 @@ async def failover(
 
 @pytest.fixture
 async def replicated(
-    first: Held, second: Held, journal: JournalSettings
+    first: Held, second: Held, journal: JournalSettings, embedder: Embedder
 ) -> AsyncIterator[OpenReplicated]:
-    """Opens one over both drivers; closed after the test."""
+    """Opens one over both drivers, which probes quickly; closed after the test."""
     async with AsyncExitStack() as stack:
 
         async def opened(**settings: Any) -> ReplicatedDriver:
+            after, seconds = settings.pop("failures", FAILURES), settings.pop("cooldown", 0.05)
             chosen = ReplicatedSettings(**{"timeout": 1.0, **settings})
-            driver = ReplicatedDriver([first, second], chosen, journal, Limits())
+            with left_alone(after=after, seconds=seconds):
+                driver = ReplicatedDriver([first, second], chosen, journal, embedder, Limits())
             return await stack.enter_async_context(driver)
 
         yield opened

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,9 +18,12 @@ from app.embedding import Embedder, Vector
 from app.errors import ConnectionLost, DriverUnavailable, MemoryServiceError
 from app.settings import Limits
 from app.wrappers.base import WrappingDriver
-from app.wrappers.journalled import JournalledDriver
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.replicated import ReplicatedDriver
 
 T = TypeVar("T")
+
+Journalled: TypeAlias = FailoverDriver | ReplicatedDriver
 
 
 class OneVector(Embedder):
@@ -178,10 +181,10 @@ async def storm(history: History, random: Random, users: Sequence[str], count: i
     await asyncio.gather(*(one() for _ in range(count)))
 
 
-async def settled(driver: JournalledDriver, seconds: float = 20) -> None:
+async def settled(driver: Journalled, seconds: float = 20) -> None:
     """Wait until the journal is empty: every driver has everything."""
     async with asyncio.timeout(seconds):
-        while await driver.journal.count():
-            for dispatcher in driver.dispatchers.values():
+        while await driver.members.journal.count():
+            for dispatcher in driver.members.dispatchers.values():
                 dispatcher.wake(back=True)  # without the pauses after failures
             await asyncio.sleep(0.05)

@@ -151,7 +151,7 @@ async def test_a_journal_that_freezes_costs_one_wait_and_is_found_when_it_goes_o
                 await asyncio.sleep(INTERVAL)
             assert names(log) == ["backend_away"]
             server.thaw()
-            assert await until_found(driver.journal) < TIMEOUT + INTERVAL + 1
+            assert await until_found(driver.members.journal) < TIMEOUT + INTERVAL + 1
             assert names(log) == ["backend_away", "backend_back"]
         memory = await driver.store("ada", "A jar.")
         assert await driver.delete(memory.memory_id, "ada")

@@ -27,12 +27,11 @@ from app.settings import (
 )
 from app.wrappers.cached import CachedDriver, new_store
 from app.wrappers.failover import FailoverDriver
-from app.wrappers.journalled import JournalledDriver
 from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase, database_url
 from tests.service.door import Door
 from tests.wrappers.alone import left_alone
-from tests.wrappers.flaky import FlakyDriver, OneVector
+from tests.wrappers.flaky import FlakyDriver, Journalled, OneVector
 
 REFUSED = r"MEMORY_JOURNAL_URL: .* wrapper holds, .* use another server, or unset it for a file"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - in a test
@@ -69,7 +68,7 @@ def wrapped(
     kind: Literal["failover", "replicated"],
     journal: str | JournalSettings,
     *inner: BaseMemoryDriver,
-) -> JournalledDriver:
+) -> Journalled:
     settings = journal
     if isinstance(settings, str):
         settings = JournalSettings(url=SecretStr(settings), timeout=2)
@@ -80,15 +79,17 @@ def made(
     kind: Literal["failover", "replicated"],
     settings: JournalSettings,
     *drivers: BaseMemoryDriver,
-) -> JournalledDriver:
+) -> Journalled:
     if kind == "failover":
         return FailoverDriver(
             drivers, FailoverSettings(), settings, OneVector(), Limits(), "wrapper"
         )
-    return ReplicatedDriver(drivers, ReplicatedSettings(), settings, Limits(), "wrapper")
+    return ReplicatedDriver(
+        drivers, ReplicatedSettings(), settings, OneVector(), Limits(), "wrapper"
+    )
 
 
-async def refused(driver: JournalledDriver) -> str:
+async def refused(driver: Journalled) -> str:
     """What it says as it refuses to start."""
     with pytest.raises(ConfigurationError, match=REFUSED) as said:
         await driver.open()
@@ -96,7 +97,7 @@ async def refused(driver: JournalledDriver) -> str:
     return str(said.value)
 
 
-async def accepted(driver: JournalledDriver) -> None:
+async def accepted(driver: Journalled) -> None:
     async with driver:
         stored = await driver.store("ada", "A jar.")
         assert stored in await driver.recall("ada")

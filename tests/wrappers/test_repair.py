@@ -13,7 +13,7 @@ from app.embedding import Embedder
 from app.errors import DriverTimeout, DriverUnavailable, InvalidInput
 from app.settings import Limits
 from app.transfer.repair import Difference, repair
-from app.wrappers import journalled
+from app.wrappers import members
 from app.wrappers.scoped import ScopedDriver
 from tests.wrappers.conftest import OpenFailover, OpenReplicated
 from tests.wrappers.held import Held, until
@@ -102,7 +102,7 @@ async def test_what_the_source_gets_only_later_stays_in_the_target(
 async def test_a_source_that_does_not_get_what_it_missed_is_no_source(
     replicated: OpenReplicated, first: Held, second: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journalled, "_CATCH_UP_SECONDS", 0.5)
+    monkeypatch.setattr(members, "_CATCH_UP_SECONDS", 0.5)
     driver = await replicated()
     second.keep_error = DriverUnavailable()
     stored = await driver.store("ada", "kettle")

@@ -14,7 +14,7 @@ from app.settings import JournalSettings, Limits, ReplicatedSettings
 from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
 from tests.storm import times
-from tests.wrappers.flaky import FlakyDriver, History, settled, storm
+from tests.wrappers.flaky import FlakyDriver, History, OneVector, settled, storm
 
 ROUNDS = times(2, 40)
 Acknowledge = Literal["primary", "quorum", "all"]
@@ -31,7 +31,7 @@ async def replicated(
 ) -> AsyncIterator[tuple[ReplicatedDriver, list[FlakyDriver]]]:
     drivers = inner or [FlakyDriver(name, random) for name in ("first", "second", "third")]
     settings = ReplicatedSettings(acknowledge=acknowledge, timeout=seconds)
-    async with ReplicatedDriver(drivers, settings, journal, Limits()) as driver:
+    async with ReplicatedDriver(drivers, settings, journal, OneVector(), Limits()) as driver:
         yield driver, drivers
 
 

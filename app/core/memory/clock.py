@@ -19,15 +19,23 @@ class Clock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ahead = 0
+        self._ahead = 0.0
         self._last = 0
         self._count = 0
 
-    def set(self, ahead: float, floor: float = 0.0) -> None:
-        """From now on it is `ahead` seconds before this machine's, and `floor` seconds at least."""
+    def set_floor(self, seconds: float) -> None:
+        """From now on it is later than that, in seconds since the epoch."""
         with self._lock:
-            self._ahead = round(1_000 * ahead)
-            self._advance(round(1_000 * floor))
+            self._advance(int(1_000 * seconds) + 1)
+
+    def follow(self, said: float, sent: float, received: float) -> None:
+        """Another clock said that, between two moments of this machine's; all in seconds.
+
+        From now on it is as far from that one as the time between the two leaves open, at most.
+        """
+        with self._lock:
+            least, most = 1_000 * (said - received), 1_000 * (said - sent)
+            self._ahead = min(max(self._ahead, least), most)
 
     def now(self) -> datetime:
         """UTC, in whole milliseconds."""
@@ -60,7 +68,7 @@ class Clock:
         return made, _moment(last)
 
     def _tick(self) -> None:
-        self._advance(int(1_000 * time()) + self._ahead)
+        self._advance(int(1_000 * time() + self._ahead))
 
     def _advance(self, to: int) -> None:
         if to > self._last:

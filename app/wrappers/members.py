@@ -1,11 +1,10 @@
-"""What failover and replicated share: a journal, and who delivers what it holds."""
+"""The drivers that failover or replicated holds, and the journal of what they still have to get."""
 
 import asyncio
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
@@ -15,8 +14,7 @@ from app.journal.dispatcher import Dispatcher
 from app.journal.journal import Journal
 from app.journal.placing import refuse_one_database, refuse_same_cluster
 from app.logs import get_logger
-from app.settings import JournalSettings, Limits
-from app.wrappers.base import WrappingDriver
+from app.settings import JournalSettings
 from app.wrappers.node import Node
 
 _DELIVERY_SECONDS = 30.0
@@ -24,73 +22,82 @@ _DELIVERY_SECONDS = 30.0
 
 _CATCH_UP_SECONDS = 10.0
 
+Judge: TypeAlias = Callable[[Sequence[DriverHealth], str | None], tuple[HealthStatus, str | None]]
+"""The state and what is wrong, given the states of the drivers and what waits in the journal."""
+
 _log = get_logger(__name__)
 
 
-class JournalledDriver(WrappingDriver):
-    """A wrapping driver whose journal keeps writes until every driver that it holds has them.
-
-    A subclass calls `_hold` for each of its drivers, in their order.
-    """
+class Members:
+    """Drivers, the first of which is the primary, with their nodes, dispatchers and journal."""
 
     def __init__(
         self,
-        inner: Sequence[BaseMemoryDriver],
+        drivers: Sequence[RecordDriver],
         journal: JournalSettings,
-        limits: Limits,
-        name: str,
+        wrapper: str,
+        *,
+        timeout: float,
+        primary_first: bool,
     ) -> None:
-        super().__init__(inner, limits)
-        self.name = name
-        self._names = [driver.name for driver in self.inner]
-        self.journal = Journal(journal, name, self._check_places)
+        """`wrapper`: the name of the driver that holds them.
+
+        `timeout`: seconds to wait for one. `primary_first`: no other gets a write before it.
+        """
+        self._wrapper = wrapper
+        self._drivers = drivers
+        self.names = [driver.name for driver in drivers]
+        self.journal = Journal(journal, wrapper, self.check_places)
         self.nodes: list[Node] = []
-        """The drivers that it holds, in order, as nodes."""
+        """The drivers in their order, as nodes."""
         self.dispatchers: dict[str, Dispatcher] = {}
         """By the driver's name, the task that brings what is pending for that driver."""
-        self._shown = set(self._names)
+        self._shown = set(self.names)
         """Those that the metrics show."""
+        for driver in drivers:
+            self._add(driver, timeout, self.names[0] if primary_first and self.nodes else None)
 
-    def _hold(
-        self,
-        driver: RecordDriver,
-        timeout: float,
-        *,
-        after: str | None = None,
-    ) -> None:
-        """Make the node of `driver`, and who delivers to it: what `after`, if given, has."""
+    @property
+    def primary(self) -> Node:
+        """The first of them."""
+        return self.nodes[0]
+
+    def _add(self, driver: RecordDriver, timeout: float, after: str | None) -> None:
         node = Node(
-            driver, timeout, self.name, lambda: self.dispatchers[driver.name].wake(back=True)
+            driver,
+            timeout,
+            self._wrapper,
+            lambda: self.dispatchers[driver.name].wake(back=True),
         )
         self.nodes.append(node)
         self.dispatchers[driver.name] = Dispatcher(
             self.journal,
             driver,
-            wrapper=self.name,
+            wrapper=self._wrapper,
             interval=self.journal.interval,
             timeout=max(timeout, _DELIVERY_SECONDS),
             after=after,
             delivered=node.reachability.answered,
         )
 
-    async def _open_journal(self) -> None:
+    async def open_journal(self) -> None:
         """Open it, or go on without it: it opens itself when it can.
 
         Raises `ConfigurationError`.
         """
         try:
-            await self.journal.open(self._names)
+            await self.journal.open(self.names)
         except JournalUnavailable as error:
-            _log.error("journal_unavailable_at_start", wrapper=self.name, reason=error.reason)
+            _log.error("journal_unavailable_at_start", wrapper=self._wrapper, reason=error.reason)
 
-    async def _open_inner(self) -> list[DriverUnavailable | DriverTimeout | None]:
+    async def open_drivers(self) -> list[DriverUnavailable | DriverTimeout | None]:
         """Open every driver; of each that is not there yet, the error.
 
         Raises any other error, when all of them have ended.
         """
         for node in self.nodes:
             node.reachability.start()
-        opening = (driver.open() for driver in self.inner)
+        opening = (driver.open() for driver in self._drivers)
         away: list[DriverUnavailable | DriverTimeout | None] = []
         for error in await asyncio.gather(*opening, return_exceptions=True):
             if error is not None and not isinstance(error, DriverUnavailable | DriverTimeout):
@@ -98,22 +105,23 @@ class JournalledDriver(WrappingDriver):
             away.append(error)
         return away
 
-    def _check_places(self) -> None:
+    def check_places(self) -> None:
         """Raise `ConfigurationError` where one could not stand in for another.
 
         Two drivers are one database, or the journal is in the PostgreSQL of one. A server tells
         which it is when it is there: so this is asked at the start, and whenever the journal is
         used.
         """
-        refuse_one_database(self.name, self.leaves())
-        identities = {driver.name: driver.identity() for driver in self.inner}
-        refuse_same_cluster(self.name, self.journal.cluster, identities)
+        leaves: frozenset[BaseMemoryDriver] = frozenset()
+        refuse_one_database(self._wrapper, leaves.union(*(d.leaves() for d in self._drivers)))
+        identities = {driver.name: driver.identity() for driver in self._drivers}
+        refuse_same_cluster(self._wrapper, self.journal.cluster, identities)
 
-    def _start_delivering(self) -> None:
+    def start_delivering(self) -> None:
         for dispatcher in self.dispatchers.values():
             dispatcher.start()
 
-    def _wake_dispatchers(self) -> None:
+    def wake_dispatchers(self) -> None:
         for dispatcher in self.dispatchers.values():
             dispatcher.wake()
 
@@ -136,40 +144,30 @@ class JournalledDriver(WrappingDriver):
             raise DriverTimeout(reason=f"{driver} still has to get earlier writes") from error
 
     async def close(self) -> None:
+        """Stop delivering and probing, then close the drivers, and the journal last."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.journal.close)
-            stack.push_async_callback(super().close)
+            for driver in self._drivers:
+                stack.push_async_callback(driver.close)
             for node in self.nodes:
                 stack.push_async_callback(node.reachability.stop)
             for dispatcher in self.dispatchers.values():
                 stack.push_async_callback(dispatcher.stop)
 
-    async def health_check(self) -> DriverHealth:
+    async def health(self, judge: Judge, **facts: Any) -> DriverHealth:
+        """The state of the driver that holds them: what `judge` says, and with these facts too."""
         started = perf_counter()
-        inner = await asyncio.gather(*(driver.health_check() for driver in self.inner))
-        facts, waiting = await self._journal_facts()
-        status, detail = self._state(inner, waiting)
+        states = await asyncio.gather(*(driver.health_check() for driver in self._drivers))
+        pending, waiting = await self._journal_facts()
+        status, detail = judge(states, waiting)
+        latency = round((perf_counter() - started) * 1000, 1)
         return DriverHealth(
-            driver=self.name,
+            driver=self._wrapper,
             status=status,
             detail=detail,
-            facts={
-                "latency_ms": round((perf_counter() - started) * 1000, 1),
-                **facts,
-                **self._facts(),
-            },
-            drivers=tuple(inner),
+            facts={"latency_ms": latency, **pending, **facts},
+            drivers=tuple(states),
         )
-
-    @abstractmethod
-    def _state(
-        self, inner: Sequence[DriverHealth], waiting: str | None
-    ) -> tuple[HealthStatus, str | None]:
-        """The state and what is wrong, given the inner states and what waits in the journal."""
-
-    def _facts(self) -> dict[str, Any]:
-        """Figures of its own for `/health`."""
-        return {}
 
     async def _journal_facts(self) -> tuple[dict[str, Any], str | None]:
         """What each driver still has to get, for `/health` and the metrics; and what is wrong."""
@@ -180,14 +178,14 @@ class JournalledDriver(WrappingDriver):
         self._shown |= lags.keys()  # also who is not held any more
         for driver in self._shown:
             lag = lags.get(driver)
-            metrics.JOURNAL_PENDING.labels(self.name, driver).set(lag.count if lag else 0)
-            metrics.JOURNAL_AGE.labels(self.name, driver).set(lag.oldest if lag else 0)
+            metrics.JOURNAL_PENDING.labels(self._wrapper, driver).set(lag.count if lag else 0)
+            metrics.JOURNAL_AGE.labels(self._wrapper, driver).set(lag.oldest if lag else 0)
         shown = {
             driver: {"count": lag.count, "age_seconds": lag.oldest, "refused": lag.dead_letters}
             for driver, lag in lags.items()
         }
         late = ", ".join(
-            f"{driver} ({lag.count}{'' if driver in self._names else ', not held any more'})"
+            f"{driver} ({lag.count}{'' if driver in self.names else ', not held any more'})"
             for driver, lag in sorted(lags.items())
         )
         detail = f"writes wait for {late}" if late else None

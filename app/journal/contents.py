@@ -1,0 +1,189 @@
+"""What is in a journal: for who reads beside it, delivers from it, or tells of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+
+from app.core.memory import codec
+from app.journal.database import Database
+from app.journal.entries import Entry, Lag, Span
+from app.journal.tables import deliveries, entries, parts, to_moment
+from app.journal.tombstones import Tombstones
+from app.journal.waiting import lags, waiting
+
+
+class Contents:
+    """One wrapping driver's part of the journal, to be read.
+
+    Every call raises `JournalUnavailable` where the journal can't be reached.
+    """
+
+    def __init__(self, database: Database, wrapper: str) -> None:
+        self.database = database
+        self._wrapper = wrapper
+        self._mine: ColumnElement[bool] = entries.c.wrapper == wrapper
+        self._known: int | None = None
+        self._changes = 0
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write to it too."""
+        return self.database.shared
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks for what others left to deliver."""
+        return self.database.interval
+
+    @property
+    def cluster(self) -> str | None:
+        """Which PostgreSQL it is in, where that is known."""
+        return self.database.cluster
+
+    async def of_user(self, user_id: str | None, *, under_way: bool = True) -> list[Entry]:
+        """What concerns the user's memories, or, without a user, knowledge; oldest first.
+
+        Without `under_way`, only what nobody is busy with any more.
+        """
+        if user_id is None:
+            concerned: ColumnElement[bool] = entries.c.verb.in_(
+                ("store_knowledge", "delete_knowledge")
+            )
+        else:
+            anyones = and_(entries.c.verb == "delete", entries.c.user_id.is_(None))
+            concerned = or_(entries.c.user_id == user_id, anyones)
+        return await self._pending(concerned, under_way=under_way)
+
+    async def of_record(self, memory_id: str, *, under_way: bool = True) -> list[Entry]:
+        """What may concern the memory, whoever owns it; oldest first."""
+        stored = and_(entries.c.verb == "store", entries.c.records.contains(memory_id))
+        deleted = and_(entries.c.verb == "delete", entries.c.record_id == memory_id)
+        concerned = or_(stored, deleted, entries.c.verb == "delete_user")
+        return await self._pending(concerned, under_way=under_way)
+
+    async def everything(self, *, under_way: bool = True) -> list[Entry]:
+        """All that is in it, oldest first."""
+        return await self._pending(under_way=under_way) if await self.count() else []
+
+    async def _pending(self, *concerned: ColumnElement[bool], under_way: bool) -> list[Entry]:
+        wanted = select(entries).where(self._mine, *concerned).order_by("seq")
+        if not under_way:
+            wanted = wanted.where(entries.c.leased_until <= self.database.now)
+        found = await self._entries(wanted)
+        pending: dict[int, set[str]] = {}
+        seqs = [entry.seq for entry in found]
+        for some in parts(seqs):
+            theirs = select(deliveries).where(deliveries.c.seq.in_(some))
+            for row in await self.database.rows(theirs):
+                pending.setdefault(row.seq, set()).add(row.target)
+        stores = [entry for entry in found if entry.stores]
+        gone = await Tombstones.of(self.database, self._wrapper, stores)
+        return [
+            replace(
+                entry.without(gone.killed(entry)),
+                pending_for=frozenset(pending.get(entry.seq, ())),
+            )
+            for entry in found
+        ]
+
+    async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
+        """Of these stores the records that are deleted, as the deletes to make."""
+        gone = await Tombstones.of(self.database, self._wrapper, stored)
+        found = {
+            one: Entry(
+                verb=entry.deleted_by,
+                user_id=entry.user_id,
+                record_id=one,
+                seq=entry.seq,
+                created_at=entry.created_at,
+            )
+            for entry in stored
+            for one in gone.killed(entry)
+        }
+        return list(found.values())
+
+    async def count(self) -> int:
+        """How many writes are in it. A file's are known without looking."""
+        if self._known is not None:
+            return self._known
+        count: int
+        changes = self._changes
+        counting = select(func.count()).select_from(entries).where(self._mine)
+        ((count,),) = await self.database.rows(counting)
+        if changes == self._changes and not self.shared:
+            self._known = count
+        return count
+
+    def _changed(self) -> None:
+        self._known = None
+        self._changes += 1
+
+    async def waits(self, driver: str) -> bool:
+        """Whether a write that nobody is busy with any more waits for the driver."""
+        if not await self.count():
+            return False
+        wanted = (
+            select(entries.c.seq)
+            .join(deliveries, deliveries.c.seq == entries.c.seq)
+            .where(
+                self._mine,
+                deliveries.c.target == driver,
+                entries.c.leased_until <= self.database.now,
+            )
+            .limit(1)
+        )
+        return bool(await self.database.rows(wanted))
+
+    async def lag(self) -> dict[str, Lag]:
+        """What each driver still has to get."""
+        rows = await self.database.rows(waiting().where(self._mine))
+        return {driver: lag for (_, driver), lag in lags(rows).items()}
+
+    async def under_way(self, driver: str) -> Span | None:
+        """The places of the writes that the driver still has to get and did not refuse."""
+        if not await self.count():
+            return None
+        wanted = (
+            select(func.min(entries.c.seq), func.max(entries.c.seq))
+            .join(deliveries, deliveries.c.seq == entries.c.seq)
+            .where(self._mine, deliveries.c.target == driver, ~deliveries.c.dead_letter)
+        )
+        ((oldest, newest),) = await self.database.rows(wanted)
+        return None if oldest is None else Span(oldest, newest)
+
+    async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
+        """What the driver has to get next, oldest first; only what `after`, another, has."""
+        wanted = (
+            select(entries)
+            .join(deliveries, deliveries.c.seq == entries.c.seq)
+            .where(
+                self._mine,
+                deliveries.c.target == driver,
+                ~deliveries.c.dead_letter,
+                entries.c.leased_until <= self.database.now,
+            )
+        )
+        if after is not None:
+            first = deliveries.alias("first")
+            wanted = wanted.where(
+                ~exists().where(first.c.seq == entries.c.seq, first.c.target == after)
+            )
+        return await self._entries(wanted.order_by(deliveries.c.seq).limit(limit))
+
+    async def _entries(self, wanted: Select[Any]) -> list[Entry]:
+        rows = await self.database.rows(wanted)
+        return [
+            Entry(
+                verb=row.verb,
+                user_id=row.user_id,
+                record_id=row.record_id,
+                records=codec.decode(row.records),
+                before=to_moment(row.before),
+                replaces=to_moment(row.replaces),
+                seq=row.seq,
+                created_at=row.created_at,
+            )
+            for row in rows
+        ]

@@ -1,0 +1,171 @@
+"""Reads from one of several drivers, with what the journal still holds laid over the answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from app.core.memory.record_driver import RecordDriver
+from app.core.memory.records import Knowledge, Memory, MemoryPage, Recalled, Record
+from app.core.memory.requests import Get, Page, Recall, RecallKnowledge
+from app.embedding import Embedder
+from app.errors import DriverTimeout, JournalUnavailable
+from app.journal.entries import Entry
+from app.journal.journal import Journal
+from app.settings import Limits
+from app.wrappers.node import Node, first_answer
+from app.wrappers.overlay import Overlay, Overlays, kept_memory, paged
+from app.wrappers.pending_recall import PendingRecall
+
+T = TypeVar("T")
+Asked = TypeVar("Asked", Recall, RecallKnowledge)
+
+
+class Choose(Protocol):
+    """Asks one node after another: the answer, who gave it, and whether it may lack something."""
+
+    async def __call__(self, ask: Callable[[Node], Awaitable[T]], /) -> tuple[T, Node, bool]: ...
+
+
+class PendingReads:
+    """Every read, as if the driver that answers had what the journal holds for it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        embedder: Embedder,
+        limits: Limits,
+        *,
+        stored_by_all: bool,
+        without_journal: bool,
+    ) -> None:
+        """`stored_by_all`: every driver gets every store, and one under way is not shown yet.
+
+        `without_journal`: reads go on, degraded, while the journal can't be reached; otherwise they
+        raise `JournalUnavailable`.
+        """
+        self._journal = journal
+        self._limits = limits
+        self._recalled = PendingRecall(embedder)
+        self._stored_by_all = stored_by_all
+        self._without_journal = without_journal
+
+    async def recall(self, wanted: Recall, choose: Choose) -> list[Memory]:
+        pending, blind = await self._of_user(wanted.user_id)
+
+        def ask(node: Node) -> Awaitable[list[Memory]]:
+            more = self._with_room(wanted, self._overlay(pending, node))
+            return node.ask(lambda driver: driver._recall(more))
+
+        found, node, degraded = await choose(ask)
+        overlay = self._overlay(pending, node)
+        memories = found if overlay.empty else await self._recalled.recall(overlay, found, wanted)
+        return Recalled.like(found, memories, driver=node.name, degraded=degraded or blind)
+
+    async def recall_knowledge(self, wanted: RecallKnowledge, choose: Choose) -> list[Knowledge]:
+        pending, blind = await self._of_user(None)
+
+        def ask(node: Node) -> Awaitable[list[Knowledge]]:
+            more = self._with_room(wanted, self._overlay(pending, node))
+            return node.ask(lambda driver: driver._recall_knowledge(more))
+
+        found, node, degraded = await choose(ask)
+        overlay = self._overlay(pending, node)
+        knowledge = found
+        if not overlay.empty:
+            knowledge = await self._recalled.recall_knowledge(overlay, found, wanted)
+        return Recalled.like(found, knowledge, driver=node.name, degraded=degraded or blind)
+
+    async def page(self, wanted: Page, choose: Choose) -> MemoryPage:
+        pending, _ = await self._of_user(wanted.user_id)
+        found, node, _ = await choose(lambda node: node.ask(lambda driver: driver._page(wanted)))
+        overlay = self._overlay(pending, node)
+        return found if overlay.empty else paged(overlay, found, wanted)
+
+    async def get(self, wanted: Get, choose: Choose) -> Record | None:
+        if wanted.kind == "memory" and wanted.user_id is None:
+            return await self._get_anyones(wanted, choose)
+        pending, _ = await self._of_user(wanted.user_id)
+        found, node, _ = await choose(lambda node: node.ask(lambda driver: driver._get(wanted)))
+        overlay = self._overlay(pending, node)
+        if found is None or overlay.hides(found):
+            return overlay.kept.get(wanted.record_id)
+        return found
+
+    async def _get_anyones(self, wanted: Get, choose: Choose) -> Record | None:
+        """The memory, whoever owns it: as the journal keeps it, or as its owner would get it."""
+        pending, _ = await self._entries(
+            lambda under_way: self._journal.of_record(wanted.record_id, under_way=under_way)
+        )
+        found: Record | None = kept_memory(pending, wanted.record_id)
+        if found is None:
+            found, _, _ = await choose(lambda node: node.ask(lambda driver: driver._get(wanted)))
+        if not pending or not isinstance(found, Memory):
+            return found
+        return await self.get(Get("memory", wanted.record_id, found.user_id), choose)
+
+    async def export(
+        self, nodes: Sequence[Node], wrapper: str, seconds: float
+    ) -> AsyncIterator[Record]:
+        """All that the first of the nodes which answers has.
+
+        Raises what that driver raises once the first record was given, and `DriverTimeout` when the
+        next does not come in `seconds`.
+        """
+        pending = await self._journal.everything(under_way=not self._stored_by_all)
+        records = {node.name: node.driver._export() for node in nodes}
+
+        async def first(node: Node) -> Record | None:
+            def begin(_: RecordDriver) -> Awaitable[Record | None]:
+                return anext(records[node.name], None)
+
+            return await node.ask(begin)
+
+        record, node, _ = await first_answer(nodes, first, wrapper)
+        overlays = Overlays(pending, node.name, stored_by_all=self._stored_by_all)
+        while record is not None:
+            if not overlays[record].replaces(record):
+                yield record
+            try:
+                async with asyncio.timeout(seconds):
+                    record = await anext(records[node.name], None)
+            except TimeoutError as error:
+                raise DriverTimeout(reason=f"{node.name}: no answer in time") from error
+        for kept in overlays.kept():
+            yield kept
+
+    async def pending(self, user_id: str | None, node: Node) -> Overlay:
+        """What the journal holds for the node of the user's memories, or of knowledge.
+
+        Raises `JournalUnavailable`.
+        """
+        if not await self._journal.count():
+            return Overlay()
+        return self._overlay(await self._journal.of_user(user_id), node)
+
+    def _overlay(self, entries: Sequence[Entry], node: Node) -> Overlay:
+        return Overlay.of(entries, node.name, stored_by_all=self._stored_by_all)
+
+    async def _of_user(self, user_id: str | None) -> tuple[Sequence[Entry], bool]:
+        return await self._entries(
+            lambda under_way: self._journal.of_user(user_id, under_way=under_way)
+        )
+
+    async def _entries(
+        self, read: Callable[[bool], Awaitable[Sequence[Entry]]]
+    ) -> tuple[Sequence[Entry], bool]:
+        """What `read` finds in the journal, and whether the journal can't be reached."""
+        try:
+            if await self._journal.count():
+                return await read(not self._stored_by_all), False
+        except JournalUnavailable:
+            if not self._without_journal:
+                raise
+            return (), True
+        return (), False
+
+    def _with_room(self, wanted: Asked, overlay: Overlay) -> Asked:
+        """The same, with room for what the overlay hides."""
+        if overlay.empty:
+            return wanted
+        return replace(wanted, top_k=overlay.room(wanted.top_k, self._limits.top_k))

@@ -1,0 +1,117 @@
+"""Answers to recalls from records that are in the journal, merged with a driver's."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeAlias, TypeVar
+
+from app.core.memory.records import Knowledge, Memory, Record, record_id
+from app.core.memory.requests import Recall, RecallKnowledge
+from app.embedding import Embedder, Vector
+from app.ranking.similarity import similarity
+from app.ranking.words import share, words
+from app.wrappers.overlay import Overlay
+
+_VECTORS = 10_000
+_EMBEDDED_AT_ONCE = 100
+
+Kept = TypeVar("Kept", Memory, Knowledge)
+
+_Version: TypeAlias = tuple[str, datetime]
+"""A record's id and its `updated_at`."""
+
+
+class PendingRecall:
+    """Ranks records that are in the journal among what a driver recalled.
+
+    Their `score` is (1 + cosine) / 2, or the share of the query's words with `use_vector=False`. A
+    recall embeds 100 of them at most, the newest first; until others have their turn, the share of
+    words stands for their cosine.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._vectors: OrderedDict[_Version, Vector] = OrderedDict()
+
+    async def recall(
+        self, overlay: Overlay, found: Sequence[Memory], wanted: Recall
+    ) -> list[Memory]:
+        """`found` with the pending memories in their places, and without deleted ones."""
+        excluded = set(wanted.exclude_tags)
+        pending = [
+            record
+            for record in overlay.kept.values()
+            if isinstance(record, Memory)
+            and wanted.conversation_id in (None, record.conversation_id)
+            and excluded.isdisjoint(record.tags)
+        ]
+        if wanted.query is not None:
+            pending = await self._scored(pending, wanted.query, wanted.use_vector)
+        return _merged(overlay, found, pending, wanted.top_k)
+
+    async def recall_knowledge(
+        self, overlay: Overlay, found: Sequence[Knowledge], wanted: RecallKnowledge
+    ) -> list[Knowledge]:
+        """The same for knowledge."""
+        pending = [
+            record
+            for record in overlay.kept.values()
+            if isinstance(record, Knowledge) and wanted.category in (None, record.category)
+        ]
+        scored = await self._scored(pending, wanted.query, use_vector=True)
+        return _merged(overlay, found, scored, wanted.top_k)
+
+    async def _scored(self, wanted: list[Kept], query: str, use_vector: bool) -> list[Kept]:
+        if not wanted:
+            return []
+        if not use_vector:
+            asked = words(query)
+            shared = [(share(asked, record.content), record) for record in wanted]
+            return [replace(record, score=score) for score, record in shared if score > 0]
+        await self._embedder.open()
+        vectors = await self._embedded(wanted)
+        vector = await self._embedder.embed_query(query)
+        asked = words(query)
+
+        def score(record: Record) -> float:
+            own = vectors.get(_version(record))
+            if own is None:
+                return (1 + share(asked, record.content)) / 2
+            return similarity(vector, own)
+
+        return [replace(record, score=score(record)) for record in wanted]
+
+    async def _embedded(self, wanted: Sequence[Record]) -> dict[_Version, Vector]:
+        """The vectors of the records that have one by now."""
+        new = [record for record in wanted if _version(record) not in self._vectors]
+        if new := new[-_EMBEDDED_AT_ONCE:]:
+            vectors = await self._embedder.embed([record.content for record in new])
+            self._vectors.update(zip(map(_version, new), vectors, strict=True))
+        known = [one for one in map(_version, wanted) if one in self._vectors]
+        for one in known:
+            self._vectors.move_to_end(one)
+        found = {one: self._vectors[one] for one in known}
+        while len(self._vectors) > _VECTORS:
+            self._vectors.popitem(last=False)
+        return found
+
+
+def _version(record: Record) -> _Version:
+    return record_id(record), record.updated_at
+
+
+def _merged(
+    overlay: Overlay,
+    found: Sequence[Kept],
+    wanted: Sequence[Kept],
+    top_k: int,
+) -> list[Kept]:
+    merged = [record for record in found if not overlay.hides(record)]
+    there = {record_id(record) for record in merged}
+    merged += [record for record in wanted if record_id(record) not in there]
+    merged.sort(
+        key=lambda record: (record.score or 0.0, record.created_at, record_id(record)),
+        reverse=True,
+    )
+    return merged[:top_k]
