@@ -276,7 +276,8 @@ async def test_a_patch_that_changes_nothing_leaves_the_version(driver: RecordDri
     memory = await stored(driver)
     knowledge = await driver.store_global_knowledge(OLD, "kitchen", "Care")
     same = {"content": OLD, "tags": ["home", "tea"], "metadata": {"n": 1, "absent": None}}
-    for patch in ({}, same, {"metadata": {"a": {}}}):
+    patches: list[dict[str, Any]] = [{}, same, {"metadata": {"a": {}}}]
+    for patch in patches:
         assert await updated(driver, memory, patch) == memory
     assert await driver.update_knowledge(knowledge.knowledge_id, {"title": "Care"}) == knowledge
     after = await updated(driver, memory, {"metadata": {"n": True}})
