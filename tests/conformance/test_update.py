@@ -285,6 +285,23 @@ async def test_a_patch_that_changes_nothing_leaves_the_version(driver: RecordDri
     assert after.updated_at > memory.updated_at
 
 
+async def test_what_a_caller_does_with_a_patch_and_its_answer_changes_nothing(
+    driver: RecordDriver,
+) -> None:
+    memory = await stored(driver)
+    patch: dict[str, Any] = {"tags": ["x"], "metadata": {"c": {"d": [1]}}}
+    after = await driver.update(memory.memory_id, "ada", patch)
+    assert after is not None
+    patch["tags"].append("y")
+    patch["metadata"]["c"]["d"].append(2)
+    after.tags.append("z")
+    after.metadata["a"].clear()
+    after.metadata["c"]["d"].append(3)
+    (found,) = await driver.recall("ada")
+    assert found.tags == ["x"]
+    assert found.metadata == {"n": 1, "a": {"b": 1}, "c": {"d": [1]}}
+
+
 async def test_concurrent_updates_of_different_keys_all_survive(
     case: Case, driver: RecordDriver
 ) -> None:
