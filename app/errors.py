@@ -11,7 +11,8 @@ MemoryServiceError                    500 internal_error
 ├── PreconditionFailed                412 precondition_failed
 ├── BodyTooLarge                      413 body_too_large
 ├── UnsupportedMediaType              415 unsupported_media_type
-│   └── UnsupportedEncoding
+│   ├── UnsupportedEncoding
+│   └── UnsupportedPatch
 ├── CapabilityMissing                 501 capability_missing
 ├── ShuttingDown                      503 shutting_down
 ├── ConfigurationError (ValueError)   503 misconfigured
@@ -143,6 +144,14 @@ class UnsupportedEncoding(UnsupportedMediaType):
     """Send the body uncompressed, without a Content-Encoding."""
 
     headers: ClassVar[dict[str, str]] = {"Accept-Encoding": "identity"}
+
+
+class UnsupportedPatch(UnsupportedMediaType):
+    """Send the changes as a JSON merge patch, with Content-Type: application/merge-patch+json."""
+
+    headers: ClassVar[dict[str, str]] = {
+        "Accept-Patch": "application/merge-patch+json, application/json"
+    }
 
 
 class CapabilityMissing(MemoryServiceError):

@@ -14,6 +14,7 @@ from app.errors import (
     CapabilityMissing,
     ConfigurationError,
     ConnectionLost,
+    Contended,
     DriverError,
     DriverTimeout,
     DriverUnavailable,
@@ -26,10 +27,12 @@ from app.errors import (
     NotFound,
     OutOfScope,
     PoolExhausted,
+    PreconditionFailed,
     ShuttingDown,
     Unauthorized,
     UnsupportedEncoding,
     UnsupportedMediaType,
+    UnsupportedPatch,
 )
 
 
@@ -78,4 +81,13 @@ ALWAYS: tuple[type[MemoryServiceError], ...] = (
 
 WITH_BODY = (*ALWAYS, BodyTimeout, BodyTooLarge, UnsupportedMediaType, UnsupportedEncoding)
 LOOKED_UP = (*ALWAYS, NotFound)
+CHANGED = (
+    *LOOKED_UP,
+    BodyTimeout,
+    Contended,
+    PreconditionFailed,
+    BodyTooLarge,
+    UnsupportedPatch,
+    UnsupportedEncoding,
+)
 OPTIONAL = (CapabilityMissing,)

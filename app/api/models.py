@@ -101,6 +101,31 @@ class StoreManyRequest(_Request):
     memories: Batch[StoreRequest]
 
 
+class _Changes(_Request):
+    def patch(self) -> dict[str, Any]:
+        """The fields that were sent: null takes away, and what is absent stays."""
+        return self.model_dump(exclude_unset=True)
+
+
+class UpdateRequest(_Changes):
+    """Changes of a memory, a JSON merge patch: what is absent stays, and null takes away."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"tags": ["home", "tea"], "metadata": {"speaker": None, "room": "kitchen"}}
+            ]
+        }
+    )
+
+    content: Content = Field(default_factory=str, description="Can't be null.")
+    conversation_id: ConversationId | None = None
+    tags: Tags | None = Field(None, description="In the place of all tags that are there.")
+    metadata: Metadata | None = Field(
+        None, description="Merged into what is there: a member that is null is taken away."
+    )
+
+
 class RecallRequest(_Request):
     """Which of a user's memories to find."""
 
@@ -149,6 +174,22 @@ class StoreKnowledgeRequest(_Request):
             doc_id=self.doc_id,
             metadata=self.metadata,
         )
+
+
+class UpdateKnowledgeRequest(_Changes):
+    """Changes of knowledge, a JSON merge patch: what is absent stays, and null takes away."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"title": "Care of copper", "doc_id": None}]}
+    )
+
+    content: Content = Field(default_factory=str, description="Can't be null.")
+    category: Category = Field(default_factory=str, description="Can't be null.")
+    title: Title | None = None
+    doc_id: DocId | None = None
+    metadata: Metadata | None = Field(
+        None, description="Merged into what is there: a member that is null is taken away."
+    )
 
 
 class StoreKnowledgeManyRequest(_Request):
@@ -211,6 +252,7 @@ class Memory(_Response):
     tags: list[str]
     metadata: dict[str, Any]
     created_at: datetime = Field(description="UTC.")
+    updated_at: datetime = Field(description="When it was last changed, else created: UTC.")
 
 
 class Explanation(_Response):
@@ -265,6 +307,7 @@ class Knowledge(_Response):
     doc_id: str | None
     metadata: dict[str, Any]
     created_at: datetime = Field(description="UTC.")
+    updated_at: datetime = Field(description="When it was last changed, else created: UTC.")
 
 
 class RecalledKnowledge(Knowledge):

@@ -26,6 +26,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             schemas.pop(unused, None)
         _ask_for_key(schema)
         _tell_of_freshness(schema)
+        _tell_of_patches(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 
@@ -66,3 +67,21 @@ def _tell_of_freshness(schema: dict[str, Any]) -> None:
         for operation in operations.values():
             if operation["operationId"] in {"recall", "recall_knowledge"}:
                 operation.setdefault("parameters", []).append(_FRESHNESS)
+
+
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "ETags, one of which the record must have, or *: else it is not changed (412).",
+}
+
+
+def _tell_of_patches(schema: dict[str, Any]) -> None:
+    """Tell that a PATCH takes an `If-Match`, and its body under the type of a merge patch too."""
+    for operations in schema["paths"].values():
+        if "patch" in operations:
+            operations["patch"]["parameters"].append(_IF_MATCH)
+            content = operations["patch"]["requestBody"]["content"]
+            content["application/merge-patch+json"] = content["application/json"]

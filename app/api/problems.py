@@ -30,7 +30,9 @@ MEDIA_TYPE = "application/problem+json"
 class ProblemPlace(BaseModel):
     """What is wrong with one value of the input."""
 
-    loc: list[str | int] = Field(description="The path to the value: body, query or path first.")
+    loc: list[str | int] = Field(
+        description="The path to the value: body, query, path or header first."
+    )
     msg: str
     type: str
 
@@ -143,11 +145,13 @@ def _place(loc: Sequence[str | int], message: str, kind: str) -> dict[str, Any]:
 
 def _located(loc: tuple[str | int, ...], request: Request) -> tuple[str | int, ...]:
     """`loc` after the part of the request that it is in; drivers know their arguments only."""
-    if loc and loc[0] in ("body", "query", "path"):
+    if loc and loc[0] in ("body", "query", "path", "header"):
         return loc
     if loc and loc[0] in request.path_params:
         return ("path", *loc)
-    return ("body" if request.method == "POST" else "query", *loc)
+    if loc and loc[0] in request.query_params:
+        return ("query", *loc)
+    return ("body" if request.method in ("POST", "PATCH") else "query", *loc)
 
 
 _LONGEST = 200

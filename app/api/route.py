@@ -22,6 +22,7 @@ from app.errors import (
     InvalidInput,
     UnsupportedEncoding,
     UnsupportedMediaType,
+    UnsupportedPatch,
 )
 from app.settings import Settings
 from app.wrappers.cache.freshness import Freshness, freshness
@@ -31,6 +32,9 @@ BODY_SECONDS = 60.0
 _DRAINED = 8
 """How many times the limit is read and dropped, so that the client gets to read the answer."""
 
+
+_PATCHES = ("application/merge-patch+json", "application/json")
+"""Other patches, such as application/json-patch+json, mean something else."""
 
 _Validate = Callable[..., tuple[Any, list[Any]]]
 """FastAPI's, of the field that is the body."""
@@ -115,7 +119,10 @@ def _check_url(request: Request, *, has_query: bool) -> None:
 async def _parse(request: Request, validate: _Validate, settings: Settings, most: int) -> Request:
     """The request with its body's JSON, of `most` bytes."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (
+    if request.method == "PATCH":
+        if media_type not in _PATCHES:
+            raise UnsupportedPatch
+    elif media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         raise UnsupportedMediaType

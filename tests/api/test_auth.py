@@ -163,6 +163,7 @@ SCOPES = {
     "recall": "read",
     "list_memories": "read",
     "get_memory": "read",
+    "update": "write",
     "delete": "write",
     "delete_user": "write",
     "forget_user": "write",
@@ -170,6 +171,7 @@ SCOPES = {
     "store_knowledge_many": "write",
     "recall_knowledge": "read",
     "get_knowledge": "read",
+    "update_knowledge": "write",
     "delete_knowledge": "write",
     "repair": "admin",
 }

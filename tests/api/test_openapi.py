@@ -22,6 +22,7 @@ OPERATIONS = {
     "recall": ("post", "/v1/memories/recall", 200),
     "list_memories": ("get", "/v1/memories", 200),
     "get_memory": ("get", "/v1/memories/{memory_id}", 200),
+    "update": ("patch", "/v1/memories/{memory_id}", 200),
     "delete": ("delete", "/v1/memories/{memory_id}", 204),
     "delete_user": ("delete", "/v1/users/{user_id}/memories", 200),
     "forget_user": ("post", "/v1/users/forget", 200),
@@ -29,6 +30,7 @@ OPERATIONS = {
     "store_knowledge_many": ("post", "/v1/knowledge/batch", 201),
     "recall_knowledge": ("post", "/v1/knowledge/recall", 200),
     "get_knowledge": ("get", "/v1/knowledge/{knowledge_id}", 200),
+    "update_knowledge": ("patch", "/v1/knowledge/{knowledge_id}", 200),
     "delete_knowledge": ("delete", "/v1/knowledge/{knowledge_id}", 204),
     "repair": ("post", "/v1/admin/repair", 200),
     "health": ("get", "/health", 200),
@@ -117,8 +119,10 @@ def test_an_operation_tells_the_errors_it_can_answer_with(
 ) -> None:
     method, path, _ = OPERATIONS[name]
     expected = {"401", "403", "422", "500", "502", "503", "504"}
-    if method == "post":
+    if method in {"post", "patch"}:
         expected |= {"408", "413", "415"}
+    if method == "patch":
+        expected |= {"409", "412"}
     if path.endswith("_id}"):
         expected |= {"404"}
     if name not in {"store", "delete", "store_knowledge", "recall_knowledge"}:
@@ -144,6 +148,52 @@ async def test_every_request_body_has_an_example_that_the_service_takes(
     for example in schema["examples"]:
         response = await api.post(OPERATIONS[name][1], example)
         assert response.status_code == status, response.text
+
+
+async def test_the_examples_of_changes_are_taken_under_both_media_types(
+    document: dict[str, Any], api: Api
+) -> None:
+    memory = (await api.post("/v1/memories", {"user_id": "ada", "content": "x"})).json()
+    knowledge = (await api.post("/v1/knowledge", {"content": "x", "category": "y"})).json()
+    urls = {
+        "update": f"/v1/memories/{memory['memory_id']}?user_id=ada",
+        "update_knowledge": f"/v1/knowledge/{knowledge['knowledge_id']}",
+    }
+    for name, url in urls.items():
+        content = operation(document, name)["requestBody"]["content"]
+        assert list(content) == ["application/json", "application/merge-patch+json"]
+        for media_type, media in content.items():
+            schema = document["components"]["schemas"][media["schema"]["$ref"].rpartition("/")[2]]
+            assert schema["additionalProperties"] is False
+            assert "required" not in schema
+            for example in schema["examples"]:
+                response = await api.client.patch(
+                    url, content=json.dumps(example), headers={"Content-Type": media_type}
+                )
+                assert response.status_code == 200, response.text
+
+
+def test_versions_are_told_by_all_that_answer_with_one_record(document: dict[str, Any]) -> None:
+    tagged = {
+        name
+        for name, (_, _, status) in OPERATIONS.items()
+        if "ETag" in operation(document, name)["responses"][str(status)].get("headers", {})
+    }
+    assert tagged == {
+        "store",
+        "get_memory",
+        "update",
+        "store_knowledge",
+        "get_knowledge",
+        "update_knowledge",
+    }
+    conditional = {
+        name
+        for name in OPERATIONS
+        for parameter in operation(document, name).get("parameters", [])
+        if (parameter["in"], parameter["name"]) == ("header", "If-Match")
+    }
+    assert conditional == {"update", "update_knowledge"}
 
 
 def test_every_reference_is_there(document: dict[str, Any]) -> None:

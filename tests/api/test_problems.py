@@ -146,10 +146,12 @@ async def test_a_cause_is_not_told(embedder: Embedder) -> None:
         ("POST", "/v1/memories/recall"),
         ("GET", "/v1/memories?user_id=ada"),
         ("GET", f"/v1/memories/{SOME_ID}?user_id=ada"),
+        ("PATCH", f"/v1/memories/{SOME_ID}?user_id=ada"),
         ("DELETE", "/v1/users/ada/memories"),
         ("POST", "/v1/users/forget"),
         ("POST", "/v1/knowledge/batch"),
         ("GET", f"/v1/knowledge/{SOME_ID}"),
+        ("PATCH", f"/v1/knowledge/{SOME_ID}"),
         ("DELETE", f"/v1/knowledge/{SOME_ID}"),
     ],
 )
@@ -159,6 +161,8 @@ async def test_a_capability_that_the_driver_lacks_is_a_501(
     bodies: dict[str, Any] = {
         "/v1/memories/batch": {"memories": [MEMORY]},
         "/v1/memories/recall": {"user_id": "ada", "query": "kettle", "explain": True},
+        f"/v1/memories/{SOME_ID}?user_id=ada": {"content": "x"},
+        f"/v1/knowledge/{SOME_ID}": {"content": "x"},
         "/v1/users/forget": {"user_id": "ada"},
         "/v1/knowledge/batch": {"knowledge": [{"content": "x", "category": "y"}]},
     }
@@ -196,7 +200,8 @@ async def test_an_unknown_path_is_a_404(api: Api, path: str) -> None:
         ("PUT", "/v1/memories", "GET, HEAD, POST"),
         ("DELETE", "/v1/memories", "GET, HEAD, POST"),
         ("OPTIONS", "/v1/memories", "GET, HEAD, POST"),
-        ("PATCH", f"/v1/memories/{SOME_ID}", "DELETE, GET, HEAD"),
+        ("PUT", f"/v1/memories/{SOME_ID}", "DELETE, GET, HEAD, PATCH"),
+        ("POST", f"/v1/knowledge/{SOME_ID}", "DELETE, GET, HEAD, PATCH"),
         ("GET", "/v1/users/ada/memories", "DELETE"),
         ("HEAD", "/v1/users/ada/memories", "DELETE"),
         ("GET", "/v1/users/forget", "POST"),

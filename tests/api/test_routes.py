@@ -29,6 +29,7 @@ MEMORY_FIELDS = [
     "tags",
     "metadata",
     "created_at",
+    "updated_at",
 ]
 KNOWLEDGE_FIELDS = [
     "knowledge_id",
@@ -38,6 +39,7 @@ KNOWLEDGE_FIELDS = [
     "doc_id",
     "metadata",
     "created_at",
+    "updated_at",
 ]
 
 
@@ -488,6 +490,8 @@ async def test_health_tells_the_driver_and_what_it_can_do(api: Api) -> None:
             "owner_of",
             "store_knowledge_many",
             "store_many",
+            "update",
+            "update_knowledge",
         ],
         "driver": {
             "driver": "inmemory",

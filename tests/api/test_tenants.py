@@ -120,28 +120,56 @@ async def test_anothers_ids_find_nothing_and_delete_nothing(tenants: Tenants) ->
     acme = tenants.acme
     memory, knowledge = await acme.store("ada", "kettle"), await acme.teach("kettle", "c")
     users = ["ada", "acme", *IMITATIONS]
+    methods: list[tuple[str, dict[str, Any]]] = [
+        ("GET", {}),
+        ("PATCH", {"json": {"content": "theirs"}}),
+        ("DELETE", {}),
+    ]
     for holder in (tenants.globex, tenants.free):
         for record in (memory, knowledge):
             for user in users:
                 url = f"/v1/memories/{record}?user_id={quote(user)}"
-                for method in ("GET", "DELETE"):
-                    status = (await holder.send(method, url)).status_code
+                for method, options in methods:
+                    status = (await holder.send(method, url, **options)).status_code
                     refused = holder is tenants.free and user.startswith("\x1f")
                     assert status == (422 if refused else 404), (holder.key, method, user)
-            for method in ("GET", "DELETE"):
-                response = await holder.send(method, f"/v1/knowledge/{record}")
+            for method, options in methods:
+                response = await holder.send(method, f"/v1/knowledge/{record}", **options)
                 read_problem(response, 404, "not_found")
         for user in users:
             response = await holder.send("DELETE", f"/v1/users/{quote(user, safe='')}/memories")
             assert response.status_code in {200, 422}
             assert response.json().get("deleted", 0) == 0
-    for method in ("GET", "DELETE"):  # nor does a tenant take the one kind for the other
-        assert (await acme.send(method, f"/v1/knowledge/{memory}")).status_code == 404
+    for method, options in methods:  # nor does a tenant take the one kind for the other
+        assert (await acme.send(method, f"/v1/knowledge/{memory}", **options)).status_code == 404
         url = f"/v1/memories/{knowledge}?user_id={quote(chr(31) + 'acme')}"
-        assert (await acme.send(method, url)).status_code == 404
+        assert (await acme.send(method, url, **options)).status_code == 404
     assert await acme.recalled("ada") == await acme.known() == ["kettle"]
     assert (await acme.send("DELETE", f"/v1/knowledge/{knowledge}")).status_code == 204
     assert (await acme.send("DELETE", f"/v1/memories/{memory}?user_id=ada")).status_code == 204
+
+
+async def test_a_tenant_updates_its_own_records_alone(tenants: Tenants) -> None:
+    everyone = {"acme": tenants.acme, "globex": tenants.globex, "free": tenants.free}
+    urls = {}
+    for name, holder in everyone.items():
+        memory, knowledge = await holder.store("ada", "kettle"), await holder.teach("kettle", "c")
+        urls[name] = f"/v1/memories/{memory}?user_id=ada", f"/v1/knowledge/{knowledge}"
+    for name, holder in everyone.items():
+        for url in urls[name]:
+            stored = await holder.send("GET", url)
+            content = f"{name} kettle"
+            answer = await holder.send("PATCH", url, json={"content": content})
+            assert answer.json() == {
+                **stored.json(),
+                "content": content,
+                "updated_at": answer.json()["updated_at"],
+            }
+            assert answer.headers["ETag"] != stored.headers["ETag"]
+            got = await holder.send("GET", url)
+            assert (got.json(), got.headers["ETag"]) == (answer.json(), answer.headers["ETag"])
+    for name, holder in everyone.items():
+        assert await holder.recalled("ada") == await holder.known() == [f"{name} kettle"]
 
 
 async def test_anothers_cursor_shows_nothing_of_theirs(tenants: Tenants) -> None:
@@ -192,6 +220,10 @@ async def test_without_a_tenant_no_tenants_user_can_be_named_anywhere(
         (await free.send("GET", f"/v1/memories/{some_id}?user_id={quoted}"), ["query", "user_id"]),
         (
             await free.send("DELETE", f"/v1/memories/{some_id}?user_id={quoted}"),
+            ["query", "user_id"],
+        ),
+        (
+            await free.send("PATCH", f"/v1/memories/{some_id}?user_id={quoted}", json={}),
             ["query", "user_id"],
         ),
         (await free.send("DELETE", f"/v1/users/{quoted}/memories"), ["path", "user_id"]),

@@ -17,10 +17,12 @@ class Case:
 
     name: str
     driver: Maker
+    compares_and_sets: bool = True
+    """Whether it keeps all of several updates at once; of one that does not, the later wins."""
 
 
 DRIVERS = [
-    Case("automem", automem),
+    Case("automem", automem, compares_and_sets=False),
     Case("inmemory", inmemory),
     Case("pgvector", pgvector),
 ]

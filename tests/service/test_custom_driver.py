@@ -58,6 +58,8 @@ def test_what_a_custom_driver_can_not_do_is_a_named_problem(client: httpx.Client
         client.post("/v1/memories/batch", json={"memories": [memory]}),
         client.delete("/v1/users/ada/memories"),
         client.get(f"/v1/knowledge/{NO_ID}"),
+        client.patch(f"/v1/memories/{NO_ID}", params={"user_id": "ada"}, json={"tags": ["home"]}),
+        client.patch(f"/v1/knowledge/{NO_ID}", json={"title": "Care"}),
         client.delete(f"/v1/knowledge/{NO_ID}"),
         client.post("/v1/knowledge/batch", json={"knowledge": [knowledge]}),
     ):

@@ -20,7 +20,7 @@ DOCUMENT = ROOT / "openapi.json"
 MORE_THAN_A_SCHEMA_SAYS = [
     # Text with a NUL, and a cursor that no page gave, are strings; they are refused with 422.
     positive_data_acceptance,
-    # /v1/memories/batch is also what GET and DELETE take for a memory's path.
+    # /v1/memories/batch is also what GET, PATCH and DELETE take for a memory's path.
     allow_header_conformance,
     unsupported_method,
 ]

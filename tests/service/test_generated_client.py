@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -45,6 +46,12 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"{PACKAGE}.{name}")
 
 
+def version_of(get: ModuleType, known: dict[str, Any]) -> str:
+    """The ETag of a record now."""
+    version: str = get.sync_detailed(**known).headers["ETag"]
+    return version
+
+
 def test_the_generator_has_nothing_to_complain_about(generated: str) -> None:
     assert "warning" not in generated.lower(), generated
 
@@ -81,6 +88,16 @@ def test_the_generated_client_keeps_memories(service: Service) -> None:
     get, delete = module(f"{api}.get_memory"), module(f"{api}.delete")
     known = {"memory_id": stored.memory_id, "user_id": user, "client": client}
     assert get.sync(**known) == stored
+    update = module(f"{api}.update")
+    changes = models.UpdateRequest.from_dict({"conversation_id": None, "metadata": {"room": "K"}})
+    answer = update.sync_detailed(**known, body=changes, if_match=version_of(get, known))
+    assert answer.parsed.metadata.to_dict() == {"speaker": "Ada", "room": "K"}
+    assert (answer.parsed.content, answer.parsed.tags) == (stored.content, ["home"])
+    assert answer.parsed.updated_at > stored.updated_at == stored.created_at
+    assert answer.headers["ETag"] == version_of(get, known)
+    late = update.sync(**known, body=changes, if_match='"1"')
+    assert isinstance(late, models.Problem)
+    assert (late.status, late.code) == (412, "precondition_failed")
     assert delete.sync_detailed(**known).status_code == 204
     assert isinstance(get.sync(**known), models.Problem)
     assert module(f"{api}.delete_user").sync(user, client=client).deleted == 2
@@ -109,6 +126,12 @@ def test_the_generated_client_keeps_knowledge(service: Service) -> None:
 
     get, delete = module(f"{api}.get_knowledge"), module(f"{api}.delete_knowledge")
     assert get.sync(stored.knowledge_id, client=client) == stored
+    changed = module(f"{api}.update_knowledge").sync(
+        stored.knowledge_id,
+        client=client,
+        body=models.UpdateKnowledgeRequest(title=None, doc_id="care"),
+    )
+    assert (changed.title, changed.doc_id, changed.content) == (None, "care", stored.content)
     for knowledge in (stored, *many.knowledge):
         assert delete.sync_detailed(knowledge.knowledge_id, client=client).status_code == 204
     assert isinstance(get.sync(stored.knowledge_id, client=client), models.Problem)

@@ -133,10 +133,12 @@ async def test_memories_and_knowledge_of_a_tenant_do_not_mix(embedder: Embedder)
     knowledge = await driver.store_global_knowledge("kettle", "kitchen")
     for user in HOSTILE:
         assert await driver.get(knowledge.knowledge_id, user) is None
+        assert await driver.update(knowledge.knowledge_id, user, {"content": "x"}) is None
         assert not await driver.delete(knowledge.knowledge_id, user)
     assert not await driver.delete(knowledge.knowledge_id)
     assert await driver.owner_of(knowledge.knowledge_id) is None
     assert await driver.get_knowledge(memory.memory_id) is None
+    assert await driver.update_knowledge(memory.memory_id, {"content": "x"}) is None
     assert not await driver.delete_knowledge(memory.memory_id)
     assert await driver.get(memory.memory_id, "ada") == memory
     assert await driver.get_knowledge(knowledge.knowledge_id) == knowledge
@@ -280,6 +282,7 @@ BAD: list[Refused] = [
     *(lambda d, t=t: d.recall(t) for t in BAD_TEXTS),
     *(lambda d, t=t: d.recall("ada", query="kettle", conversation_id=t) for t in BAD_TEXTS[:4]),
     *(lambda d, t=t: d.get(ID, t) for t in BAD_TEXTS),
+    *(lambda d, t=t: d.update(ID, t, {}) for t in BAD_TEXTS),
     *(lambda d, t=t: d.delete(ID, t) for t in BAD_TEXTS if t is not None),
     *(lambda d, t=t: d.delete_user(t) for t in BAD_TEXTS),
     *(lambda d, t=t: d.list_memories(t) for t in BAD_TEXTS),
@@ -298,6 +301,8 @@ BAD: list[Refused] = [
     ),
     *(lambda d, i=i: d.get(i, "ada") for i in ("", "x", "\x00", ID + "0")),
     *(lambda d, i=i: d.delete(i, "ada") for i in ("", "x", "\x00", ID + "0")),
+    *(lambda d, i=i: d.update(i, "ada", {}) for i in ("", "x", "\x00", ID + "0")),
+    *(lambda d, i=i: d.update_knowledge(i, {}) for i in ("", "x", "\x00", ID + "0")),
     *(lambda d, i=i: d.delete(i) for i in ("", "x", "\x00", ID + "0")),
     *(lambda d, i=i: d.get_knowledge(i) for i in ("", "x", "\x00", ID + "0")),
     *(lambda d, i=i: d.delete_knowledge(i) for i in ("", "x", "\x00", ID + "0")),
@@ -313,6 +318,10 @@ BAD: list[Refused] = [
     lambda d: d.store_global_knowledge(
         "kettle", "c", metadata={"a": [[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]}
     ),
+    lambda d: d.update(ID, "ada", {"content": "x" * 32_769}),
+    lambda d: d.update(ID, "ada", {"colour": "red"}),
+    lambda d: d.update_knowledge(ID, {"category": None}),
+    lambda d: d.update_knowledge(ID, {"metadata": {"a": "x" * 16_384}}),
     lambda d: d.store_many([]),
     lambda d: d.store_knowledge_many([]),
     lambda d: d.recall_global_knowledge(""),
@@ -455,6 +464,8 @@ async def test_what_the_inner_driver_lacks_is_told(embedder: Embedder) -> None:
         driver.store_many([new]),
         driver.store_knowledge_many([fact]),
         driver.get_knowledge(ID),
+        driver.update(ID, "ada", {"content": "x"}),
+        driver.update_knowledge(ID, {"content": "x"}),
         driver.delete_knowledge(ID),
         driver.delete_user("ada"),
         driver.import_records([]),

@@ -1,9 +1,17 @@
 """Knowledge for everyone."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from app.api.auth import needs
-from app.api.dependencies import LOOKED_UP, OPTIONAL, WITH_BODY, DriverDep, KnowledgeIdPath
+from app.api.dependencies import (
+    CHANGED,
+    LOOKED_UP,
+    OPTIONAL,
+    WITH_BODY,
+    DriverDep,
+    KnowledgeIdPath,
+)
+from app.api.etag import TAGGED, IfMatchDep, etag
 from app.api.models import (
     Knowledge,
     KnowledgeList,
@@ -11,6 +19,7 @@ from app.api.models import (
     RecallKnowledgeResponse,
     StoreKnowledgeManyRequest,
     StoreKnowledgeRequest,
+    UpdateKnowledgeRequest,
 )
 from app.api.problems import problems
 from app.api.route import ApiRoute
@@ -20,13 +29,21 @@ from app.pieces import in_pieces
 router = APIRouter(prefix="/v1/knowledge", tags=["knowledge"], route_class=ApiRoute)
 
 
-@router.post("", operation_id="store_knowledge", status_code=201, responses=problems(*WITH_BODY))
+@router.post(
+    "",
+    operation_id="store_knowledge",
+    status_code=201,
+    responses={201: TAGGED, **problems(*WITH_BODY)},
+)
 @needs("write")
-async def store_knowledge(request: StoreKnowledgeRequest, driver: DriverDep) -> Knowledge:
+async def store_knowledge(
+    request: StoreKnowledgeRequest, driver: DriverDep, response: Response
+) -> Knowledge:
     """Store knowledge. The next recall can find it."""
     stored = await driver.store_global_knowledge(
         request.content, request.category, request.title, request.doc_id, request.metadata
     )
+    response.headers["ETag"] = etag(stored.updated_at)
     return Knowledge.model_validate(stored)
 
 
@@ -59,14 +76,38 @@ async def recall_knowledge(
 @router.get(
     "/{knowledge_id}",
     operation_id="get_knowledge",
-    responses=problems(*LOOKED_UP, *OPTIONAL),
+    responses={200: TAGGED, **problems(*LOOKED_UP, *OPTIONAL)},
 )
 @needs("read")
-async def get_knowledge(knowledge_id: KnowledgeIdPath, driver: DriverDep) -> Knowledge:
+async def get_knowledge(
+    knowledge_id: KnowledgeIdPath, driver: DriverDep, response: Response
+) -> Knowledge:
     """Return one record."""
     knowledge = await driver.get_knowledge(knowledge_id)
     if knowledge is None:
         raise NotFound
+    response.headers["ETag"] = etag(knowledge.updated_at)
+    return Knowledge.model_validate(knowledge)
+
+
+@router.patch(
+    "/{knowledge_id}",
+    operation_id="update_knowledge",
+    responses={200: TAGGED, **problems(*CHANGED, *OPTIONAL)},
+)
+@needs("write")
+async def update_knowledge(
+    knowledge_id: KnowledgeIdPath,
+    request: UpdateKnowledgeRequest,
+    if_match: IfMatchDep,
+    driver: DriverDep,
+    response: Response,
+) -> Knowledge:
+    """Change one record."""
+    knowledge = await driver.update_knowledge(knowledge_id, request.patch(), if_match=if_match)
+    if knowledge is None:
+        raise NotFound
+    response.headers["ETag"] = etag(knowledge.updated_at)
     return Knowledge.model_validate(knowledge)
 
 

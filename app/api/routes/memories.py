@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from app.api.auth import needs
 from app.api.dependencies import (
     ALWAYS,
+    CHANGED,
     LOOKED_UP,
     OPTIONAL,
     WITH_BODY,
@@ -14,6 +15,7 @@ from app.api.dependencies import (
     MemoryIdPath,
     UserIdPath,
 )
+from app.api.etag import TAGGED, IfMatchDep, etag
 from app.api.models import (
     Deleted,
     ForgetRequest,
@@ -26,6 +28,7 @@ from app.api.models import (
     RecallResponse,
     StoreManyRequest,
     StoreRequest,
+    UpdateRequest,
 )
 from app.api.paths import instead
 from app.api.problems import problems
@@ -36,13 +39,19 @@ from app.pieces import in_pieces
 router = APIRouter(prefix="/v1", tags=["memories"], route_class=ApiRoute)
 
 
-@router.post("/memories", operation_id="store", status_code=201, responses=problems(*WITH_BODY))
+@router.post(
+    "/memories",
+    operation_id="store",
+    status_code=201,
+    responses={201: TAGGED, **problems(*WITH_BODY)},
+)
 @needs("write")
-async def store(request: StoreRequest, driver: DriverDep) -> Memory:
+async def store(request: StoreRequest, driver: DriverDep, response: Response) -> Memory:
     """Store a memory. The next recall can find it."""
     stored = await driver.store(
         request.user_id, request.content, request.conversation_id, request.tags, request.metadata
     )
+    response.headers["ETag"] = etag(stored.updated_at)
     return Memory.model_validate(stored)
 
 
@@ -90,16 +99,42 @@ async def list_memories(
 @router.get(
     "/memories/{memory_id}",
     operation_id="get_memory",
-    responses=problems(*LOOKED_UP, *OPTIONAL),
+    responses={200: TAGGED, **problems(*LOOKED_UP, *OPTIONAL)},
 )
 @needs("read")
 async def get_memory(
-    memory_id: MemoryIdPath, owner: Annotated[OwnerParameters, Query()], driver: DriverDep
+    memory_id: MemoryIdPath,
+    owner: Annotated[OwnerParameters, Query()],
+    driver: DriverDep,
+    response: Response,
 ) -> Memory:
     """Return one memory of the user. Missing and another user's look the same."""
     memory = await driver.get(memory_id, owner.user_id)
     if memory is None:
         raise NotFound
+    response.headers["ETag"] = etag(memory.updated_at)
+    return Memory.model_validate(memory)
+
+
+@router.patch(
+    "/memories/{memory_id}",
+    operation_id="update",
+    responses={200: TAGGED, **problems(*CHANGED, *OPTIONAL)},
+)
+@needs("write")
+async def update(
+    memory_id: MemoryIdPath,
+    owner: Annotated[OwnerParameters, Query()],
+    request: UpdateRequest,
+    if_match: IfMatchDep,
+    driver: DriverDep,
+    response: Response,
+) -> Memory:
+    """Change one memory of the user. Missing and another user's look the same."""
+    memory = await driver.update(memory_id, owner.user_id, request.patch(), if_match=if_match)
+    if memory is None:
+        raise NotFound
+    response.headers["ETag"] = etag(memory.updated_at)
     return Memory.model_validate(memory)
 
 

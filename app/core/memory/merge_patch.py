@@ -4,46 +4,59 @@ A member of the patch replaces the record's, null takes it away, and what is not
 `metadata`, an object, the members are merged in the same way, however deep they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from app.core.memory.checks import check_metadata, check_tags, check_text
-from app.core.memory.records import Knowledge, Memory
+from app.core.memory.checks import check_metadata, check_tags, check_text, dump_json
+from app.core.memory.records import Kept
 from app.errors import InvalidInput
 from app.settings import Limits
 
 Patch: TypeAlias = Mapping[str, Any]
-
-MEMORY_FIELDS = ("content", "conversation_id", "tags", "metadata")
-KNOWLEDGE_FIELDS = ("content", "category", "title", "doc_id", "metadata")
+_Check: TypeAlias = Callable[[Any, tuple[str]], Any]
 
 
-def patched_memory(memory: Memory, patch: Patch, limits: Limits) -> Memory:
-    """The memory with the changes; raises `InvalidInput` that names the field and its limit."""
-    _refuse_unknown(patch, MEMORY_FIELDS)
-    return replace(
-        memory,
-        content=_text(patch, "content", memory.content, limits.content_chars),
-        conversation_id=_optional(
-            patch, "conversation_id", memory.conversation_id, limits.conversation_id_chars
-        ),
-        tags=check_tags(patch["tags"], limits, ("tags",)) if "tags" in patch else memory.tags,
-        metadata=_metadata(patch, memory.metadata, limits),
+def checked_memory_patch(patch: Patch, limits: Limits) -> Patch:
+    """A copy of the patch; raises `InvalidInput` that names the field and its limit."""
+    return _checked(
+        patch,
+        {
+            "content": _text(limits.content_chars),
+            "conversation_id": _optional(_text(limits.conversation_id_chars)),
+            "tags": lambda tags, loc: check_tags(tags, limits, loc),
+            "metadata": _optional(lambda changes, loc: check_metadata(changes, limits, loc)),
+        },
     )
 
 
-def patched_knowledge(knowledge: Knowledge, patch: Patch, limits: Limits) -> Knowledge:
-    """The knowledge with the changes; raises `InvalidInput` that names the field and its limit."""
-    _refuse_unknown(patch, KNOWLEDGE_FIELDS)
-    return replace(
-        knowledge,
-        content=_text(patch, "content", knowledge.content, limits.content_chars),
-        category=_text(patch, "category", knowledge.category, limits.category_chars),
-        title=_optional(patch, "title", knowledge.title, limits.title_chars),
-        doc_id=_optional(patch, "doc_id", knowledge.doc_id, limits.doc_id_chars),
-        metadata=_metadata(patch, knowledge.metadata, limits),
+def checked_knowledge_patch(patch: Patch, limits: Limits) -> Patch:
+    """A copy of the patch; raises `InvalidInput` that names the field and its limit."""
+    return _checked(
+        patch,
+        {
+            "content": _text(limits.content_chars),
+            "category": _text(limits.category_chars),
+            "title": _optional(_text(limits.title_chars)),
+            "doc_id": _optional(_text(limits.doc_id_chars)),
+            "metadata": _optional(lambda changes, loc: check_metadata(changes, limits, loc)),
+        },
     )
+
+
+def patched(record: Kept, patch: Patch, limits: Limits) -> Kept:
+    """The record after a checked patch; `record` itself where that changes nothing.
+
+    Raises `InvalidInput` where the patch adds more metadata than there is room for.
+    """
+    fields = dict(patch)
+    if "metadata" in fields:
+        metadata = merged(record.metadata, fields["metadata"])
+        fields["metadata"] = check_metadata(metadata, limits, ("metadata",))
+    changed = replace(record, **fields)
+    # To Python 1, 1.0 and true are equal; as JSON they are not.
+    same = changed == record and dump_json(changed.metadata) == dump_json(record.metadata)
+    return record if same else changed
 
 
 def merged(target: Any, patch: Any) -> Any:
@@ -59,28 +72,19 @@ def merged(target: Any, patch: Any) -> Any:
     return result
 
 
-def _refuse_unknown(patch: Patch, known: tuple[str, ...]) -> None:
+def _checked(patch: Patch, checks: Mapping[str, _Check]) -> Patch:
+    if not isinstance(patch, Mapping):
+        raise InvalidInput("the patch must be an object", ("patch",))
     for name in patch:
-        if name not in known:
-            raise InvalidInput(f"{name} can't be changed; there are {', '.join(known)}", (name,))
+        if name not in checks:
+            raise InvalidInput(f"{name} can't be changed; there are {', '.join(checks)}", (name,))
+    return {name: checks[name](value, (name,)) for name, value in patch.items()}
 
 
-def _text(patch: Patch, name: str, now: str, maximum: int) -> str:
-    """The text after the patch, which can't take it away."""
-    return check_text(patch[name], maximum, (name,)) if name in patch else now
+def _text(maximum: int) -> _Check:
+    return lambda value, loc: check_text(value, maximum, loc)
 
 
-def _optional(patch: Patch, name: str, now: str | None, maximum: int) -> str | None:
-    if name not in patch:
-        return now
-    return None if patch[name] is None else check_text(patch[name], maximum, (name,))
-
-
-def _metadata(patch: Patch, now: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    if "metadata" not in patch:
-        return now
-    changes = patch["metadata"]
-    if changes is None:
-        return {}
-    checked = check_metadata(changes, limits, ("metadata",))
-    return check_metadata(merged(now, checked), limits, ("metadata",))
+def _optional(check: _Check) -> _Check:
+    """The check of a value that null takes away."""
+    return lambda value, loc: None if value is None else check(value, loc)

@@ -7,11 +7,11 @@ checked or built twice.
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import uniform
-from typing import cast, final
+from typing import final
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.checks import (
@@ -24,7 +24,12 @@ from app.core.memory.checks import (
 )
 from app.core.memory.clock import CLOCK, Clock
 from app.core.memory.cursor import Cursor
-from app.core.memory.merge_patch import Patch, patched_knowledge, patched_memory
+from app.core.memory.merge_patch import (
+    Patch,
+    checked_knowledge_patch,
+    checked_memory_patch,
+    patched,
+)
 from app.core.memory.records import (
     Kept,
     Knowledge,
@@ -73,7 +78,7 @@ _BEYOND_SIX_VERBS = frozenset(
 _TRIES = 20
 """How often an update is tried while others change the same record."""
 _PAUSE_SECONDS = 0.02
-"""Half the mean pause before the second try; each pause is longer than the last."""
+"""The mean pause before the second try; it is twice as long before the third, and so on."""
 
 
 class RecordDriver(BaseMemoryDriver):
@@ -272,14 +277,8 @@ class RecordDriver(BaseMemoryDriver):
         check_scope(self._limits, user_id)
         self._check_user(user_id)
         wanted = Get("memory", str(check_id(memory_id)), user_id)
-        return cast(
-            "Memory | None",
-            await self._update(
-                wanted,
-                lambda found: patched_memory(cast(Memory, found), patch, self._limits),
-                if_match,
-            ),
-        )
+        checked = checked_memory_patch(patch, self._limits)
+        return await self._update(Memory, wanted, checked, if_match)
 
     @final
     async def update_knowledge(
@@ -288,32 +287,23 @@ class RecordDriver(BaseMemoryDriver):
         """The knowledge after a JSON merge patch of its fields, or None: as `update`."""
         self._need_all("update knowledge")
         wanted = Get("knowledge", str(check_id(knowledge_id, "knowledge_id")))
-        return cast(
-            "Knowledge | None",
-            await self._update(
-                wanted,
-                lambda found: patched_knowledge(cast(Knowledge, found), patch, self._limits),
-                if_match,
-            ),
-        )
+        checked = checked_knowledge_patch(patch, self._limits)
+        return await self._update(Knowledge, wanted, checked, if_match)
 
     async def _update(
-        self,
-        wanted: Get,
-        change: Callable[[Record], Record],
-        if_match: Sequence[datetime] | None,
-    ) -> Record | None:
-        """The record after the change, which is made on what is there at that moment."""
+        self, kind: type[Kept], wanted: Get, patch: Patch, if_match: Sequence[datetime] | None
+    ) -> Kept | None:
+        """The record after the patch of what is there at that moment."""
         for attempt in range(_TRIES):
             if attempt:
                 await asyncio.sleep(uniform(0, 2 * attempt * _PAUSE_SECONDS))  # noqa: S311
             found = await self._get(wanted)
-            if found is None:
+            if not isinstance(found, kind):
                 return None
             if if_match is not None and found.updated_at not in if_match:
                 raise PreconditionFailed
-            changed = change(found)
-            if changed == found:
+            changed = patched(found, patch, self._limits)
+            if changed is found:
                 return found
             version = max(self.clock.now(), found.updated_at + timedelta(microseconds=1))
             changed = replace(changed, updated_at=version)
