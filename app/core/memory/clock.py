@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from time import time
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _COUNTS = 1 << 12
 """Ids that one millisecond has: the next one belongs to the next millisecond."""
 
@@ -22,6 +23,7 @@ class Clock:
         self._ahead = 0.0
         self._last = 0
         self._count = 0
+        self._version = _EPOCH
 
     def set_floor(self, seconds: float) -> None:
         """From now on it is later than that, in seconds since the epoch."""
@@ -50,6 +52,13 @@ class Clock:
             ended = self._last
             self._advance(ended + 1)
             return _moment(ended)
+
+    def version(self, over: datetime) -> datetime:
+        """The `updated_at` of what replaces that version: later, and no other's; microseconds."""
+        with self._lock:
+            now = _EPOCH + timedelta(microseconds=int(1_000_000 * time() + 1_000 * self._ahead))
+            self._version = max(now, over + _MICROSECOND, self._version + _MICROSECOND)
+            return self._version
 
     def new_id(self) -> tuple[str, datetime]:
         """A UUIDv7, which is greater than any before, and its own time.

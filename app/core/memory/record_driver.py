@@ -9,7 +9,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import uniform
 from typing import final
 
@@ -305,7 +305,7 @@ class RecordDriver(BaseMemoryDriver):
             changed = patched(found, patch, self._limits)
             if changed is found:
                 return found
-            version = max(self.clock.now(), found.updated_at + timedelta(microseconds=1))
+            version = self.clock.version(found.updated_at)
             changed = replace(changed, updated_at=version)
             if await self._replace(Replace(changed, over=found.updated_at)):
                 return changed
