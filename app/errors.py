@@ -23,6 +23,7 @@ MemoryServiceError                    500 internal_error
     ├── DriverTimeout                 504 driver_timeout
     └── DriverUnavailable             503 driver_unavailable
         ├── DatabaseChanged
+        ├── DeletePending
         ├── NotPermitted
         ├── ConnectionLost            503 connection_lost
         ├── PoolExhausted             503 pool_exhausted
@@ -221,6 +222,10 @@ class DriverUnavailable(DriverError):
 
 class DatabaseChanged(DriverUnavailable):
     """The backend's database is not as it was when it was opened; try again."""
+
+
+class DeletePending(DriverUnavailable):
+    """What is to be imported was deleted, and a driver still has to delete it; try again."""
 
 
 class NotPermitted(DriverUnavailable):

@@ -154,7 +154,7 @@ class Journal(Contents):
     ) -> list[Entry]:
         """The same for stores of what may have been deleted: it is not deleted any more.
 
-        Raises `DriverUnavailable` while what deleted it still waits for a driver.
+        Raises `DeletePending` while what deleted it still waits for a driver.
         """
 
         async def work(connection: AsyncConnection) -> list[Entry]:
@@ -166,7 +166,7 @@ class Journal(Contents):
     async def lift(self, stored: Sequence[Write]) -> None:
         """Let what was deleted be stored again by an import that goes past the journal.
 
-        Raises `DriverUnavailable` as `append_import` does.
+        Raises `DeletePending` as `append_import` does.
         """
         await self.database.transaction(
             lambda connection: lift(connection, self._wrapper, stored), then=self._changed

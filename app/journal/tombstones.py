@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
 from app.core.memory.records import record_id
-from app.errors import DriverUnavailable
+from app.errors import DeletePending
 from app.journal.database import Database
 from app.journal.entries import Entry, Write
 from app.journal.tables import deliveries, entries, from_moment, parts, to_moment, tombstones
@@ -36,7 +36,7 @@ async def bury(connection: AsyncConnection, wrapper: str, deleted: Sequence[Entr
 async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write]) -> None:
     """Take the tombstones of the stores' records away: an import stores them again.
 
-    Raises `DriverUnavailable` while a driver still has to get one of the deletes, or a store of
+    Raises `DeletePending` while a driver still has to get one of the deletes, or a store of
     what they deleted: that would undo the import there.
     """
     rows: list[Any] = []
@@ -49,7 +49,7 @@ async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write
     for some in parts(seqs):
         pending = select(deliveries.c.seq).where(deliveries.c.seq.in_(some)).limit(1)
         if (await connection.execute(pending)).first() is not None:
-            raise DriverUnavailable(reason=f"{wrapper}: a delete of it still waits for a driver")
+            raise DeletePending(reason=f"{wrapper}: a delete of it still waits for a driver")
     gone = Tombstones(lifted)
     for verb, user_id in sorted({(write.verb, write.user_id or "") for write in stored}):
         pending = select(entries.c.records).where(
@@ -60,7 +60,7 @@ async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write
         for text in (await connection.execute(pending)).scalars():
             earlier = Write(verb=verb, user_id=user_id or None, records=codec.decode(text))
             if gone.killed(earlier):
-                raise DriverUnavailable(reason=f"{wrapper}: a store of it still waits for a driver")
+                raise DeletePending(reason=f"{wrapper}: a store of it still waits for a driver")
     for some in parts(seqs):
         await connection.execute(delete(tombstones).where(tombstones.c.seq.in_(some)))
 

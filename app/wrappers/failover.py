@@ -144,7 +144,7 @@ class FailoverDriver(WrappingDriver):
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         records = wanted.records
         if not wanted.new:
-            await self._journal.lift(stores_of(records))
+            await self.members.import_with(lambda: self._journal.lift(stores_of(records)))
         # By the journal they may come there once more, so nobody can say that they are new.
         given = Keep(records) if self._journals else wanted
         try:

@@ -1,15 +1,15 @@
 """The drivers that failover or replicated holds, and the journal of what they still have to get."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from time import perf_counter
-from typing import Any, TypeAlias
+from time import monotonic, perf_counter
+from typing import Any, TypeAlias, TypeVar
 
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 from app.core.memory.record_driver import RecordDriver
-from app.errors import DriverTimeout, DriverUnavailable, JournalUnavailable
+from app.errors import DeletePending, DriverTimeout, DriverUnavailable, JournalUnavailable
 from app.journal.dispatcher import Dispatcher
 from app.journal.journal import Journal
 from app.journal.placing import refuse_one_database, refuse_same_cluster
@@ -21,6 +21,10 @@ _DELIVERY_SECONDS = 30.0
 """A delivery may take that long, or as long as a call where that is longer."""
 
 _CATCH_UP_SECONDS = 10.0
+_DELETED_SECONDS = 0.02
+"""Between two looks whether what is to be imported is deleted everywhere."""
+
+T = TypeVar("T")
 
 Judge: TypeAlias = Callable[[Sequence[DriverHealth], str | None], tuple[HealthStatus, str | None]]
 """The state and what is wrong, given the states of the drivers and what waits in the journal."""
@@ -45,6 +49,7 @@ class Members:
         `timeout`: seconds to wait for one. `primary_first`: no other gets a write before it.
         """
         self._wrapper = wrapper
+        self._timeout = timeout
         self._drivers = drivers
         self.names = [driver.name for driver in drivers]
         self.journal = Journal(journal, wrapper, self.check_places)
@@ -124,6 +129,21 @@ class Members:
     def wake_dispatchers(self) -> None:
         for dispatcher in self.dispatchers.values():
             dispatcher.wake()
+
+    async def import_with(self, journalled: Callable[[], Awaitable[T]]) -> T:
+        """What the journal's call for an import gives, once no driver has to delete it any more.
+
+        Raises `DeletePending` where that takes longer than a driver is waited for.
+        """
+        late = monotonic() + self._timeout
+        while True:
+            try:
+                return await journalled()
+            except DeletePending:
+                if monotonic() > late:
+                    raise
+            self.wake_dispatchers()
+            await asyncio.sleep(_DELETED_SECONDS)
 
     async def catch_up(self, driver: str) -> None:
         """For ten seconds at most: what it refuses again stays refused."""

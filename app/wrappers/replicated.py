@@ -255,8 +255,11 @@ class ReplicatedDriver(WrappingDriver):
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         """Keep the records; only where they are new, a primary that refuses them has none."""
         records = wanted.records
-        append = self._journal.append if wanted.new else self._journal.append_import
-        made = await append(stores_of(records), self.members.names, self._lease(len(records)))
+        arguments = stores_of(records), self.members.names, self._lease(len(records))
+        if wanted.new:
+            made = await self._journal.append(*arguments)
+        else:
+            made = await self.members.import_with(lambda: self._journal.append_import(*arguments))
         try:
             await self._on_primary(made, lambda driver: driver._keep(Keep(records)), len(records))
         except MemoryServiceError as error:

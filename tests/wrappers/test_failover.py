@@ -483,7 +483,6 @@ async def test_what_is_brought_back_survives_a_delete_that_the_primary_still_has
     async def settled() -> bool:
         return not (await driver.health_check()).facts["pending"]
 
-    assert not await imported()
     await until(imported)
     await until(settled)
     assert await driver.get(stored.memory_id, "ada") == stored
