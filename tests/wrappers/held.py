@@ -6,7 +6,16 @@ from typing import Any
 
 from app.core.memory.base import DriverHealth
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+    Replace,
+)
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import DriverUnavailable, MemoryServiceError
@@ -21,9 +30,9 @@ class Held(InMemoryDriver):
         self.name = name
         self.error: MemoryServiceError | None = None
         self.error_after: MemoryServiceError | None = None
-        """Raised by a `keep` that has happened."""
+        """Raised by a `keep` or `replace` that has happened."""
         self.keep_error: MemoryServiceError | None = None
-        """Raised by a `keep` that has not happened."""
+        """Raised by a `keep` or `replace` that has not happened."""
         self.delete_error: MemoryServiceError | None = None
         """Raised by a delete that has not happened."""
         self.slow = 0.0
@@ -72,6 +81,15 @@ class Held(InMemoryDriver):
         if self.error_after is not None:
             raise self.error_after
         return kept
+
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        await self._reach("replace")
+        if self.keep_error is not None:
+            raise self.keep_error
+        replaced = await super()._replace(wanted)
+        if self.error_after is not None:
+            raise self.error_after
+        return replaced
 
     async def _delete(self, wanted: Delete) -> bool:
         await self._reach("delete")
