@@ -46,8 +46,9 @@ COLUMNS = (
     "asks",
 )
 FILL = f"""
-    insert into memories ({", ".join(COLUMNS)}, metadata, occurred_at, words)
-    select {", ".join(COLUMNS)}, '{{}}', created_at, to_tsvector('english', content) from given
+    insert into memories ({", ".join(COLUMNS)}, metadata, updated_at, occurred_at, words)
+    select {", ".join(COLUMNS)}, '{{}}', created_at, created_at, to_tsvector('english', content)
+    from given
 """  # noqa: S608
 
 rng = np.random.default_rng(1)
