@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from app.core.memory.records import Knowledge, Memory
+from app.core.memory.records import Knowledge, Memory, record_id
 from app.drivers.pgvector import PgvectorDriver, migrations
 from app.embedding import Embedder
 from app.errors import NotPermitted
@@ -306,31 +306,47 @@ async def test_what_is_deleted_during_its_update_stays_deleted(
     assert await exported(driver) == []
 
 
+WAITING = """
+    select count(*) from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "key"), [("memories", "memory_id"), ("global_knowledge", "knowledge_id")]
+)
 async def test_imports_of_the_same_records_at_once_end_with_the_latest_version(
-    url: str, driver: PgvectorDriver, open_driver: OpenDriver
+    url: str, driver: PgvectorDriver, open_driver: OpenDriver, table: str, key: str
 ) -> None:
-    """In orders that would let each wait for the other."""
-    services = [driver, await open_driver(url)]
-    for n in range(60):
-        await driver.store("ada", f"kettle {n}")
-        await driver.store_global_knowledge(f"kettle {n}", "kitchen")
-    records = await exported(driver)
-    for version in range(1, 7):
-        batches = [
-            [
-                replace(
-                    record,
-                    metadata={"version": version, "half": half},
-                    updated_at=record.created_at + timedelta(milliseconds=2 * version + half),
-                )
-                for record in records
-            ]
-            for half in (0, 1)
+    """In orders in which each would come to wait for the other."""
+    for n in range(9):
+        if table == "memories":
+            await driver.store("ada", f"kettle {n}")
+        else:
+            await driver.store_global_knowledge(f"kettle {n}", "kitchen")
+    stored = await exported(driver)
+    earlier, later = (
+        [
+            replace(each, metadata={"v": v}, updated_at=each.updated_at + v * LATER)
+            for each in stored
         ]
-        await asyncio.gather(
-            services[0].import_records(batches[0]), services[1].import_records(batches[1][::-1])
-        )
-        assert {record.metadata["half"] for record in await exported(driver)} == {1}
+        for v in (1, 2)
+    )
+    other = await open_driver(url)
+    holder, watcher = await asyncpg.connect(url), await asyncpg.connect(url)
+    holding = holder.transaction()
+    await holding.start()
+    held = f"select from {table} where {key} = $1 for update"
+    assert len(await holder.fetch(held, record_id(stored[4]))) == 1
+    imports = asyncio.gather(driver.import_records(earlier), other.import_records(later[::-1]))
+    async with asyncio.timeout(5):
+        while await watcher.fetchval(WAITING) < 2:
+            await asyncio.sleep(0.01)
+    await holding.rollback()
+    await imports
+    assert await exported(driver) == later
+    await holder.close()
+    await watcher.close()
 
 
 async def test_a_role_that_may_not_update_still_stores_and_reads(
