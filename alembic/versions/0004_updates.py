@@ -20,6 +20,8 @@ def upgrade() -> None:
                 alter column updated_at set not null
             """
         )
+        # Replicas of the version before go on beside an upgrade, and do not name the column.
+        op.execute(f"alter table {table} alter column updated_at set default now()")
     context.config.attributes["rewritten"] = TABLES
 
 

@@ -496,7 +496,10 @@ async def test_writes_read_only_what_they_are_about(filled: str) -> None:
             *(ids[0], LARGE, LONG, "kettle", "[]", "{}", times[0], never, QUERIES[0], None),
             *(None, times[0], False, None, never, "english"),
         )
-    assert "Seq Scan" not in {node["Node Type"] for node in (*there, *before, *replaced)}
+        deleted = await running.run(sql.DELETE_USER, LARGE, never.replace(year=2000))
+    read = (*there, *before, *replaced, *deleted)
+    assert "Seq Scan" not in {node["Node Type"] for node in read}
+    assert rows_read(deleted) == 0
     assert rows_read(there) == 20
     assert rows_read(before) <= 40
     assert rows_read(replaced) <= 1

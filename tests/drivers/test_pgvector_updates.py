@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from app.core.memory.records import Knowledge, Memory, record_id
 from app.drivers.pgvector import PgvectorDriver, migrations
+from app.drivers.pgvector.sql import memories as sql
 from app.embedding import Embedder
 from app.errors import NotPermitted
 from tests.conftest import NewDatabase
@@ -347,6 +349,24 @@ async def test_imports_of_the_same_records_at_once_end_with_the_latest_version(
     assert await exported(driver) == later
     await holder.close()
     await watcher.close()
+
+
+async def test_a_user_is_forgotten_up_to_a_moment_and_that_moment_too(
+    url: str, driver: PgvectorDriver
+) -> None:
+    stored = await driver.store("ada", KETTLE)
+    moments = [stored.created_at + n * LATER for n in range(4)]
+    later = [
+        replace(stored, memory_id=str(UUID(int=n)), created_at=moment, updated_at=moments[3])
+        for n, moment in enumerate(moments)
+    ]
+    await driver.import_records([*later[1:], replace(later[0], user_id="bob")])
+    connection = await asyncpg.connect(url)
+    assert await connection.execute(sql.DELETE_USER, "ada", moments[2]) == "DELETE 3"
+    assert [memory.created_at for memory in await driver.recall("ada")] == [moments[3]]
+    assert await connection.execute(sql.DELETE_USER, "ada", None) == "DELETE 1"
+    assert len(await driver.recall("bob")) == 1
+    await connection.close()
 
 
 async def test_a_role_that_may_not_update_still_stores_and_reads(

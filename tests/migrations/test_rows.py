@@ -156,6 +156,28 @@ async def test_records_of_before_updates_have_the_version_of_their_creation(
     await connection.close()
 
 
+async def test_replicas_of_before_updates_go_on_storing_beside_the_upgrade(
+    url: str, embedder: Embedder
+) -> None:
+    await fill_the_third(url, embedder)
+    await to(url, "0004", command.upgrade)
+    connection = await asyncpg.connect(url)
+    await register_vector(connection)
+    for statement in OF_THE_THIRD:
+        await connection.execute(statement, (await embedder.embed(["kettle"]))[0])
+    await connection.close()
+    database = DatabaseSettings.model_validate({"url": url})
+    async with PgvectorDriver(database, embedder, Limits()) as driver:
+        records = [record async for record in driver.export_records()]
+        assert len(records) == 2_000
+        for record in records:
+            if isinstance(record, Memory) and record.updated_at != record.created_at:
+                break
+        else:
+            pytest.fail("no memory is of an old replica")
+        assert await driver.update(record.memory_id, record.user_id, {"tags": ["a"]})
+
+
 async def test_an_index_alone_answers_for_tables_that_a_migration_wrote_anew(
     url: str, embedder: Embedder
 ) -> None:
