@@ -6,12 +6,12 @@ in the database lets only one process migrate at a time.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from alembic import context
@@ -62,8 +62,19 @@ async def migrate(dsn: str) -> None:
         async with engine.connect() as connection:
             await connection.run_sync(migrate_locked)
             await connection.commit()
+            await vacuum(connection, attributes.get("rewritten", ()))
     finally:
         await engine.dispose()
+
+
+async def vacuum(connection: AsyncConnection, tables: Iterable[str]) -> None:
+    """Mark the pages of tables that a migration wrote anew, which autovacuum does not see.
+
+    Until then an index alone can't answer for them.
+    """
+    await connection.execution_options(isolation_level="AUTOCOMMIT")
+    for table in tables:
+        await connection.execute(text(f"vacuum (analyze) {table}"))
 
 
 def migrate_locked(connection: Connection) -> None:

@@ -54,6 +54,7 @@ _GIVEN = {
     "content": "new_rows.content",
     "tags": "new_rows.tags",
     "created_at": "now() - new_rows.n * interval '1 second'",
+    "updated_at": "now() - new_rows.n * interval '1 second'",
     "embedding": "new_rows.embedding",
     "words": "to_tsvector('english', new_rows.content)",
 }

@@ -32,7 +32,9 @@ from app.drivers.pgvector.sql.knowledge import searches
 
 Vectors = npt.NDArray[np.float32]
 
-_COLUMNS = ["knowledge_id", "category", "content", "metadata", "created_at", "embedding"]
+_COLUMNS = [
+    *("knowledge_id", "category", "content", "metadata", "created_at", "updated_at", "embedding")
+]
 _CATEGORIES = {"60%": 0.6, "8%": 0.08, "1%": 0.01, "rest": 0.31}
 _TOP = 10
 
@@ -77,7 +79,7 @@ async def load(url: str, data: Data) -> None:
     await connection.copy_records_to_table(
         "global_knowledge",
         columns=_COLUMNS,
-        records=((uuid7(), str(kind), text, "{}", now, vector) for kind, text, vector in rows),
+        records=((uuid7(), str(kind), text, "{}", now, now, vector) for kind, text, vector in rows),
     )
     await connection.execute("vacuum analyze global_knowledge")
     await connection.close()

@@ -26,7 +26,9 @@ ROWS = 6_000
 SMALL, MIDDLE, LARGE = "small", "middle", "large"
 MODES = ("force_custom_plan", "force_generic_plan")
 
-COLUMNS = ["knowledge_id", "category", "content", "metadata", "created_at", "embedding"]
+COLUMNS = [
+    *("knowledge_id", "category", "content", "metadata", "created_at", "updated_at", "embedding")
+]
 KINDS: tuple[Literal["ivfflat", "hnsw"], ...] = ("ivfflat", "hnsw")
 
 
@@ -46,7 +48,7 @@ async def fill(url: str, categories: Sequence[str], seed: int) -> None:
             "global_knowledge",
             columns=COLUMNS,
             records=[
-                (uuid4(), category, f"fact {n}", "{}", start - timedelta(seconds=n), vector)
+                (uuid4(), category, f"fact {n}", "{}", *[start - timedelta(seconds=n)] * 2, vector)
                 for n, (category, vector) in enumerate(
                     zip(categories, clustered(len(categories), seed), strict=True)
                 )

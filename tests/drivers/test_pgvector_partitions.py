@@ -1,6 +1,8 @@
 """The service on tables that were made partitions: everything works, and a user's are in one."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -32,6 +34,13 @@ async def test_the_service_works_on_partitioned_memories(
         found = await driver.recall("ada", **arguments)
         assert [memory.memory_id for memory in found] == [before.memory_id]
     assert len((await driver.list_memories("user 3")).memories) == 10
+    updated = await driver.update(before.memory_id, "ada", {"content": "Ada has tea."})
+    assert updated is not None
+    found = await driver.recall("ada", query="tea", use_vector=False)
+    assert [replace(memory, score=None) for memory in found] == [updated]
+    later = replace(updated, tags=["a"], updated_at=updated.updated_at + timedelta(seconds=1))
+    await driver.import_records([before, later, stored[0]])
+    assert await driver.get(before.memory_id, "ada") == later
     exported = [record async for record in driver.export_records()]
     assert {record.memory_id for record in exported if isinstance(record, Memory)} == {
         memory.memory_id for memory in [before, *stored]

@@ -46,8 +46,9 @@ COLUMNS = (
     "asks",
 )
 FILL = f"""
-    insert into memories ({", ".join(COLUMNS)}, metadata, occurred_at, words)
-    select {", ".join(COLUMNS)}, '{{}}', created_at, to_tsvector('english', content) from given
+    insert into memories ({", ".join(COLUMNS)}, metadata, updated_at, occurred_at, words)
+    select {", ".join(COLUMNS)}, '{{}}', created_at, created_at, to_tsvector('english', content)
+    from given
 """  # noqa: S608
 
 rng = np.random.default_rng(1)
@@ -475,6 +476,33 @@ async def test_newest_first_reads_no_more_than_it_gives(
     (read,) = of_memories(nodes)
     assert read["Index Name"] == ("memories_conversation" if conversation else "memories_newest")
     assert rows_read(nodes) == 5
+
+
+async def test_writes_read_only_what_they_are_about(filled: str) -> None:
+    """What is there of an import or an update, and what was said before."""
+    connection = await asyncpg.connect(filled)
+    some = await connection.fetch(
+        "select * from memories where user_id = $1 and conversation_id = $2 limit 20", LARGE, LONG
+    )
+    await connection.close()
+    users, ids = [LARGE] * 20, [memory["memory_id"] for memory in some]
+    times, conversations = [memory["created_at"] for memory in some], [LONG] * 20
+    never = datetime.max.replace(tzinfo=UTC)
+    async with plans(filled) as running:
+        there = await running.run(sql.THERE, users, ids, times)
+        before = await running.run(sql.SAID_BEFORE, users, conversations, times, ids, 2)
+        replaced = await running.run(
+            sql.REPLACE,
+            *(ids[0], LARGE, LONG, "kettle", "[]", "{}", times[0], never, QUERIES[0], None),
+            *(None, times[0], False, None, never, "english"),
+        )
+        deleted = await running.run(sql.DELETE_USER, LARGE, never.replace(year=2000))
+    read = (*there, *before, *replaced, *deleted)
+    assert "Seq Scan" not in {node["Node Type"] for node in read}
+    assert rows_read(deleted) == 0
+    assert rows_read(there) == 20
+    assert rows_read(before) <= 40
+    assert rows_read(replaced) <= 1
 
 
 async def test_an_export_goes_through_every_page(filled: str, open_driver: OpenDriver) -> None:

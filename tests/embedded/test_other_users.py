@@ -102,7 +102,8 @@ async def older(data: Path) -> None:
     admin = await asyncpg.connect(server.admin_dsn)
     await admin.execute(
         "insert into global_knowledge (knowledge_id, category, content, metadata, created_at,"
-        " embedding) values (gen_random_uuid(), 'kitchen', 'Lemon.', '{}', now(), '[1, 0, 0]')"
+        " updated_at, embedding)"
+        " values (gen_random_uuid(), 'kitchen', 'Lemon.', '{}', now(), now(), '[1, 0, 0]')"
     )
     await admin.execute(f"alter database memory owner to {accounts.ADMINISTRATOR}")
     await admin.execute(f"drop role {accounts.SERVICE}")

@@ -119,9 +119,9 @@ async def test_the_dimension_is_the_models(postgres: EmbeddedPostgres, dimension
     user = "".join(f"\x1f{tenant}\x1f" for tenant in tenants) + longest
     await connection.execute(
         "insert into memories (user_id, memory_id, conversation_id, content, tags, metadata,"
-        " created_at, embedding, speaker, occurred_at, asks, words)"
-        " values ($5, gen_random_uuid(), $1, $2, $3, '{}', now(), $4::text::vector, $1, now(),"
-        " false, to_tsvector('simple', $1))",
+        " created_at, updated_at, embedding, speaker, occurred_at, asks, words)"
+        " values ($5, gen_random_uuid(), $1, $2, $3, '{}', now(), now(), $4::text::vector, $1,"
+        " now(), false, to_tsvector('simple', $1))",
         longest,
         "x" * 32_768,
         ["t" * 128] * 64,

@@ -47,7 +47,7 @@ def of_before(user_id: str, age: float) -> tuple[Memory, str]:
     memory = Memory(
         memory_id=str(uuid4()), user_id=user_id, content="A jar.", created_at=created_at
     )
-    fields = {
+    fields: dict[str, Any] = {
         "memory_id": memory.memory_id,
         "user_id": user_id,
         "content": "A jar.",

@@ -189,10 +189,15 @@ class Connections:
         async with self.acquire() as connection:
             return await connection.fetch(statement, *arguments)
 
-    async def delete(self, statement: str, *arguments: Any) -> int:
-        """How many rows one statement deleted."""
+    async def change(self, statement: str, *arguments: Any, with_language: bool = False) -> int:
+        """How many rows one statement wrote or deleted.
+
+        With the language as its last argument, where it splits texts into words: which one that is
+        depends on the database, so it is known only when that is open.
+        """
         async with self.acquire() as connection:
-            status = await connection.execute(statement, *arguments)
+            language = (self.language,) if with_language else ()
+            status = await connection.execute(statement, *arguments, *language)
         return int(status.rpartition(" ")[2])
 
     async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Pooled:

@@ -12,8 +12,17 @@ import asyncpg
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+    Replace,
+)
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.knowledge import KnowledgeTable
 from app.drivers.pgvector.recall import RankedRecall, explanation
@@ -125,24 +134,33 @@ class PgvectorDriver(RecordDriver):
             yield record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        memories = [record for record in wanted.records if isinstance(record, Memory)]
-        knowledge = [record for record in wanted.records if isinstance(record, Knowledge)]
-        if memories:
-            if not wanted.new:  # they may be in any order
-                memories.sort(key=Cursor.after)
-            await self._writing.store(memories, again=not wanted.new)
-        if knowledge:
-            await self._knowledge.store(knowledge, again=not wanted.new)
+        records: Sequence[Record] = wanted.records if wanted.new else _latest(wanted.records)
+        memories = [record for record in records if isinstance(record, Memory)]
+        knowledge = [record for record in records if isinstance(record, Knowledge)]
+        if memories and wanted.new:
+            await self._writing.store(memories)
+        elif memories:
+            await self._writing.merge(sorted(memories, key=Cursor.after))
+        if knowledge and wanted.new:
+            await self._knowledge.store(knowledge)
+        elif knowledge:
+            await self._knowledge.merge(sorted(knowledge, key=record_id))
         return wanted.records
+
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        record: Record = wanted.record
+        if isinstance(record, Memory):
+            return await self._writing.replace(record, wanted.over)
+        return await self._knowledge.replace(record, wanted.over)
 
     async def _delete(self, wanted: Delete) -> bool:
         if wanted.kind == "knowledge":
             return await self._knowledge.delete(wanted.record_id)
         statement = sql.DELETE if wanted.user_id is None else sql.DELETE_OF_USER
-        return await self._connections.delete(statement, *_named(wanted)) > 0
+        return await self._connections.change(statement, *_named(wanted)) > 0
 
     async def _forget(self, wanted: Forget) -> int:
-        return await self._connections.delete(sql.DELETE_USER, wanted.user_id)
+        return await self._connections.change(sql.DELETE_USER, wanted.user_id, wanted.before)
 
     async def health_check(self) -> DriverHealth:
         started = perf_counter()
@@ -198,6 +216,16 @@ class PgvectorDriver(RecordDriver):
         )
 
 
+def _latest(records: Sequence[Record]) -> list[Record]:
+    """Of the records with one id the latest version: one statement can't change a row twice."""
+    latest: dict[tuple[str | None, UUID], Record] = {}
+    for record in records:
+        key = record.user_id if isinstance(record, Memory) else None, UUID(record_id(record))
+        if key not in latest or latest[key].updated_at < record.updated_at:
+            latest[key] = record
+    return [*latest.values()]
+
+
 def _named(wanted: Get | Delete) -> tuple[str, ...]:
     """The arguments of a statement on one memory: its id, and the user if that is named."""
     user = () if wanted.user_id is None else (wanted.user_id,)
@@ -213,6 +241,7 @@ def _memory(row: asyncpg.Record, score: float | None = None, *, explain: bool = 
         tags=row["tags"],
         metadata=json.loads(row["metadata"]),
         created_at=row["created_at"],
+        updated_at=row["updated_at"],
         score=score,
         explanation=explanation(row) if explain else None,
     )

@@ -1,17 +1,20 @@
 """Knowledge in PostgreSQL: stored, searched, read and deleted."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
+import numpy as np
 
 from app.core.memory.checks import dump_json
 from app.core.memory.records import Knowledge
 from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import knowledge as sql
-from app.embedding import Embedder
+from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
 
 _EXPORT_PAGE = 500
@@ -36,10 +39,46 @@ class KnowledgeTable:
             )
         return await in_pieces(_knowledge, rows)
 
-    async def store(self, knowledge: Sequence[Knowledge], *, again: bool = False) -> None:
-        """Keep all or none; with `again`, those that are there already stay."""
-        vectors = await self._embedder.embed([record.content for record in knowledge])
-        rows = [
+    async def store(self, knowledge: Sequence[Knowledge]) -> None:
+        """Insert what is new, all or none."""
+        await self._write(sql.STORE, await self._rows(knowledge, {}))
+
+    async def merge(self, knowledge: Sequence[Knowledge]) -> None:
+        """Keep what is not there, or only in an older version. No id comes twice.
+
+        It comes in the order of its ids, so that no two writers wait for one another.
+        """
+        there = await self._there(knowledge)
+        wanted = [record for record in knowledge if not _is_kept(record, there)]
+        if wanted:
+            await self._write(sql.MERGE, await self._rows(wanted, there))
+
+    async def replace(self, record: Knowledge, over: datetime) -> bool:
+        """Whether it put the record in the place of its version `over`."""
+        there = await self._there([record])
+        found = there.get(UUID(record.knowledge_id))
+        if found is None or found["updated_at"] != over:
+            return False
+        [row] = await self._rows([record], there)
+        return await self._connections.change(sql.REPLACE, *row, over) > 0
+
+    async def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        async with self._connections.acquire() as connection:
+            await connection.executemany(statement, rows)
+
+    async def _there(self, knowledge: Sequence[Knowledge]) -> Mapping[UUID, asyncpg.Record]:
+        """What is kept under the ids, with the vectors of what is older than the records are."""
+        ids = [record.knowledge_id for record in knowledge]
+        versions = [record.updated_at for record in knowledge]
+        rows = await self._connections.fetch(sql.THERE, ids, versions)
+        return {row["knowledge_id"]: row for row in rows}
+
+    async def _rows(
+        self, knowledge: Sequence[Knowledge], there: Mapping[UUID, asyncpg.Record]
+    ) -> list[tuple[Any, ...]]:
+        """The arguments of the statement that keeps each of the records."""
+        vectors = await self._vectors(knowledge, there)
+        return [
             (
                 record.knowledge_id,
                 record.category,
@@ -48,12 +87,30 @@ class KnowledgeTable:
                 record.doc_id,
                 dump_json(record.metadata),
                 record.created_at,
-                vector,
+                record.updated_at,
+                vectors[place],
             )
-            for record, vector in zip(knowledge, vectors, strict=True)
+            for place, record in enumerate(knowledge)
         ]
-        async with self._connections.acquire() as connection:
-            await connection.executemany(sql.IMPORT if again else sql.STORE, rows)
+
+    async def _vectors(
+        self, knowledge: Sequence[Knowledge], there: Mapping[UUID, asyncpg.Record]
+    ) -> dict[int, Vector]:
+        """The vectors by place. Where a content is as it was, its vector is taken over."""
+        vectors: dict[int, Vector] = {}
+        for place, record in enumerate(knowledge):
+            row = there.get(UUID(record.knowledge_id)) if there else None
+            if (
+                row is not None
+                and row["embedding"] is not None
+                and row["content"] == record.content
+            ):
+                vectors[place] = np.asarray(row["embedding"].to_numpy(), np.float32)
+        changed = [place for place in range(len(knowledge)) if place not in vectors]
+        if changed:
+            made = await self._embedder.embed([knowledge[place].content for place in changed])
+            vectors |= zip(changed, made, strict=True)
+        return vectors
 
     async def get(self, knowledge_id: str) -> Knowledge | None:
         rows = await self._connections.fetch(sql.GET, knowledge_id)
@@ -61,7 +118,7 @@ class KnowledgeTable:
 
     async def delete(self, knowledge_id: str) -> bool:
         """Whether it was there."""
-        return await self._connections.delete(sql.DELETE, knowledge_id) > 0
+        return await self._connections.change(sql.DELETE, knowledge_id) > 0
 
     async def export(self) -> AsyncIterator[Knowledge]:
         """Every record, in pages by id."""
@@ -70,6 +127,11 @@ class KnowledgeTable:
             for knowledge in await in_pieces(_knowledge, rows):
                 yield knowledge
             last = rows[-1]["knowledge_id"]
+
+
+def _is_kept(record: Knowledge, there: Mapping[UUID, asyncpg.Record]) -> bool:
+    row = there.get(UUID(record.knowledge_id))
+    return row is not None and row["updated_at"] >= record.updated_at
 
 
 def _knowledge(row: asyncpg.Record) -> Knowledge:
@@ -81,5 +143,6 @@ def _knowledge(row: asyncpg.Record) -> Knowledge:
         doc_id=row["doc_id"],
         metadata=json.loads(row["metadata"]),
         created_at=row["created_at"],
+        updated_at=row["updated_at"],
         score=row["score"],
     )

@@ -1,15 +1,18 @@
-"""Storing memories: what is embedded, and the one statement that keeps them."""
+"""Writing memories: what is embedded, and the one statement that keeps them."""
 
-from collections import defaultdict, deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+from uuid import UUID
 
+import asyncpg
 from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
 from app.core.memory.records import Memory
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import memories as sql
+from app.drivers.pgvector.turns import Turns
 from app.embedding import Embedder
 from app.pieces import in_pieces
 from app.ranking.dates import occurred_at
@@ -17,30 +20,58 @@ from app.ranking.form import asks
 from app.ranking.runs import parsable
 from app.ranking.speakers import said, speaker_of
 
-_BEFORE = 2
-"""Turns of the conversation that a vector in context is made with, before the turn itself."""
-
-_TAIL = 200
-"""Characters of such a turn, its last: the turn itself must not be what the model cuts off."""
+There: TypeAlias = Mapping[tuple[str, UUID], asyncpg.Record]
+"""What is kept already, by user and id."""
 
 
 class Writing:
-    """Keeps memories, all or none. They are checked already."""
+    """Keeps memories that are checked already, and come in the order of their time.
+
+    Where two writers change several of the same memories at once, that order keeps each from
+    waiting for the other.
+    """
 
     def __init__(self, connections: Connections, embedder: Embedder, *, context: bool) -> None:
         self._connections = connections
         self._embedder = embedder
-        self._context = context
+        self._turns = Turns(connections) if context else None
 
-    async def store(self, memories: Sequence[Memory], *, again: bool = False) -> None:
-        """Embed and insert; `memories` are in the order of their time.
+    async def store(self, memories: Sequence[Memory]) -> None:
+        """Insert new ones, all or none."""
+        await self._write(sql.STORE, await self._columns(memories, {}))
 
-        With `again`, those that are there already stay.
-        """
+    async def merge(self, memories: Sequence[Memory]) -> None:
+        """Keep those that are not there, or only in an older version. No id comes twice."""
+        there = await self._there(memories)
+        wanted = [memory for memory in memories if not _is_kept(memory, there)]
+        if wanted:
+            await self._write(sql.MERGE, await self._columns(wanted, there))
+
+    async def replace(self, memory: Memory, over: datetime) -> bool:
+        """Whether it put the memory in the place of its version `over`."""
+        there = await self._there([memory])
+        found = there.get(_key(memory))
+        if found is None or found["updated_at"] != over:
+            return False
+        columns = await self._columns([memory], there)
+        return await self._write(sql.REPLACE, [*(value for (value,) in columns), over]) > 0
+
+    async def _write(self, statement: str, arguments: Sequence[Any]) -> int:
+        return await self._connections.change(statement, *arguments, with_language=True)
+
+    async def _there(self, memories: Sequence[Memory]) -> There:
+        """What is kept under the memories' ids, with the vectors of what is older than they are."""
+        users, ids, versions = zip(
+            *((memory.user_id, memory.memory_id, memory.updated_at) for memory in memories),
+            strict=True,
+        )
+        rows = await self._connections.fetch(sql.THERE, users, ids, versions)
+        return {(row["user_id"], row["memory_id"]): row for row in rows}
+
+    async def _columns(self, memories: Sequence[Memory], there: There) -> list[tuple[Any, ...]]:
+        """The arguments of the statement that keeps the memories: a column's values each."""
         texts = await in_pieces(lambda memory: said(memory.content, memory.metadata), memories)
-        in_context = await self._in_context(memories, texts) if self._context else {}
-        vectors = await self._embedder.embed([*texts, *in_context.values()])
-        contexts = dict(zip(in_context, vectors[len(texts) :], strict=True))
+        vectors, contexts = await self._vectors(memories, texts, there)
 
         def row(place: int) -> tuple[Any, ...]:
             memory = memories[place]
@@ -53,8 +84,9 @@ class Writing:
                 dump_json(memory.tags),
                 dump_json(memory.metadata),
                 memory.created_at,
-                PgVector(vectors[place]),
-                PgVector(contexts[place]) if place in contexts else None,
+                memory.updated_at,
+                vectors[place],
+                contexts.get(place),
                 speaker_of(memory.content, memory.metadata),
                 occurred_at(memory.metadata, memory.created_at),
                 asks(memory.content),
@@ -62,30 +94,52 @@ class Writing:
             )
 
         rows = await in_pieces(row, range(len(memories)))
-        columns = zip(*rows, strict=True)
-        async with self._connections.acquire() as connection:
-            statement = sql.IMPORT if again else sql.STORE
-            await connection.execute(statement, *columns, self._connections.language)
+        return [*zip(*rows, strict=True)]
 
-    async def _in_context(self, memories: Sequence[Memory], texts: list[str]) -> dict[int, str]:
-        """The texts after those said before them, of the memories that have any before them."""
-        conversations = {(m.user_id, m.conversation_id) for m in memories if m.conversation_id}
-        if not conversations:
-            return {}
-        users, names = zip(*conversations, strict=True)
-        rows = await self._connections.fetch(sql.LAST_SAID, users, names, _BEFORE)
-        before: dict[tuple[str, str | None], deque[str]] = defaultdict(
-            lambda: deque(maxlen=_BEFORE)
-        )
-        for row in rows:
-            text = said(row["content"], {"speaker": row["speaker"]})
-            before[row["user_id"], row["conversation_id"]].append(text)
-        found = {}
-        for n, memory in enumerate(memories):
-            if memory.conversation_id is None:
+    async def _vectors(
+        self, memories: Sequence[Memory], texts: Sequence[str], there: There
+    ) -> tuple[dict[int, PgVector], dict[int, PgVector]]:
+        """The vectors by place, and those in context of the memories that have one.
+
+        A vector belongs to its text: where that is as it was, what is there is taken over.
+        """
+        vectors: dict[int, PgVector] = {}
+        contexts: dict[int, PgVector] = {}
+        moved: list[int] = []
+        for place, (memory, text) in enumerate(zip(memories, texts, strict=True)):
+            row = there.get(_key(memory)) if there else None
+            if row is None or row["embedding"] is None or _text(row) != text:
+                moved.append(place)
                 continue
-            earlier = before[memory.user_id, memory.conversation_id]
-            if earlier:
-                found[n] = "\n".join((*(text[-_TAIL:] for text in earlier), texts[n]))
-            earlier.append(texts[n])
-        return found
+            vectors[place] = row["embedding"]
+            if _turn(row) != (memory.conversation_id, memory.created_at):
+                moved.append(place)
+            elif row["context"] is not None:
+                contexts[place] = row["context"]
+        changed = [place for place in moved if place not in vectors]
+        in_context = await self._turns.before(memories, texts, moved) if self._turns else {}
+        wanted = [*(texts[place] for place in changed), *in_context.values()]
+        if wanted:
+            made = [PgVector(vector) for vector in await self._embedder.embed(wanted)]
+            vectors |= zip(changed, made[: len(changed)], strict=True)
+            contexts |= zip(in_context, made[len(changed) :], strict=True)
+        return vectors, contexts
+
+
+def _key(memory: Memory) -> tuple[str, UUID]:
+    return memory.user_id, UUID(memory.memory_id)
+
+
+def _is_kept(memory: Memory, there: There) -> bool:
+    row = there.get(_key(memory))
+    return row is not None and row["updated_at"] >= memory.updated_at
+
+
+def _text(row: asyncpg.Record) -> str:
+    """What a row's vector was made of."""
+    return said(row["content"], {"speaker": row["speaker"]})
+
+
+def _turn(row: asyncpg.Record) -> tuple[str | None, datetime]:
+    """Where in which conversation a row is."""
+    return row["conversation_id"], row["created_at"]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from app.drivers.pgvector.indexes import EXACT_ROWS
 from app.drivers.pgvector.vectors import vector_type
 
-_COLUMNS = "knowledge_id, category, content, title, doc_id, metadata, created_at"
+_COLUMNS = "knowledge_id, category, content, title, doc_id, metadata, created_at, updated_at"
 EVERY_COLUMN = f"{_COLUMNS}, embedding, bits"
 
 BITS_ROWS = 20_000
@@ -34,9 +34,32 @@ _EF_SEARCH = 100
 GET = f"select {_COLUMNS}, null::float8 as score from global_knowledge where knowledge_id = $1"
 
 STORE = f"""
-    insert into global_knowledge ({_COLUMNS}, embedding) values ($1, $2, $3, $4, $5, $6, $7, $8)
+    insert into global_knowledge ({_COLUMNS}, embedding)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
-IMPORT = f"{STORE} on conflict do nothing"
+
+_CHANGED = "category, content, title, doc_id, metadata, created_at, updated_at, embedding"
+
+MERGE = f"""
+    {STORE} on conflict (knowledge_id) do update
+    set ({_CHANGED}) = row(excluded.{_CHANGED.replace(", ", ", excluded.")})
+    where global_knowledge.updated_at < excluded.updated_at
+"""
+"""As STORE; what is there gives way to a later version of it, and to nothing else."""
+
+# The arguments of STORE; $10 the version that it takes the place of.
+REPLACE = f"""
+    update global_knowledge set ({_CHANGED}) = row($2, $3, $4, $5, $6, $7, $8, $9)
+    where knowledge_id = $1 and updated_at = $10
+"""
+
+# $1 ids and $2 versions, pairwise. What has that version already needs no vector.
+THERE = """
+    select knowledge_id, updated_at, content,
+        case when updated_at < version then embedding::vector end as embedding
+    from unnest($1::uuid[], $2::timestamptz[]) as wanted (id, version)
+    join global_knowledge on knowledge_id = id
+"""
 
 DELETE = "delete from global_knowledge where knowledge_id = $1"
 

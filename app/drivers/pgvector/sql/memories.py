@@ -63,35 +63,66 @@ LIST = {
 GET = f"select {_MEMORY} from memories where memory_id = $1 limit 1"
 GET_OF_USER = f"select {_MEMORY} from memories where memory_id = $1 and user_id = $2"
 
+_DERIVED = "embedding, context, speaker, occurred_at, asks, words"
+
 # One statement, so all or none. Tags go as JSON: PostgreSQL's arrays of arrays are rectangular.
 STORE = f"""
-    insert into memories ({_MEMORY}, embedding, context, speaker, occurred_at, asks, words)
+    insert into memories ({_MEMORY}, {_DERIVED})
     select {_MEMORY.replace("tags", "array(select json_array_elements_text(tags))")},
         embedding, context, speaker, occurred_at, asks,
-        to_tsvector($14::text::regconfig, coalesce(parsable, content))
+        to_tsvector($15::text::regconfig, coalesce(parsable, content))
     from unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::json[], $7::timestamptz[],
-        $8::vector[], $9::vector[], $10::text[], $11::timestamptz[], $12::boolean[],
-        $13::text[]
+        $8::timestamptz[], $9::vector[], $10::vector[], $11::text[], $12::timestamptz[],
+        $13::boolean[], $14::text[]
     ) as new ({_MEMORY}, embedding, context, speaker, occurred_at, asks, parsable)
 """
 
-IMPORT = f"{STORE} on conflict do nothing"
+_CHANGED = f"conversation_id, content, tags, metadata, created_at, updated_at, {_DERIVED}"
 
-# $1 users and $2 conversations, pairwise; $3 how many of each
-LAST_SAID = """
-    select user_id, conversation_id, content, speaker
-    from unnest($1::text[], $2::text[]) as wanted (owner, conversation), lateral (
-        select user_id, conversation_id, content, speaker, created_at, memory_id from memories
+MERGE = f"""
+    {STORE} on conflict (user_id, memory_id) do update
+    set ({_CHANGED}) = row(excluded.{_CHANGED.replace(", ", ", excluded.")})
+    where memories.updated_at < excluded.updated_at
+"""
+"""As STORE; a memory that is there gives way to a later version of it, and to nothing else."""
+
+# The arguments of STORE, of one memory; $15 the version that it takes the place of, $16 language
+REPLACE = f"""
+    update memories set ({_CHANGED}) = row(
+        $3, $4, array(select json_array_elements_text($5::json)), $6, $7, $8, $9::vector,
+        $10::vector, $11, $12, $13, to_tsvector($16::text::regconfig, coalesce($14::text, $4))
+    )
+    where memory_id = $1 and user_id = $2 and updated_at = $15
+"""
+
+# $1 users, $2 ids and $3 versions, in threes. What has that version already needs no vector.
+THERE = """
+    select user_id, memory_id, updated_at, created_at, conversation_id, content, speaker,
+        case when updated_at < version then embedding::vector end as embedding,
+        case when updated_at < version then context::vector end as context
+    from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as wanted (owner, id, version)
+    join memories on user_id = owner and memory_id = id
+"""
+
+# $1 users, $2 conversations, $3 times and $4 ids of turns, in fours; $5 how many before each
+SAID_BEFORE = """
+    select turn, last.*
+    from unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[])
+        with ordinality as wanted (owner, conversation, at, id, turn),
+    lateral (
+        select created_at, user_id, memory_id, content, speaker from memories
         where user_id = owner and conversation_id = conversation
-        order by created_at desc, memory_id desc limit $3
+            and (created_at, memory_id) < (at, id)
+        order by created_at desc, memory_id desc limit $5
     ) as last
-    order by created_at, memory_id
 """
 
 DELETE = "delete from memories where memory_id = $1"
 DELETE_OF_USER = "delete from memories where memory_id = $1 and user_id = $2"
-DELETE_USER = "delete from memories where user_id = $1"
+DELETE_USER = """
+    delete from memories where user_id = $1 and created_at <= coalesce($2, 'infinity'::timestamptz)
+"""
 
 EXPORT_MEMORIES = f"""
     select {_MEMORY} from memories
@@ -110,9 +141,10 @@ LACKING = """
     select string_agg(privilege || ' on ' || name, ', ')
     from (values
         ('alembic_version', 'select'), ('embedding_model', 'select'),
-        ('memories', 'select'), ('memories', 'insert'), ('memories', 'delete'),
+        ('memories', 'select'), ('memories', 'insert'), ('memories', 'update'),
+        ('memories', 'delete'),
         ('global_knowledge', 'select'), ('global_knowledge', 'insert'),
-        ('global_knowledge', 'delete')
+        ('global_knowledge', 'update'), ('global_knowledge', 'delete')
     ) as needed (name, privilege)
     where not has_table_privilege(to_regclass(name), privilege)
 """

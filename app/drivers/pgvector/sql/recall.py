@@ -35,7 +35,7 @@ HITS = 1_000
 TERMS = 60
 """Words of a query that count, the longest first: they are the bits of a bigint."""
 
-MEMORY = "memory_id, user_id, conversation_id, content, tags, metadata, created_at"
+MEMORY = "memory_id, user_id, conversation_id, content, tags, metadata, created_at, updated_at"
 EVERY_COLUMN = f"{MEMORY}, embedding, context, speaker, occurred_at, asks, words, bits"
 
 
