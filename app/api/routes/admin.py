@@ -4,8 +4,9 @@ from fastapi import APIRouter
 
 from app.api.auth import needs
 from app.api.dependencies import OPTIONAL, WITH_BODY, ManagerDep
-from app.api.models import Repaired, RepairRequest
 from app.api.problems import problems
+from app.api.requests import RepairRequest
+from app.api.responses import Repaired
 from app.api.route import ApiRoute
 from app.transfer.repair import repair_named
 

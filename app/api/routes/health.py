@@ -7,8 +7,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from app import __version__
 from app.api.auth import may_see_figures
 from app.api.dependencies import ManagerDep, WholeDriverDep
-from app.api.models import Health, Live
 from app.api.problems import problems
+from app.api.responses import Health, Live
 from app.errors import DriverUnavailable
 
 router = APIRouter(prefix="/health", tags=["health"])

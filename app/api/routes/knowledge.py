@@ -12,16 +12,14 @@ from app.api.dependencies import (
     KnowledgeIdPath,
 )
 from app.api.etag import TAGGED, IfMatchDep, etag
-from app.api.models import (
-    Knowledge,
-    KnowledgeList,
+from app.api.problems import problems
+from app.api.requests import (
     RecallKnowledgeRequest,
-    RecallKnowledgeResponse,
     StoreKnowledgeManyRequest,
     StoreKnowledgeRequest,
     UpdateKnowledgeRequest,
 )
-from app.api.problems import problems
+from app.api.responses import Knowledge, KnowledgeList, RecallKnowledgeResponse
 from app.api.route import ApiRoute
 from app.errors import NotFound
 from app.pieces import in_pieces

@@ -16,22 +16,18 @@ from app.api.dependencies import (
     UserIdPath,
 )
 from app.api.etag import TAGGED, IfMatchDep, etag
-from app.api.models import (
-    Deleted,
+from app.api.paths import instead
+from app.api.problems import problems
+from app.api.requests import (
     ForgetRequest,
     ListParameters,
-    Memories,
-    Memory,
-    MemoryPage,
     OwnerParameters,
     RecallRequest,
-    RecallResponse,
     StoreManyRequest,
     StoreRequest,
     UpdateRequest,
 )
-from app.api.paths import instead
-from app.api.problems import problems
+from app.api.responses import Deleted, Memories, Memory, MemoryPage, RecallResponse
 from app.api.route import ApiRoute
 from app.errors import NotFound
 from app.pieces import in_pieces

@@ -1,8 +1,6 @@
-"""What requests and responses look like; the fields have the contract's names."""
+"""What requests look like; the fields have the contract's names."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
@@ -22,7 +20,6 @@ from app.api.limits import (
     refusal,
 )
 from app.core.memory import records
-from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 
 _MEMORY: JsonDict = {
     "user_id": "ada",
@@ -237,123 +234,6 @@ class ListParameters(_Known):
     limit: TopK = 50
 
 
-class _Response(BaseModel):
-    # What a driver answers wrongly is told in the log without its values, which are users' content.
-    model_config = ConfigDict(from_attributes=True, hide_input_in_errors=True)
-
-
-class Memory(_Response):
-    """A user's record."""
-
-    memory_id: str = Field(json_schema_extra={"format": "uuid"})
-    user_id: str
-    conversation_id: str | None
-    content: str
-    tags: list[str]
-    metadata: dict[str, Any]
-    created_at: datetime = Field(description="UTC.")
-    updated_at: datetime = Field(description="When it was last changed, else created: UTC.")
-
-
-class Explanation(_Response):
-    """The points of each piece of evidence; the order is that of their sum."""
-
-    cosine: float = Field(description="Of the query's vector and the memory's: -1 to 1.")
-    lexical: float = Field(description="For words of the query, here or in the turns around.")
-    date: float = Field(description="For a date that the query names.")
-    speaker: float = Field(description="For the one person whom the query names.")
-    form: float = Field(description="For a statement, and for saying more.")
-
-
-class RecalledMemory(Memory):
-    """A memory and how well it answers the query."""
-
-    score: float | None = Field(
-        description="0 to 1, higher is better; null when there was no query.", ge=0, le=1
-    )
-    explanation: Explanation | None = Field(
-        None,
-        description="Only with `explain`, and where vectors took part.",
-        exclude_if=lambda explanation: explanation is None,
-    )
-
-
-class Memories(_Response):
-    """The stored memories, in the order of the request."""
-
-    memories: list[Memory]
-
-
-class MemoryPage(_Response):
-    """Some of a user's memories, newest first."""
-
-    memories: list[Memory]
-    next_cursor: str | None = Field(description="Continues the list; null at its end.")
-
-
-class Deleted(_Response):
-    """How many records were deleted."""
-
-    deleted: int
-
-
-class Knowledge(_Response):
-    """A record for everyone."""
-
-    knowledge_id: str = Field(json_schema_extra={"format": "uuid"})
-    category: str
-    content: str
-    title: str | None
-    doc_id: str | None
-    metadata: dict[str, Any]
-    created_at: datetime = Field(description="UTC.")
-    updated_at: datetime = Field(description="When it was last changed, else created: UTC.")
-
-
-class RecalledKnowledge(Knowledge):
-    """Knowledge and how well it answers the query."""
-
-    score: float | None = Field(description="0 to 1, higher is better.", ge=0, le=1)
-
-
-class KnowledgeList(_Response):
-    """The stored knowledge, in the order of the request."""
-
-    knowledge: list[Knowledge]
-
-
-class _Answer(_Response):
-    driver: str = Field(description="The driver that answered.")
-    degraded: bool = Field(description="A fallback answered in the place of the first choice.")
-    cached: bool = Field(description="The answer came from a cache.")
-
-    @staticmethod
-    def _how(found: Sequence[object], driver: BaseMemoryDriver) -> dict[str, Any]:
-        if isinstance(found, records.Recalled):
-            return {"driver": found.driver, "degraded": found.degraded, "cached": found.cached}
-        return {"driver": driver.name, "degraded": False, "cached": False}
-
-
-class RecallResponse(_Answer):
-    """Recalled memories, best or newest first."""
-
-    memories: list[RecalledMemory]
-
-    @classmethod
-    def of(cls, found: Sequence[records.Memory], driver: BaseMemoryDriver) -> Self:
-        return cls.model_validate({"memories": found, **cls._how(found, driver)})
-
-
-class RecallKnowledgeResponse(_Answer):
-    """Recalled knowledge, best first."""
-
-    knowledge: list[RecalledKnowledge]
-
-    @classmethod
-    def of(cls, found: Sequence[records.Knowledge], driver: BaseMemoryDriver) -> Self:
-        return cls.model_validate({"knowledge": found, **cls._how(found, driver)})
-
-
 class RepairRequest(_Request):
     """Which driver to mend after which."""
 
@@ -364,63 +244,3 @@ class RepairRequest(_Request):
     source: str = Field(description="The driver that is right, by its name on /health.")
     target: str = Field(description="The driver to be mended.")
     dry_run: bool = Field(False, description="Compare only.")
-
-
-class Repaired(_Response):
-    """How the target differed."""
-
-    missing: int = Field(description="Records that it lacked.")
-    different: int = Field(description="Records that it had otherwise.")
-    extra: int = Field(description="Records that it had too many.")
-
-
-class DriverState(_Response):
-    """One driver's state, and those of the drivers it holds."""
-
-    driver: str
-    status: HealthStatus = Field(
-        description="ok; degraded: it serves, but see detail; unavailable."
-    )
-    detail: str | None
-    facts: dict[str, Any] = Field(
-        description="Figures, such as how many records there are; empty for a caller who may not "
-        "read every tenant's."
-    )
-    drivers: list["DriverState"]
-
-    def without_figures(self) -> Self:
-        """The same without any figure, also of the drivers it holds."""
-        held = [driver.without_figures() for driver in self.drivers]
-        return self.model_copy(update={"facts": {}, "drivers": held})
-
-
-class Health(_Response):
-    """The service's state."""
-
-    status: HealthStatus
-    version: str
-    capabilities: list[str] = Field(description="What the driver can do beyond the six verbs.")
-    driver: DriverState
-
-    @classmethod
-    def of(
-        cls,
-        health: DriverHealth,
-        version: str,
-        capabilities: frozenset[str],
-        *,
-        figures: bool,
-    ) -> Self:
-        driver = DriverState.model_validate(health)
-        return cls(
-            status=health.status,
-            version=version,
-            capabilities=sorted(capabilities),
-            driver=driver if figures else driver.without_figures(),
-        )
-
-
-class Live(_Response):
-    """The process answers."""
-
-    status: Literal["ok"] = "ok"
