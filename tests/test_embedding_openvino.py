@@ -218,8 +218,8 @@ def test_bf16_is_read_from_the_flags(tmp_path: Path, cpuinfo: str, expected: boo
 
 
 def test_every_batch_has_one_of_few_shapes() -> None:
-    rows = [openvino._rows(n) for n in range(1, 1_025)]
-    columns = [openvino._columns(n) for n in range(1, 513)]
+    rows = [openvino.rows_of(n) for n in range(1, 1_025)]
+    columns = [openvino.columns_of(n) for n in range(1, 513)]
     assert all(n <= row <= n * 1.25 for n, row in enumerate(rows, 1))
     assert all(n <= column < n + 16 for n, column in enumerate(columns, 1))
     assert (len(set(rows)), len(set(columns))) == (36, 36)

@@ -135,10 +135,10 @@ async def test_another_server_in_the_place_of_the_first_is_noticed_when_one_conn
     await driver.store("ada", "here")
     # The first connections go on, and a new one leads elsewhere.
     await door.open(socket_of(other_postgres))
-    async with driver._connections.acquire() as old:
+    async with driver.connections.acquire() as old:
         async with AsyncExitStack() as stack:
             for _ in range(4):  # all that the pool may have: some may be open already
-                await stack.enter_async_context(driver._connections.acquire())
+                await stack.enter_async_context(driver.connections.acquire())
             assert driver.identity() == moved.identity() != first
         assert await old.fetchval("select content from memories") == "here"
     for _ in range(5):

@@ -35,7 +35,7 @@ async def url(postgres: EmbeddedPostgres) -> str:
 
 async def to(url: str, revision: str, verb: Any) -> None:
     """Migrate, up or down."""
-    config = migrations._config()
+    config = migrations.alembic_config()
     config.attributes.update(dsn=url, dimension=lambda: 384)
     await asyncio.to_thread(verb, config, revision)
 

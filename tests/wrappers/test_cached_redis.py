@@ -27,6 +27,7 @@ from app.wrappers.cached import CachedDriver, new_store
 from tests.redis_server import RedisServer, running
 from tests.wrappers.backend import Backend
 from tests.wrappers.conftest import NewCached
+from tests.wrappers.flaky import OneVector
 from tests.wrappers.test_cached import was_cached
 
 SECRET = "hunter2"  # noqa: S105
@@ -312,13 +313,13 @@ def test_another_database_is_another_configuration() -> None:
         settings = settings.model_copy(
             update={"recall": settings.recall.model_copy(update={"ranking": ranking})}
         )
-        return configured(DriverContext("main", settings, Backend()._embedder))
+        return configured(DriverContext("main", settings, OneVector()))
 
     one = of("postgresql://db/one")
     assert one == of("postgresql://db/one")
     assert len({one, of("postgresql://db/two"), of("postgresql://db/one", "vector")}) == 3
     plain = Settings(database=DatabaseSettings(url=SecretStr("postgresql://db/one")))
-    assert configured(DriverContext("main", plain, Backend()._embedder)) != one
+    assert configured(DriverContext("main", plain, OneVector())) != one
 
 
 async def test_a_password_works_and_is_told_nowhere(backend: Backend, logs: list[Any]) -> None:

@@ -39,7 +39,9 @@ async def test_the_target_gets_what_it_lacks_and_loses_what_it_has_too_many(
     assert await second.get_knowledge(fact.knowledge_id) == fact
 
 
-async def test_what_is_deleted_meanwhile_does_not_come_back(first: Held, second: Held) -> None:
+async def test_what_is_deleted_meanwhile_does_not_come_back(
+    first: Held, second: Held, embedder: Embedder
+) -> None:
     await asyncio.gather(first.open(), second.open())
     stored = await first.store("ada", "kettle")
 
@@ -51,7 +53,7 @@ async def test_what_is_deleted_meanwhile_does_not_come_back(first: Held, second:
             await first.delete(stored.memory_id, "ada")
             return kept
 
-    late = Late("late", first._embedder)
+    late = Late("late", embedder)
     assert await repair(first, late) == Difference(missing=1)
     assert await late.ids() == set()
 

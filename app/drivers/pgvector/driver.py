@@ -62,11 +62,12 @@ class PgvectorDriver(RecordDriver):
         super().__init__(limits)
         recall = recall or RecallSettings()
         self._embedder = embedder
-        self._connections = Connections(settings, embedder, recall.language)
-        self._ranked = RankedRecall(self._connections, embedder, recall)
-        self._writing = Writing(self._connections, embedder, context=recall.context)
-        self._knowledge = KnowledgeTable(self._connections, embedder)
-        self._upkeep = IndexUpkeep(settings, self._connections)
+        self.connections = Connections(settings, embedder, recall.language)
+        """To its database."""
+        self._ranked = RankedRecall(self.connections, embedder, recall)
+        self._writing = Writing(self.connections, embedder, context=recall.context)
+        self._knowledge = KnowledgeTable(self.connections, embedder)
+        self._upkeep = IndexUpkeep(settings, self.connections)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -75,29 +76,29 @@ class PgvectorDriver(RecordDriver):
 
     def identity(self) -> frozenset[str] | None:
         """The database; the instance's own where the role may not ask which one it is."""
-        database = self._connections.database
+        database = self.connections.database
         return database if database or database is None else super().identity()
 
     async def open(self) -> None:
-        await self._connections.open()
+        await self.connections.open()
         self._upkeep.start()
 
     async def close(self) -> None:
         await self._upkeep.stop()
-        await self._connections.close()
+        await self.connections.close()
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
         scope = (wanted.user_id, wanted.conversation_id, list(wanted.exclude_tags))
         scoped = wanted.conversation_id is not None
         if wanted.query is None:
-            rows = await self._connections.fetch(sql.RECALL_NEWEST[scoped], *scope, wanted.top_k)
+            rows = await self.connections.fetch(sql.RECALL_NEWEST[scoped], *scope, wanted.top_k)
             return await in_pieces(_memory, rows)
         if wanted.use_vector:
             best = await self._ranked.best(scope, wanted.query, wanted.top_k)
             return await in_pieces(lambda each: _memory(*each, explain=wanted.explain), best)
-        statement, language = sql.RECALL_BY_WORDS[scoped], self._connections.language
+        statement, language = sql.RECALL_BY_WORDS[scoped], self.connections.language
         query = parsable(wanted.query)
-        rows = await self._connections.fetch(statement, *scope, wanted.top_k, query, language)
+        rows = await self.connections.fetch(statement, *scope, wanted.top_k, query, language)
         return await in_pieces(lambda row: _memory(row, row["score"]), rows)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
@@ -107,12 +108,12 @@ class PgvectorDriver(RecordDriver):
         if wanted.kind == "knowledge":
             return await self._knowledge.get(wanted.record_id)
         statement = sql.GET if wanted.user_id is None else sql.GET_OF_USER
-        rows = await self._connections.fetch(statement, *_named(wanted))
+        rows = await self.connections.fetch(statement, *_named(wanted))
         return _memory(rows[0]) if rows else None
 
     async def _page(self, wanted: Page) -> MemoryPage:
         end = wanted.after or (None, None)
-        rows = await self._connections.fetch(
+        rows = await self.connections.fetch(
             sql.LIST[wanted.conversation_id is not None],
             wanted.user_id,
             wanted.conversation_id,
@@ -124,9 +125,7 @@ class PgvectorDriver(RecordDriver):
 
     async def _export(self) -> AsyncIterator[Record]:
         last_memory = ("", UUID(int=0))
-        while rows := await self._connections.fetch(
-            sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE
-        ):
+        while rows := await self.connections.fetch(sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE):
             for memory in await in_pieces(_memory, rows):
                 yield memory
             last_memory = (rows[-1]["user_id"], rows[-1]["memory_id"])
@@ -157,24 +156,24 @@ class PgvectorDriver(RecordDriver):
         if wanted.kind == "knowledge":
             return await self._knowledge.delete(wanted.record_id)
         statement = sql.DELETE if wanted.user_id is None else sql.DELETE_OF_USER
-        return await self._connections.change(statement, *_named(wanted)) > 0
+        return await self.connections.change(statement, *_named(wanted)) > 0
 
     async def _forget(self, wanted: Forget) -> int:
-        return await self._connections.change(sql.DELETE_USER, wanted.user_id, wanted.before)
+        return await self.connections.change(sql.DELETE_USER, wanted.user_id, wanted.before)
 
     async def health_check(self) -> DriverHealth:
         started = perf_counter()
         try:
             await self._answers()
         except (TimeoutError, MemoryServiceError) as error:
-            full = self._connections.all_busy or isinstance(error, PoolExhausted)
-            busy = full and self._connections.answered_within(_BUSY_SECONDS)
+            full = self.connections.all_busy or isinstance(error, PoolExhausted)
+            busy = full and self.connections.answered_within(_BUSY_SECONDS)
             status: HealthStatus = "degraded" if busy else "unavailable"
             late = f"no answer within {_HEALTH_SECONDS:.0f} s"
             return self._health(status, late if isinstance(error, TimeoutError) else error.detail)
         self._upkeep.start()
         latency = round((perf_counter() - started) * 1000, 1)
-        if wrong := self._connections.read_only or self._connections.missing:
+        if wrong := self.connections.read_only or self.connections.missing:
             return self._health("degraded", wrong, latency_ms=latency)
         if stale := self._upkeep.stale:
             detail = f"{stale}: recall of knowledge is slow or less good until it is rebuilt"
@@ -183,7 +182,7 @@ class PgvectorDriver(RecordDriver):
 
     async def _answers(self) -> None:
         """Raise unless requests can be served; TimeoutError without waiting for the cleaning up."""
-        probe = asyncio.ensure_future(self._connections.check())
+        probe = asyncio.ensure_future(self.connections.check())
         probe.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             done, _ = await asyncio.wait({probe}, timeout=_HEALTH_SECONDS)
@@ -209,7 +208,7 @@ class PgvectorDriver(RecordDriver):
             detail=detail,
             facts={
                 **facts,
-                **self._connections.facts(),
+                **self.connections.facts(),
                 **self._upkeep.facts(),
                 "embedding": embedding,
             },

@@ -15,7 +15,7 @@ _ONE_AT_A_TIME = threading.Lock()  # Alembic's context is the process's
 _SCRIPTS = _INSTALLED if _INSTALLED.is_dir() else _HERE.parents[2] / "alembic"
 
 
-def _config() -> Config:
+def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -24,12 +24,14 @@ def _config() -> Config:
 
 def head() -> str:
     """The revision that this version of the service works with."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    return str(ScriptDirectory.from_config(alembic_config()).get_current_head())
 
 
 def is_older(revision: str | None) -> bool:
     """Whether a database with `revision`, or with no schema, can be brought to head."""
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    known = {
+        script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    }
     return revision != head() and (revision is None or revision in known)
 
 
@@ -38,7 +40,7 @@ async def upgrade(dsn: str, dimension: int) -> None:
 
     `dimension` is that of the embedding columns, where they do not exist yet.
     """
-    config = _config()
+    config = alembic_config()
     config.attributes.update(dsn=dsn, dimension=lambda: dimension)
     # `alembic/env.py` runs an event loop, which only a thread without one can do.
     await asyncio.to_thread(_upgrade, config)

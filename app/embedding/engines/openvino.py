@@ -53,7 +53,7 @@ class OpenVinoEngine(GraphEngine):
 
     def run(self, batch: Sequence[Prepared]) -> Vector:
         longest = max(prepared.length for prepared in batch)
-        shape = (_rows(len(batch)), max(longest, min(_columns(longest), self.max_tokens)))
+        shape = (rows_of(len(batch)), max(longest, min(columns_of(longest), self.max_tokens)))
         request = self._requests.get()
         try:
             # Only ever shared: a tensor that once held a shared array can't be grown.
@@ -95,7 +95,7 @@ def _agreement(ours: Engine, theirs: Engine) -> float:
     )
 
 
-def _rows(count: int) -> int:
+def rows_of(count: int) -> int:
     """At least `count`, in steps of up to a quarter.
 
     OpenVINO keeps what it has compiled for every shape it has seen, so that they have to be few.
@@ -104,7 +104,7 @@ def _rows(count: int) -> int:
     return -(-count // step) * step
 
 
-def _columns(tokens: int) -> int:
+def columns_of(tokens: int) -> int:
     """At least `tokens`, in steps of 8, of 16 beyond 64."""
     step = 8 if tokens <= 64 else 16
     return -(-tokens // step) * step
