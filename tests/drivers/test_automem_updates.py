@@ -122,6 +122,10 @@ async def test_a_record_of_another_user_takes_the_place_of_none(automem: Automem
     for way in WAYS:
         [found] = await automem.recall("ada", **way)
         assert found.updated_at == hers.updated_at
+    changed = await automem.update(hers.memory_id, "ada", {"content": "tea"})
+    assert changed is not None
+    assert await automem.get(hers.memory_id, "ada") == changed
+    assert await automem.get(hers.memory_id, "bob") == his
 
 
 async def test_an_import_that_fails_in_the_middle_loses_nothing(

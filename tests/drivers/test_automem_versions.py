@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.core.memory.records import Memory
 from app.drivers.automem import AutomemDriver
-from app.errors import ConnectionLost
+from app.errors import ConnectionLost, DriverUnavailable
 from tests.conformance.cases import WAYS
 from tests.drivers.automem_fake import FakeAutomem
 from tests.drivers.automem_updates import (
@@ -29,13 +29,15 @@ from tests.drivers.conftest import OpenAutomem
 async def updated_twice_there(
     automem: AutomemDriver, fake: FakeAutomem, stored: Memory, patch: dict[str, Any]
 ) -> Memory:
-    """The memory after an update whose second step AutoMem refuses."""
-    before = len(fake.graph)
+    """The memory after an update whose second step AutoMem refuses; AutoMem has the older first."""
+    before = {**fake.graph}
     refuse(fake, "DELETE")
     changed = await automem.update(stored.memory_id, "ada", patch)
     fake.before = None
-    assert len(fake.graph) == before + 1
+    assert len(fake.graph) == len(before) + 1
     assert changed is not None
+    [older] = [one for key, one in before.items() if stored.memory_id in str(fake.graph[key])]
+    older["timestamp"] = (stored.created_at + timedelta(microseconds=999)).isoformat()
     return changed
 
 
@@ -98,7 +100,7 @@ async def test_the_next_write_of_a_record_takes_its_older_versions_away(
     stored = await automem.store("ada", "a copper kettle", "c")
     changed = await updated_twice_there(automem, fake, stored, {"content": "a teapot"})
     later = replace(changed, content="tea", updated_at=changed.updated_at + timedelta(seconds=1))
-    left: int | Memory = 1
+    left = 1
     if write == "update":
         await automem.update(stored.memory_id, "ada", {"content": "tea"})
     elif write == "import":
@@ -112,6 +114,25 @@ async def test_the_next_write_of_a_record_takes_its_older_versions_away(
         assert await automem.delete_user("ada") == 1
         left = 0
     assert len(fake.graph) == len(fake.vectors) == left
+
+
+async def test_a_delete_that_fails_in_the_middle_brings_no_older_version_back(
+    automem: AutomemDriver, fake: FakeAutomem
+) -> None:
+    stored = await automem.store("ada", "a copper kettle")
+    [older] = fake.graph
+    changed = await updated_twice_there(automem, fake, stored, {"content": "tea"})
+
+    async def refuse_the_older(request: Request) -> Response | None:
+        refused = request.method == "DELETE" and request.url.path.endswith(older)
+        return JSONResponse({}, 500) if refused else None
+
+    for delete in (automem.delete(stored.memory_id, "ada"), automem.delete_user("ada")):
+        fake.before = refuse_the_older
+        with pytest.raises(DriverUnavailable):
+            await delete
+        fake.before = None
+        await check_latest(automem, changed)
 
 
 async def test_versions_on_different_pages_are_one_record(
