@@ -2,13 +2,14 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from app.core.memory.clock import CLOCK
 from app.core.memory.records import Memory
 from app.drivers.automem import AutomemDriver
 from app.errors import ConnectionLost, DriverUnavailable
@@ -16,7 +17,6 @@ from tests.conformance.cases import WAYS
 from tests.drivers.automem_fake import FakeAutomem
 from tests.drivers.automem_updates import (
     MANY,
-    Gate,
     check_latest,
     fill,
     first,
@@ -68,7 +68,11 @@ async def test_an_excluded_tag_counts_on_the_latest_version_alone(
     was_noise = await automem.store("ada", "a kettle for two", tags=["noise"])
     await updated_twice_there(automem, fake, now_noise, {"tags": ["noise"]})
     await updated_twice_there(automem, fake, was_noise, {"tags": []})
-    ways = [{}, {"query": "a kettle for two"}, {"query": "kettle for two", "use_vector": False}]
+    ways: list[dict[str, Any]] = [
+        {},
+        {"query": "a kettle for two"},
+        {"query": "kettle for two", "use_vector": False},
+    ]
     for way in ways:
         found = await automem.recall("ada", top_k=5, exclude_tags=["noise"], **way)
         ids = [memory.memory_id for memory in found]
@@ -138,15 +142,19 @@ async def test_a_delete_that_fails_in_the_middle_brings_no_older_version_back(
 async def test_versions_on_different_pages_are_one_record(
     automem: AutomemDriver, fake: FakeAutomem
 ) -> None:
-    stored = await fill(automem, 450)
+    # All of one millisecond: AutoMem's own ids order them, so that the versions lie anywhere.
+    (_, moment), ids = CLOCK.new_id(), [CLOCK.new_id()[0] for _ in range(450)]
+    stored = [
+        Memory(memory_id=one, user_id="ada", content=f"kettle number {n}", created_at=moment)
+        for n, one in enumerate(ids)
+    ]
+    await automem.import_records(stored)
     refuse(fake, "DELETE")
     for n in range(0, 450, 30):
-        await automem.update(stored[n].memory_id, "ada", {"metadata": {"n": n}})
+        await automem.update(ids[n], "ada", {"metadata": {"n": n}})
     fake.before = None
-    # As if AutoMem had all of one millisecond: its own ids order them, the versions lie anywhere.
     for node in fake.graph.values():
-        when = datetime.fromisoformat(node["timestamp"])
-        node["timestamp"] = when.replace(microsecond=when.microsecond // 1_000 * 1_000).isoformat()
+        node["timestamp"] = moment.isoformat()
     exported = [one async for one in automem.export_records()]
     read: list[list[Any]] = [exported]
     listed: list[Memory] = []
@@ -284,70 +292,3 @@ async def test_a_vector_of_an_older_version_leads_to_the_latest(
     for replica in (automem, await open_automem()):
         await check_latest(replica, changed)
         assert not any(await versions_shown(replica, stored.memory_id, "c"))
-
-
-async def test_an_update_that_another_service_overtook_is_made_on_top_of_that(
-    open_automem: OpenAutomem, fake: FakeAutomem
-) -> None:
-    slow, quick = await open_automem(), await open_automem()
-    stored = await slow.store("ada", "a copper kettle", "c")
-    fake.before = gate = first("POST")
-    update = asyncio.create_task(
-        slow.update(stored.memory_id, "ada", {"metadata": {"slow": 1}, "conversation_id": "d"})
-    )
-    await gate.reached.wait()
-    await asyncio.sleep(0.01)  # so that the other's version is the later one
-    await quick.update(stored.memory_id, "ada", {"metadata": {"quick": 1}})
-    gate.open.set()
-    changed = await update
-    assert changed is not None
-    assert changed.metadata == {"slow": 1, "quick": 1}
-    assert len(fake.graph) == 1
-    await check_latest(quick, changed)
-
-
-async def test_of_updates_by_two_services_at_once_the_later_version_stays(
-    open_automem: OpenAutomem, fake: FakeAutomem
-) -> None:
-    early, late = await open_automem(), await open_automem()
-    stored = await early.store("ada", "a copper kettle", "c")
-    gates = [first("POST"), Gate(lambda request: request.method == "POST")]
-    waiting = list(gates)
-
-    async def hold(request: Request) -> Response | None:
-        return await waiting.pop(0)(request) if request.method == "POST" else None
-
-    fake.before = hold
-    tasks = []
-    for driver, conversation_id in ((early, "d"), (late, "e")):
-        patch = {"conversation_id": conversation_id}
-        tasks.append(asyncio.create_task(driver.update(stored.memory_id, "ada", patch)))
-        await gates[len(tasks) - 1].reached.wait()
-        await asyncio.sleep(0.01)
-    for gate, task in zip(gates, tasks, strict=True):
-        gate.open.set()
-        await task
-    changed = await tasks[1]
-    assert changed is not None
-    assert len(fake.graph) == 1
-    await check_latest(early, changed)
-    for conversation_id in ("c", "d"):
-        assert not any(await versions_shown(early, stored.memory_id, conversation_id))
-
-
-@pytest.mark.parametrize("all_of_the_user", [False, True])
-async def test_a_delete_finds_the_version_that_another_service_puts_in_the_place(
-    open_automem: OpenAutomem, fake: FakeAutomem, all_of_the_user: bool
-) -> None:
-    deleting, updating = await open_automem(), await open_automem()
-    stored = await deleting.store("ada", "a copper kettle")
-    fake.before = gate = first("DELETE")
-    if all_of_the_user:
-        delete = asyncio.ensure_future(deleting.delete_user("ada"))
-    else:
-        delete = asyncio.ensure_future(deleting.delete(stored.memory_id, "ada"))
-    await gate.reached.wait()
-    assert await updating.update(stored.memory_id, "ada", {"content": "tea"}) is not None
-    gate.open.set()
-    assert await delete == 1
-    assert fake.graph == {}

@@ -18,6 +18,8 @@ from app.errors import DriverError
 
 PAGE = 200
 """The most that AutoMem gives of one tag at once."""
+_OVERLAP = 10
+"""Memories that a page repeats of the one before: others may change what is there meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +71,18 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one call gave: how many memories, the records in them, and whether more follow.
+    """What one call gave: AutoMem's ids, the records that it read, and whether more follow.
 
     A record may be outside of the scope: what was moved from there may have its tag for a while.
     """
 
-    count: int
+    ids: list[str]
     rows: list[Row]
     more: bool
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
 
     @property
     def first(self) -> datetime | None:
@@ -118,7 +124,8 @@ async def read_page(client: AutomemClient, scope: Scope, limit: int, offset: int
     memories = listed(answer, "memories")
     read = [scope.parse(memory, dict_of(memory).get("id")) for memory in memories]
     rows = [row for row in read if row is not None]
-    return Page(count=len(memories), rows=rows, more=more_follow(answer, memories, limit))
+    ids = [str(dict_of(memory).get("id")) for memory in memories]
+    return Page(ids=ids, rows=rows, more=more_follow(answer, memories, limit))
 
 
 async def read_all(
@@ -133,15 +140,23 @@ async def read_all(
     Reads `size` memories, then page by page, and gives a record when no other version of it can
     follow: AutoMem orders memories of one time by its own ids, so that the last time of a page is
     not complete. It starts at the number `start` if what is there is newer than `end`, else at 0.
+
+    What others delete moves the rest up: a page that does not begin with something of the page
+    before is read again, farther up, so that nothing is passed by.
     """
     latest = Latest()
-    offset, more = start, True
+    before: set[str] = set()
+    offset, more, back = start, True, PAGE
     while more:
         page = await read_page(client, scope, min(size, PAGE), offset)
-        if 0 < offset == start and not _starts_after(page, end):
+        if 0 < offset == start and not before and not _starts_after(page, end):
             offset = start = 0
             continue
-        offset, more, size = offset + page.count, page.more, PAGE
+        if offset > 0 and before and before.isdisjoint(page.ids[:1]):
+            offset, back = max(0, offset - back), 2 * back
+            continue
+        before, size, back = set(page.ids), PAGE, PAGE
+        offset, more = offset + page.count - min(_OVERLAP, page.count // 2), page.more
         latest.add(page.rows)
         if not more:
             yield [row for row in latest.take() if scope.has(row)]
