@@ -180,8 +180,10 @@ async def test_a_memory_of_another_client_cannot_be_updated(
     before = dict(fake.graph)
     found = await automem.get(theirs, "ada")
     assert found is not None
+    fake.calls.clear()
     with pytest.raises(CapabilityMissing, match="Another client"):
         await automem.update(theirs, "ada", {"content": "a copper kettle"})
+    assert len(fake.calls) == 4  # as its page says
     assert await automem.update(theirs, "bob", {"content": "a copper kettle"}) is None
     assert fake.graph == before
     assert {method for method, _ in fake.calls} == {"GET"}
