@@ -131,7 +131,7 @@ class AutomemDriver(RecordDriver):
         return wanted.records
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
-        """As the base has it, and nothing of this process comes between."""
+        """As the base has it; no other update or delete of this driver comes between."""
         record: Record = wanted.record
         key = record_id(record)
         async with self._turns.of(key):
