@@ -41,12 +41,15 @@ async def test_merged_texts_among_many_are_found_without_reading_all(
     for text in ("Привет, код 2024", "完全不同 2024"):
         await automem.store("ada", text)
     fake.calls.clear()
+    fake.queries.clear()
     found = await automem.recall("ada", query="Привет, код 2024", top_k=2)
     assert {memory.content for memory in found} == {"Привет, код 2024", "完全不同 2024"}
     paths = [path for _, path in fake.calls]
     assert paths[:2] == ["/recall", "/memory/by-tag"]
-    assert [path.rpartition("/")[0] for path in paths[2:]] == ["/memory"]
-    assert all(tag.startswith("mdsi_") for tag in fake.queries[-2]["tags"])
+    assert [path.rpartition("/")[0] for path in paths[2:]] == ["/memory", "/memory"]
+    assert paths[3] == "/memory/by-tag"  # whether what was merged has a later version
+    for looked in (fake.queries[1], fake.queries[3]):
+        assert all(tag.startswith("mdsi_") for tag in looked["tags"])
 
 
 async def test_a_memory_without_a_vector_is_found_among_many_with_one(
@@ -251,6 +254,10 @@ async def test_every_verb_costs_the_calls_that_the_readme_says(
     cost("recall, by words, of 501")
     await automem.get(stored.memory_id, "ada")
     cost("get")
+    await automem.update(stored.memory_id, "ada", {"tags": ["x"]})
+    cost("update")
+    await automem.import_records([stored])
+    cost("import_records, of 1 that is there")
     await automem.delete(stored.memory_id, "ada")
     cost("delete")
     for n in range(60):
@@ -271,6 +278,8 @@ async def test_every_verb_costs_the_calls_that_the_readme_says(
         "recall, fewer than top_k": 2,
         "recall, by words, of 501": 3,
         "get": 1,
+        "update": 5,
+        "import_records, of 1 that is there": 1,
         "delete": 2,
         "list_memories": 1,
         "list_memories, next page": 1,

@@ -6,12 +6,23 @@ from urllib.parse import urlsplit
 
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Recall, RecallKnowledge
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+    Replace,
+)
 from app.drivers.automem.client import AutomemClient
+from app.drivers.automem.forgetting import Forgetter
 from app.drivers.automem.health import Health
 from app.drivers.automem.listing import Listing
 from app.drivers.automem.mapping import Row, Tags
+from app.drivers.automem.replacing import Replacer
 from app.drivers.automem.scope import (
     PAGE,
     Scope,
@@ -19,16 +30,20 @@ from app.drivers.automem.scope import (
     knowledge_scope,
     memory_scope,
     read_all,
-    read_page,
     whole_scope,
 )
 from app.drivers.automem.search import Search, Wanted, everything
+from app.drivers.automem.turns import Turns
 from app.drivers.automem.unembedded import Unembedded
+from app.drivers.automem.versions import key_of, latest
 from app.drivers.automem.writing import Writer
+from app.errors import CapabilityMissing
 from app.machine import is_loopback, machine
 from app.settings import AutomemSettings, Limits
 
 _SPARE = 5
+_LOOKS = 20
+"""How often a delete looks for a record that others replace each time before it gets there."""
 
 Kind = TypeVar("Kind", Memory, Knowledge)
 
@@ -54,6 +69,9 @@ class AutomemDriver(RecordDriver):
         self._search = Search(self._client, self._tags, unembedded)
         self._writer = Writer(self._client, self._tags, unembedded)
         self._listing = Listing(self._search)
+        self._turns = Turns()
+        self._replacer = Replacer(self._writer)
+        self._forgetter = Forgetter(self._client, self._writer, self._turns)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -92,38 +110,57 @@ class AutomemDriver(RecordDriver):
         rows = await self._rows(wanted)
         if not rows and wanted.kind == "memory" and wanted.user_id is not None:
             rows = await self._legacy(wanted.record_id, wanted.user_id)
-        return rows[0].record if rows else None
+        found = latest(rows)
+        return found.record if found is not None else None
 
     async def _page(self, wanted: Page) -> MemoryPage:
         scope = self._scope(wanted.user_id, wanted.conversation_id)
         return await self._listing.page(scope, wanted.after, wanted.limit)
 
     async def _export(self) -> AsyncIterator[Record]:
-        seen: set[str] = set()
         async for rows in read_all(self._client, whole_scope(self._tags)):
             for row in rows:
-                if row.record_id not in seen:
-                    seen.add(row.record_id)
-                    yield row.record
+                yield row.record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        missing: Sequence[Record] = wanted.records
-        if not wanted.new:
-            missing = await self._writer.missing(wanted.records)
-        if missing:
-            await self._writer.keep(missing)
+        records: Sequence[Record] = wanted.records
+        if wanted.new:
+            await self._writer.store(records)
+        else:
+            await self._replacer.keep(records)
         return wanted.records
 
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        """As the base has it; no other update or delete of this driver comes between."""
+        record: Record = wanted.record
+        key = record_id(record)
+        async with self._turns.of(key):
+            found = await self._writer.find([key])
+            rows = [row for row in found if key_of(row.record) == key_of(record)]
+            there = latest(rows)
+            if there is not None and there.record.updated_at == wanted.over:
+                return await self._replacer.replace(record, rows)
+        if not rows and isinstance(record, Memory) and await self._legacy(key, record.user_id):
+            raise CapabilityMissing("Another client of AutoMem stored this memory: read only")
+        return False
+
     async def _delete(self, wanted: Delete) -> bool:
-        rows = await self._rows(wanted)
+        async with self._turns.of(wanted.record_id):
+            for _ in range(_LOOKS):
+                rows = await self._rows(wanted)
+                if await self._writer.delete(rows):
+                    return True
+                if not rows:
+                    break
         legacy = self._settings.legacy_writable and wanted.kind == "memory"
-        if not rows and legacy and wanted.user_id is not None:
-            rows = await self._legacy(wanted.record_id, wanted.user_id)
-        return await self._writer.delete(rows) > 0
+        if not legacy or wanted.user_id is None:
+            return False
+        theirs = await self._legacy(wanted.record_id, wanted.user_id)
+        return bool(await self._writer.delete(theirs))
 
     async def _rows(self, wanted: Get | Delete) -> list[Row]:
         """AutoMem's memories that carry the record; several after a repeat."""
-        found = await self._writer.find(wanted.record_id)
+        found = await self._writer.find([wanted.record_id])
         return [row for row in found if _is_wanted(row.record, wanted)]
 
     async def _legacy(self, key: str, user_id: str) -> list[Row]:
@@ -138,14 +175,7 @@ class AutomemDriver(RecordDriver):
     async def _forget(self, wanted: Forget) -> int:
         legacy = self._settings.legacy_tag if self._settings.legacy_writable else None
         scope = memory_scope(self._tags, wanted.user_id, legacy=legacy)
-        deleted, others, more = 0, 0, True
-        while more:
-            # What was deleted moves the rest up, so that the next page starts where this one did.
-            found = await read_page(self._client, scope, PAGE, others)
-            deleted += await self._writer.delete(found.rows)
-            others += found.count - len(found.rows)
-            more = found.more
-        return deleted
+        return await self._forgetter.forget(scope, wanted)
 
     def identity(self) -> frozenset[str]:
         """Its endpoint, and the machine where that is this one."""

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -99,8 +99,15 @@ class Clock:
             return (created_at + timedelta(microseconds=self._count)).isoformat()
 
 
-def to_automem(record: Record, tags: Tags, clock: Clock) -> dict[str, Any]:
-    """The body of a memory for AutoMem's POST routes."""
+def to_automem(
+    record: Record, tags: Tags, clock: Clock, replaced: Iterable[Record] = ()
+) -> dict[str, Any]:
+    """The body of a memory for AutoMem's POST routes.
+
+    It has the tags of the versions that it replaces, too: whoever asks for a scope that the record
+    was in finds them together, and sees which is the latest.
+    """
+    tagged = [tag for one in (record, *replaced) for tag in tags.of(one)]
     fields = asdict(record)
     del fields["score"]
     for name in ("created_at", "updated_at"):
@@ -110,7 +117,7 @@ def to_automem(record: Record, tags: Tags, clock: Clock) -> dict[str, Any]:
         text = dump_json({**fields, "": " " * (_UNREAD - len(text))})
     return {
         "content": record.content.strip()[:SEARCH_CHARS] or _BLANK,
-        "tags": tags.of(record),
+        "tags": list(dict.fromkeys(tagged)),
         # Without a type AutoMem guesses one, which may take a language model.
         "type": "Context",
         "importance": 0.5,  # the same for all: AutoMem's pages are ordered by it first

@@ -1,7 +1,8 @@
 """Which of AutoMem's memories a call may see, and how they are read page by page."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sized
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from app.core.memory.records import Knowledge
@@ -12,10 +13,13 @@ from app.drivers.automem.mapping import (
     from_automem,
     legacy_from_automem,
 )
+from app.drivers.automem.versions import SPREAD, Latest
 from app.errors import DriverError
 
 PAGE = 200
 """The most that AutoMem gives of one tag at once."""
+_OVERLAP = 10
+"""Memories that a page repeats of the one before: others may change what is there meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +45,20 @@ class Scope:
 
     def read(self, memory: object, automem_id: object) -> Row | None:
         """The record in AutoMem's `memory`, if it is one of this scope."""
+        row = self.parse(memory, automem_id)
+        return row if row is not None and self.has(row) else None
+
+    def parse(self, memory: object, automem_id: object) -> Row | None:
+        """The record in AutoMem's `memory`, of this scope or not."""
         if not isinstance(memory, Mapping):
             return None
         row = from_automem(memory, automem_id)
-        if row is not None:
-            return row if self._has(row) else None
-        if self.legacy_tag is not None and self.user_id is not None:
+        if row is None and self.legacy_tag is not None and self.user_id is not None:
             return legacy_from_automem(memory, automem_id, self.user_id, self.legacy_tag)
-        return None
+        return row
 
-    def read_all_of(self, memories: Iterable[object]) -> list[Row]:
-        """The records in an answer's list that are of this scope."""
-        read = [self.read(memory, dict_of(memory).get("id")) for memory in memories]
-        return [row for row in read if row is not None]
-
-    def _has(self, row: Row) -> bool:
+    def has(self, row: Row) -> bool:
+        """Whether the record is of this scope."""
         record = row.record
         if self.everything:
             return True
@@ -68,15 +71,28 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one call gave: how many memories, those that are of the scope, and whether more follow.
+    """What one call gave: AutoMem's ids, the records that it read, and whether more follow.
 
-    `last` is the row of the last memory, None where that one is not of the scope.
+    A record may be outside of the scope: what was moved from there may have its tag for a while.
     """
 
-    count: int
+    ids: list[str]
     rows: list[Row]
-    last: Row | None
     more: bool
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+    @property
+    def first(self) -> datetime | None:
+        """When the first record of this service was created."""
+        return next((row.record.created_at for row in self.rows if _is_ours(row)), None)
+
+    @property
+    def last(self) -> datetime | None:
+        """When the last one was created: AutoMem has them in this order."""
+        return next((row.record.created_at for row in reversed(self.rows) if _is_ours(row)), None)
 
 
 def memory_scope(
@@ -106,22 +122,60 @@ async def read_page(client: AutomemClient, scope: Scope, limit: int, offset: int
     query = [*scope.tags, ("limit", limit), ("offset", offset)]
     answer = await client.get("/memory/by-tag", query)
     memories = listed(answer, "memories")
-    read = [scope.read(memory, dict_of(memory).get("id")) for memory in memories]
-    return Page(
-        count=len(memories),
-        rows=[row for row in read if row is not None],
-        last=read[-1] if read else None,
-        more=bool(memories) and answer.get("has_more", len(memories) >= limit) is not False,
-    )
+    read = [scope.parse(memory, dict_of(memory).get("id")) for memory in memories]
+    rows = [row for row in read if row is not None]
+    ids = [str(dict_of(memory).get("id")) for memory in memories]
+    return Page(ids=ids, rows=rows, more=more_follow(answer, memories, limit))
 
 
-async def read_all(client: AutomemClient, scope: Scope) -> AsyncIterator[list[Row]]:
-    """The scope's rows, page by page."""
-    offset, more = 0, True
+async def read_all(
+    client: AutomemClient,
+    scope: Scope,
+    size: int = PAGE,
+    start: int = 0,
+    end: datetime | None = None,
+) -> AsyncIterator[list[Row]]:
+    """The scope's records, each once in its latest version; none that follows is newer.
+
+    Reads `size` memories, then page by page, and gives a record when no other version of it can
+    follow: AutoMem orders memories of one time by its own ids, so that the last time of a page is
+    not complete. It starts at the number `start` if what is there is newer than `end`, else at 0.
+
+    What others delete moves the rest up: a page that does not begin with something of the page
+    before is read again, farther up, so that nothing is passed by.
+    """
+    latest = Latest()
+    before: set[str] = set()
+    offset, more, back = start, True, PAGE
     while more:
-        page = await read_page(client, scope, PAGE, offset)
-        offset, more = offset + page.count, page.more
-        yield page.rows
+        page = await read_page(client, scope, min(size, PAGE), offset)
+        if 0 < offset == start and not before and not _starts_after(page, end):
+            offset = start = 0
+            continue
+        if offset > 0 and before and before.isdisjoint(page.ids[:1]):
+            offset, back = max(0, offset - back), 2 * back
+            continue
+        before, size, back = set(page.ids), PAGE, PAGE
+        offset, more = offset + page.count - min(_OVERLAP, page.count // 2), page.more
+        latest.add(page.rows)
+        if not more:
+            yield [row for row in latest.take() if scope.has(row)]
+        elif page.last is not None:
+            yield [row for row in latest.take(page.last + SPREAD) if scope.has(row)]
+
+
+def _starts_after(page: Page, end: datetime | None) -> bool:
+    return page.first is not None and end is not None and page.first >= end + SPREAD
+
+
+def _is_ours(row: Row) -> bool:
+    """Whether this service stored it: another client's memory has AutoMem's own id."""
+    return row.record_id != row.automem_id
+
+
+def more_follow(answer: Mapping[str, Any], memories: Sized, limit: int) -> bool:
+    """Whether AutoMem has more than the memories of this answer, of at most `limit`."""
+    return len(memories) > 0 and answer.get("has_more", len(memories) >= limit) is not False
 
 
 def listed(answer: Mapping[str, Any], name: str) -> list[Any]:

@@ -2,21 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from datetime import datetime
 from typing import Any, TypeVar
 
 from app.core.memory.records import Record, record_id
 from app.drivers.automem.client import AutomemClient
 from app.drivers.automem.errors import was_sent
-from app.drivers.automem.mapping import (
-    Clock,
-    Row,
-    Tags,
-    from_automem,
-    to_automem,
-)
-from app.drivers.automem.scope import dict_of, listed
+from app.drivers.automem.lookup import rows_of
+from app.drivers.automem.mapping import Clock, Row, Tags, to_automem
 from app.drivers.automem.unembedded import Unembedded
+from app.drivers.automem.versions import Key, key_of, outdated
 from app.errors import (
     DriverTimeout,
     DriverUnavailable,
@@ -52,23 +56,37 @@ class Writer:
         self._unembedded = unembedded
         self._clock = Clock()
 
-    async def keep(self, records: Sequence[Record]) -> None:
+    async def store(self, records: Sequence[Record]) -> None:
         """All of them or none.
 
         AutoMem keeps one POST whole or not at all. When a later one of several fails, the earlier
         ones are taken back; where that fails too, the error says how many stayed.
         """
-        bodies = [to_automem(one, self._tags, self._clock) for one in records]
         kept = 0
+        try:
+            async for count in self.put(records):
+                kept += count
+        except MemoryServiceError as error:
+            if kept:
+                await self._take_back(records[:kept], len(records), error)
+            raise
+
+    async def put(
+        self, records: Sequence[Record], replaced: Mapping[Key, Sequence[Row]] | None = None
+    ) -> AsyncIterator[int]:
+        """Store them beside the rows that each shall replace; how many each call has stored."""
+        there = replaced or {}
+        bodies = [
+            to_automem(
+                one, self._tags, self._clock, (row.record for row in there.get(key_of(one), ()))
+            )
+            for one in records
+        ]
+        stored = 0
         for part in _parts(bodies):
-            chosen = records[kept : kept + len(part)]
-            try:
-                await self._post(chosen, part)
-            except MemoryServiceError as error:
-                if kept:
-                    await self._take_back(records[:kept], len(records), error)
-                raise
-            kept += len(part)
+            await self._post(records[stored : stored + len(part)], part)
+            stored += len(part)
+            yield len(part)
 
     async def _post(self, records: Sequence[Record], body: list[dict[str, Any]]) -> None:
         """Store what one call can carry; a call that failed is repeated if it stored nothing.
@@ -98,18 +116,20 @@ class Writer:
         vectors = answer.get("qdrant") if answer is not None else None
         if not isinstance(vectors, str) or vectors != f"stored ({len(records)})":
             for record in records:
-                self._unembedded.add(record_id(record), self._tags.of(record))
+                self._unembedded.add(record, self._tags.of(record))
 
     async def _arrived(self, records: Sequence[Record]) -> bool:
         """Whether a POST whose answer was lost has stored its records.
 
         One POST is one write in AutoMem, so that the first and the last record tell.
         """
-        ends = {record_id(record) for record in (records[0], records[-1])}
-        query = [("tags", self._tags.record(one)) for one in sorted(ends)]
-        answer = await self._client.once("GET", "/memory/by-tag", [*query, ("limit", 20)])
-        rows = [from_automem(one, dict_of(one).get("id")) for one in listed(answer, "memories")]
-        return ends <= {row.record_id for row in rows if row is not None}
+        ends = {_version(record) for record in (records[0], records[-1])}
+        rows = await rows_of(
+            lambda path, query: self._client.once("GET", path, query),
+            self._tags,
+            sorted(key for key, _ in ends),
+        )
+        return ends <= {_version(row.record) for row in rows}
 
     async def _arrived_after(self, records: Sequence[Record], error: MemoryServiceError) -> bool:
         try:
@@ -121,39 +141,41 @@ class Writer:
         self, records: Sequence[Record], total: int, error: MemoryServiceError
     ) -> None:
         try:
-            for record in records:
-                await self.delete(await self.find(record_id(record)))
+            await self.delete(await self.find(map(record_id, records)))
         except MemoryServiceError:
             _log.error("automem_batch_partly_stored", stored=len(records), of=total)
             raise PartlyStored(
                 f"The first {len(records)} of {total} records may be stored", reason=error.reason
             ) from error
 
-    async def find(self, wanted: str) -> list[Row]:
-        """Every memory of AutoMem that carries the record of that id; several after a repeat."""
-        query: list[tuple[str, str | int]] = [("tags", self._tags.record(wanted)), ("limit", 200)]
-        answer = await self._client.get("/memory/by-tag", query)
-        rows = [from_automem(one, dict_of(one).get("id")) for one in listed(answer, "memories")]
-        return [row for row in rows if row is not None and row.record_id == wanted]
+    async def find(self, record_ids: Iterable[str]) -> list[Row]:
+        """Every memory of AutoMem that carries one of the records; several after a repeat."""
+        return await rows_of(self._client.get, self._tags, record_ids)
 
-    async def missing(self, records: Sequence[Record]) -> list[Record]:
-        """Those that AutoMem does not have, each once."""
-        wanted = {record_id(record): record for record in records}
-        there = await _some_at_once(self.find, wanted)
-        return [record for record, found in zip(wanted.values(), there, strict=True) if not found]
+    async def delete(self, rows: Iterable[Row]) -> list[Row]:
+        """Delete these memories; those that were deleted by this call.
 
-    async def delete(self, rows: Iterable[Row]) -> int:
-        """Delete these memories; how many records were deleted by this call."""
+        Older versions go first, so that none of them comes to light when a later call fails.
+        """
 
-        async def one(row: Row) -> str | None:
+        async def one(row: Row) -> Row | None:
             gone = await self._client.delete(f"/memory/{row.automem_id}")
-            self._unembedded.remove(row.record_id)
-            return row.record_id if gone else None
+            self._unembedded.remove(row.record)
+            return row if gone else None
 
-        return len(set(await _some_at_once(one, rows)) - {None})
+        rows = list(rows)
+        first = outdated(rows)
+        older = {row.automem_id for row in first}
+        then = [row for row in rows if row.automem_id not in older]
+        tried = [*await some_at_once(one, first), *await some_at_once(one, then)]
+        return [row for row in tried if row is not None]
 
 
-async def _some_at_once(call: Callable[[S], Awaitable[T]], over: Iterable[S]) -> list[T]:
+def _version(record: Record) -> tuple[str, datetime]:
+    return record_id(record), record.updated_at
+
+
+async def some_at_once(call: Callable[[S], Awaitable[T]], over: Iterable[S]) -> list[T]:
     """The answers of a call for each; the first error is raised when all have ended."""
     free = asyncio.Semaphore(_AT_ONCE)
 

@@ -1,0 +1,66 @@
+"""Deleting what a user has, also while others write."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from app.core.memory.records import Memory
+from app.core.memory.requests import Forget
+from app.drivers.automem.client import AutomemClient
+from app.drivers.automem.mapping import Row
+from app.drivers.automem.scope import PAGE, Scope, read_page
+from app.drivers.automem.turns import Turns
+from app.drivers.automem.writing import Writer, some_at_once
+
+_PASSES = 20
+"""How often a scope is read again: others would have to move its memories each time."""
+
+
+class Forgetter:
+    """Deletes a scope's memories, as many as there are."""
+
+    def __init__(self, client: AutomemClient, writer: Writer, turns: Turns) -> None:
+        self._client = client
+        self._writer = writer
+        self._turns = turns
+
+    async def forget(self, scope: Scope, wanted: Forget) -> int:
+        """Delete what `wanted` reaches; how many records were deleted by this call."""
+        gone: set[str] = set()
+        for _ in range(_PASSES):
+            if await self._is_done(scope, wanted, gone):
+                break
+        return len(gone)
+
+    async def _is_done(self, scope: Scope, wanted: Forget, gone: set[str]) -> bool:
+        """Read the scope once and delete; whether nothing can have been missed.
+
+        What others deleted first may have been replaced by a version that this did not read. And
+        where newer memories stay, each one that others delete moves the rest up, past the page that
+        is read next.
+        """
+        offset, missed, deleted, more = 0, False, False, True
+        while more:
+            page = await read_page(self._client, scope, PAGE, offset)
+            reached = [row for row in page.rows if scope.has(row) and _reaches(wanted, row)]
+            found = await self._delete(reached)
+            gone |= {row.record_id for row in found}
+            missed = missed or len(found) < len(reached)
+            deleted = deleted or bool(found)
+            # What was deleted moves the rest up: the next page starts after those that stay.
+            offset, more = offset + page.count - len(found), page.more
+        return not missed and not (deleted and offset and wanted.before is not None)
+
+    async def _delete(self, rows: Iterable[Row]) -> list[Row]:
+        versions: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            versions[row.record_id].append(row)
+
+        async def in_turn(record_id: str) -> list[Row]:
+            async with self._turns.of(record_id):
+                return await self._writer.delete(versions[record_id])
+
+        return [row for some in await some_at_once(in_turn, versions) for row in some]
+
+
+def _reaches(wanted: Forget, row: Row) -> bool:
+    return isinstance(row.record, Memory) and wanted.reaches(row.record)
