@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import fields
-from typing import Any, Self, TypeVar, cast
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Self, TypeVar, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
@@ -33,6 +33,15 @@ T = TypeVar("T")
 
 _MOST_SCOPES = 200
 """A write to more users than this counts as one to everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question(Generic[Kept]):
+    """A recall: what it wants, the key of its answer, and what asks the driver for that."""
+
+    wanted: Recall | RecallKnowledge
+    key: str
+    ask: Callable[[], Awaitable[list[Kept]]]
 
 
 class CachedDriver(WrappingDriver):
@@ -144,9 +153,10 @@ class CachedDriver(WrappingDriver):
         key, fresh = self._key(wanted), freshness.get()
         if key is None or fresh == "unkept":
             return await self._asked(ask)
+        question = _Question(wanted, key, ask)
         found = await self._store.find(key, scope)
         if fresh == "fresh":
-            return (await self._compute(wanted, ask, key, found.stamp))[0]
+            return (await self._compute(question, found.stamp))[0]
         if found.value is not None:
             known = unpack(found.value, cached=True)
             if known is not None:
@@ -155,39 +165,29 @@ class CachedDriver(WrappingDriver):
         self._misses += 1
         if found.stamp is None:
             return await self._asked(ask)
-        return await self._share(wanted, ask, key, found.stamp)
+        return await self._share(question, found.stamp)
 
-    async def _share(
-        self,
-        wanted: Recall | RecallKnowledge,
-        ask: Callable[[], Awaitable[list[Kept]]],
-        key: str,
-        stamp: bytes,
-    ) -> Recalled[Kept]:
+    async def _share(self, question: _Question[Kept], stamp: bytes) -> Recalled[Kept]:
         """Compute, or wait for who computes the same; only with the same stamp is it the same."""
-        flight = key, stamp
+        flight = question.key, stamp
         leads = not self._single_flight.runs(flight)
         answer, packed = await self._single_flight.join(
-            flight, lambda: self._compute(wanted, ask, key, stamp)
+            flight, lambda: self._compute(question, stamp)
         )
         if leads:
             return answer
         own = None if packed is None else unpack(packed, cached=False)
-        return cast("Recalled[Kept]", own) if own is not None else await self._asked(ask)
+        return cast("Recalled[Kept]", own) if own is not None else await self._asked(question.ask)
 
     async def _compute(
-        self,
-        wanted: Recall | RecallKnowledge,
-        ask: Callable[[], Awaitable[list[Kept]]],
-        key: str,
-        stamp: bytes | None,
+        self, question: _Question[Kept], stamp: bytes | None
     ) -> tuple[Recalled[Kept], bytes | None]:
-        """`key` is from before: where it is another one after the call, nothing is kept."""
-        answer = await self._asked(ask)
-        moved = self._key(wanted) != key
+        """The answer, and its bytes if it may be kept: not if its key is another one by now."""
+        answer = await self._asked(question.ask)
+        moved = self._key(question.wanted) != question.key
         packed = None if moved or answer.degraded or answer.cached else pack(answer)
         if packed is not None and stamp is not None:
-            await self._store.keep(key, stamp, packed)
+            await self._store.keep(question.key, stamp, packed)
         return answer, packed
 
     async def _asked(self, ask: Callable[[], Awaitable[list[Kept]]]) -> Recalled[Kept]:
