@@ -1,10 +1,8 @@
 """Every write on every driver."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from itertools import cycle
 from math import inf
 from time import monotonic
@@ -12,7 +10,6 @@ from typing import Self, TypeVar
 
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
-from app.core.memory.cursor import Cursor
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Kept,
@@ -21,7 +18,6 @@ from app.core.memory.records import (
     MemoryPage,
     Recalled,
     Record,
-    record_id,
 )
 from app.core.memory.requests import (
     Delete,
@@ -36,33 +32,21 @@ from app.core.memory.requests import (
 from app.embedding import Embedder
 from app.errors import (
     ConfigurationError,
-    ConnectionLost,
     DriverTimeout,
     DriverUnavailable,
     EmbeddingQueueFull,
     EmbeddingUnavailable,
     JournalUnavailable,
-    MemoryServiceError,
-    raise_uncertain,
 )
-from app.journal.dispatcher import keep, make
-from app.journal.entries import Entry, Write, delete_of, stores_of, update_of
 from app.logs import get_logger
 from app.settings import JournalSettings, Limits, ReplicatedSettings
 from app.wrappers.base import WrappingDriver
 from app.wrappers.members import Members, troubles
-from app.wrappers.node import Node, first_answer, time_for
-from app.wrappers.overlay import Overlay
+from app.wrappers.node import Node, first_answer
 from app.wrappers.pending_reads import Choose, PendingReads
+from app.wrappers.replicated_writes import ReplicatedWrites
 
 T = TypeVar("T")
-
-_PATIENCE = 2
-"""The primary is waited for that many times as long as a replica."""
-_LEASE = 4
-"""An entry is leased for that many times what a replica is waited for: no write takes longer.
-If one did, dispatchers would make it too, which changes nothing."""
-_PAGE = 100
 
 _log = get_logger(__name__)
 
@@ -99,6 +83,7 @@ class ReplicatedDriver(WrappingDriver):
         self._reads = PendingReads(
             self._journal, embedder, limits, stored_by_all=True, without_journal=False
         )
+        self._writes = ReplicatedWrites(self.members, settings, self)
         self._primary, *self._replicas = self.members.nodes
         self._turns = cycle(self.members.nodes)
         self._late = False
@@ -235,7 +220,8 @@ class ReplicatedDriver(WrappingDriver):
         One that was not is looked up once in a while: a cache keeps nothing for longer than that
         after a write of which the caller heard that it may happen.
         """
-        if not self._accepts and monotonic() - self._looked <= self._journal.interval:
+        accepts = self._settings.acknowledge == "journal"
+        if not accepts and monotonic() - self._looked <= self._journal.interval:
             return self._late, False
         self._looked = monotonic()
         try:
@@ -243,205 +229,25 @@ class ReplicatedDriver(WrappingDriver):
         except JournalUnavailable:
             self._late = True  # nobody can tell
             return True, False
-        return self._late, self._late and self._accepts
+        return self._late, self._late and accepts
 
     # Writing
 
-    @property
-    def _accepts(self) -> bool:
-        """Whether the journal answers for a primary that is away."""
-        return self._settings.acknowledge == "journal"
-
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        """Keep the records; only where they are new, a primary that refuses them has none."""
-        records = wanted.records
-        arguments = stores_of(records), self.members.names, self._lease(len(records))
-        if wanted.new:
-            made = await self._journal.append(*arguments)
-        else:
-            made = await self.members.import_with(lambda: self._journal.append_import(*arguments))
-        try:
-            await self._on_primary(made, lambda driver: driver._keep(Keep(records)), len(records))
-        except MemoryServiceError as error:
-            await self._failed(made, error, undone=wanted.new)
-            return records
-        await self._spread(made, partial(keep, journal=self._journal, stored=made), len(records))
-        return records
+        await self._writes.keep(wanted)
+        return wanted.records
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
-        update, names = update_of(wanted), self.members.names
-        made = await self._journal.append_update(update, wanted.over, names, self._lease())
-        if not made:
-            return False
-        if record_id(wanted.record) in (await self._unmade(update.user_id)).kept:
-            await self._accept(made)
-            return True
-        try:
-            replaced = await self._on_primary(made, lambda driver: driver._replace(wanted))
-        except MemoryServiceError as error:
-            await self._failed(made, error, undone=True)
-            return True
-        if replaced:
-            await self._spread(made, partial(keep, journal=self._journal, stored=made))
-        elif not await self._cancelled(made):
-            raise ConnectionLost(reason=f"{self.name}: a dispatcher may have made it")
-        return replaced
+        return await self._writes.replace(wanted)
 
     async def _delete(self, wanted: Delete) -> bool:
-        async def is_there() -> int:
-            return await self._get(Get(wanted.kind, wanted.record_id, wanted.user_id)) is not None
-
-        unmade = wanted.record_id in (await self._unmade(wanted.user_id)).kept
-        return await self._delete_everywhere(delete_of(wanted), unmade, is_there) > 0
+        return await self._writes.delete(wanted)
 
     async def _forget(self, wanted: Forget) -> int:
-        if wanted.before is None:
-            async with self._journal.moment() as moment:
-                return await self._forget(replace(wanted, before=moment))
-        unmade = len((await self._unmade(wanted.user_id)).created)
-        return await self._delete_everywhere(delete_of(wanted), unmade, lambda: self._count(wanted))
-
-    async def _unmade(self, user_id: str | None) -> Overlay:
-        """What was acknowledged and waits for the primary of the user's memories, or knowledge."""
-        if not self._accepts or not await self._journal.count():
-            return Overlay()
-        entries = await self._journal.of_user(user_id, under_way=False)
-        return Overlay.of(entries, self._primary.name, stored_by_all=True)
-
-    async def _count(self, wanted: Forget) -> int:
-        """How many memories there are to be deleted."""
-        page, count = Page(user_id=wanted.user_id, limit=_PAGE), 0
-        while True:
-            found = await self._page(page)
-            count += sum(wanted.reaches(memory) for memory in found.memories)
-            if found.next_cursor is None:
-                return count
-            page = replace(page, after=Cursor.decode(found.next_cursor))
-
-    async def _delete_everywhere(
-        self, delete: Write, unmade: int, count: Callable[[], Awaitable[int]]
-    ) -> int:
-        """How many records are deleted: on the primary, and of those that wait for it `unmade`.
-
-        While the primary is away, and need not answer, the `count` of those that are there.
-        """
-        made = await self._journal.append([delete], self.members.names, self._lease())
-        try:
-            deleted = await self._primary.ask(partial(make, write=delete), patience=_PATIENCE)
-        except MemoryServiceError as error:
-            if self._is_accepted(error):
-                counted = await count()
-                await self._accept(made)
-                return counted
-            await self._hand_over(made)
-            raise_uncertain(error)  # it is going to happen
-        await self._spread(made, partial(make, write=delete))
-        return deleted + unmade
-
-    def _lease(self, records: int = 1) -> float:
-        """Seconds."""
-        return _LEASE * time_for(self._settings.timeout, records)
-
-    async def _on_primary(
-        self,
-        made: Sequence[Entry],
-        write: Callable[[RecordDriver], Awaitable[T]],
-        records: int = 1,
-    ) -> T:
-        """Let the primary have what is stored; delete again what was deleted meanwhile.
-
-        Raises `ConnectionLost` for whatever fails after it has that: it is not refused any more.
-        """
-        answer = await self._primary.ask(write, records=records, patience=_PATIENCE)
-        try:
-            for dead in await self._journal.dead(made):
-                await self._primary.ask(partial(make, write=dead))
-        except MemoryServiceError as error:
-            raise ConnectionLost(reason=error.reason) from error
-        return answer
-
-    async def _failed(
-        self, made: Sequence[Entry], error: MemoryServiceError, *, undone: bool
-    ) -> None:
-        """The primary did not take a store: the journal answers for it, or this raises.
-
-        `undone`: the primary has nothing of it where the error says that it did not happen.
-        """
-        if self._is_accepted(error):
-            await self._accept(made)
-            return
-        if not error.uncertain and undone and await self._cancelled(made):
-            raise error
-        await self._hand_over(made)
-        raise_uncertain(error)  # it is going to happen
-
-    def _is_accepted(self, error: MemoryServiceError) -> bool:
-        """Whether the journal answers for a primary that failed so."""
-        away = isinstance(error, DriverUnavailable | DriverTimeout)
-        model = isinstance(error, EmbeddingQueueFull | EmbeddingUnavailable)
-        return self._accepts and away and not model
-
-    async def _accept(self, made: Sequence[Entry]) -> None:
-        """The write happens: the dispatchers make it everywhere. Raises `JournalUnavailable`."""
-        await self._journal.settle(made, decided=True)
-        self.members.wake_dispatchers()
-
-    async def _hand_over(self, made: Sequence[Entry]) -> None:
-        """Let the dispatchers make the write everywhere, at the latest when the lease ends."""
-        with suppress(JournalUnavailable):
-            await self._journal.settle(made)
-        self.members.wake_dispatchers()
-
-    async def _cancelled(self, made: Sequence[Entry]) -> bool:
-        """Whether nobody will ever make these stores."""
-        try:
-            return await self._journal.cancel(made)
-        except JournalUnavailable:
-            return False
-
-    async def _spread(
-        self,
-        made: Sequence[Entry],
-        call: Callable[[RecordDriver], Awaitable[object]],
-        records: int = 1,
-    ) -> None:
-        """The primary has the write: wait for who else must, and leave the rest to dispatchers."""
-        wanted = {
-            "journal": 0,
-            "primary": 0,
-            "quorum": len(self.inner) // 2,
-            "all": len(self._replicas),
-        }[self._settings.acknowledge]
-        have = [self._primary.name]
-        late: MemoryServiceError | None = None
-        if wanted:
-            tasks = {
-                asyncio.create_task(node.ask(call, records=records)): node.name
-                for node in self._replicas
-            }
-            try:
-                pending = set(tasks)
-                while pending and len(have) <= wanted:
-                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        error = task.exception()
-                        if error is None:
-                            have.append(tasks[task])
-                        elif isinstance(error, MemoryServiceError):
-                            late = error
-                        else:
-                            raise error
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-        await self._journal.settle(made, have)
-        self.members.wake_dispatchers()
-        if len(have) <= wanted:
-            raise DriverTimeout(
-                "Too few drivers have the write yet; it will reach the others.",
-                reason=f"{self.name}: {len(have)} of {len(self.inner)} have the write",
-            ) from late
+        if wanted.before is not None:
+            return await self._writes.forget(wanted)
+        async with self._journal.moment() as moment:
+            return await self._writes.forget(replace(wanted, before=moment))
 
     async def health_check(self) -> DriverHealth:
         return await self.members.health(_judge)
