@@ -12,7 +12,7 @@ import numpy as np
 
 from app.core.memory.base import DriverHealth
 from app.core.memory.records import Kept, Knowledge, Memory, NewMemory
-from app.core.memory.requests import Delete, Forget, Keep
+from app.core.memory.requests import Delete, Forget, Keep, Replace
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder, Vector
 from app.errors import ConnectionLost, DriverUnavailable, MemoryServiceError
@@ -76,6 +76,9 @@ class FlakyDriver(InMemoryDriver):
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         return await self._made(lambda: super(FlakyDriver, self)._keep(wanted))
+
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        return await self._made(lambda: super(FlakyDriver, self)._replace(wanted))
 
     async def _delete(self, wanted: Delete) -> bool:
         return await self._made(lambda: super(FlakyDriver, self)._delete(wanted))
