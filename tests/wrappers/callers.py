@@ -1,14 +1,17 @@
 """The callers of a schedule: each calls once, and looks at once whether what it heard is true."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Memory, NewMemory, Record, record_id
+from app.core.memory.records import Knowledge, Memory, NewMemory, Record, record_id
 from app.errors import MemoryServiceError
 from tests.wrappers.oracle import Attempt, History
+
+_FIRST = 0x0192 << 112 | 7 << 76 | 2 << 62
+_EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
 
 USERS = ("ada", "bob")
 
@@ -159,13 +162,22 @@ class Caller:
                 assert found.updated_at >= said.updated_at, f"{attempt.label} is not read"
 
 
+def there_already() -> list[Record]:
+    """What all drivers have before the first call."""
+    knowledge = Knowledge(
+        knowledge_id=str(UUID(int=_FIRST | 99)),
+        content="A fact.",
+        category="jars",
+        created_at=_EARLIER,
+    )
+    return [_new(98, "ada"), _new(97, "bob"), knowledge]
+
+
 def _new(at: int, user: str) -> Memory:
     """What comes from elsewhere, or from before."""
-    moment = datetime.fromisoformat("2026-01-01T00:00:00+00:00") + timedelta(seconds=at)
-    memory = Memory(
-        memory_id=str(UUID(int=(0x0192 << 112) | (7 << 76) | (2 << 62) | at)),
+    return Memory(
+        memory_id=str(UUID(int=_FIRST | at)),
         user_id=user,
         content="From elsewhere.",
-        created_at=moment,
+        created_at=_EARLIER + timedelta(seconds=at),
     )
-    return memory

@@ -14,16 +14,17 @@ from sqlalchemy import update
 from app.errors import JournalUnavailable, MemoryServiceError
 from app.journal.tables import entries
 from app.settings import JournalSettings
-from tests.wrappers.callers import Call, Caller
+from tests.wrappers.callers import Call, Caller, there_already
 from tests.wrappers.flaky import Journalled
 from tests.wrappers.oracle import Attempt, History
-from tests.wrappers.scripted import SLOW, Shape, holders, journalled
+from tests.wrappers.scripted import SLOW, STUCK, Shape, holders, journalled
 
 Event = Literal[
     "away",
     "back",
     "lose",
     "slow",
+    "stuck",
     "refuse_keep",
     "refuse_replace",
     "refuse_delete",
@@ -76,6 +77,10 @@ class World:
 
     async def run(self, steps: list[Step]) -> None:
         """Make the steps, let everything come to rest, and check what is there then."""
+        first = there_already()
+        self.history.see(first)
+        for leaf in self.leaves:
+            await leaf.seed(first)
         for driver in self.drivers:
             await self._open(driver)
         for step in steps:
@@ -180,6 +185,9 @@ class World:
 
     async def _slow(self, step: Step) -> None:
         self._leaf(step).delay = SLOW
+
+    async def _stuck(self, step: Step) -> None:
+        self._leaf(step).delay = STUCK
 
     async def _refuse_keep(self, step: Step) -> None:
         self._leaf(step).refuses.add("keep")

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, MemoryPage, Record
 from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Replace
+from app.drivers.inmemory import InMemoryDriver
 from app.errors import DriverError, DriverUnavailable
 from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
 from app.wrappers.base import WrappingDriver
@@ -20,8 +21,10 @@ T = TypeVar("T")
 
 TIMEOUT = 0.1
 """Seconds for which a driver is waited for."""
-SLOW = 0.3
+SLOW = 0.03
 """The longest delay, before and after a write, of a driver that is slow."""
+STUCK = 0.4
+"""That of a driver whose answers come too late."""
 
 Refusable = Literal["keep", "replace", "delete", "forget"]
 Kind = Literal[
@@ -45,6 +48,10 @@ class ScriptedDriver(FlakyDriver):
     def mend(self) -> None:
         self.away, self.lost, self.delay = False, 0.0, self._usual
         self.refuses.clear()
+
+    async def seed(self, records: Sequence[Record]) -> None:
+        """Have these from the start."""
+        await InMemoryDriver._keep(self, Keep(records))
 
     @property
     def calm(self) -> bool:

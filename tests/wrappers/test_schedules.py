@@ -27,27 +27,41 @@ CALLS = (
     + ("import_new", "import_older", "import_newer", "import_again")
 )
 EVENTS = (
-    ("away", "back", "lose", "slow", "mend") * 2
+    ("away", "back", "lose", "slow", "stuck", "mend") * 2
     + ("refuse_keep", "refuse_replace", "refuse_delete", "refuse_forget")
     + ("stop_dispatcher", "start_dispatcher", "journal_lost", "journal_back", "restart")
 )
 
+at_once = st.sampled_from((0.0, 0.0, 0.0, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012))
 calls = st.builds(
     Step,
     what=st.sampled_from(CALLS),
-    at=st.integers(0, 7),
+    at=st.integers(0, 4),
     on=st.integers(0, 1),
-    cancelled=st.sampled_from((None,) * 5 + (0.001, 0.002, 0.004, 0.006, 0.009, 0.015, 0.05)),
-    pause=st.sampled_from((0.0, 0.0, 0.001, 0.004, 0.01, 0.03, 0.15, 0.5)),
+    cancelled=st.sampled_from((None,) * 6 + (0.001, 0.002, 0.004, 0.006, 0.009, 0.015, 0.05)),
+    pause=at_once,
 )
 events = st.builds(
     Step,
     what=st.sampled_from(EVENTS),
     at=st.integers(0, 2),
     on=st.integers(0, 1),
-    pause=st.sampled_from((0.0, 0.001, 0.004, 0.01, 0.03, 0.15)),
+    pause=at_once,
 )
-schedules = st.lists(st.one_of(calls, calls, events), min_size=2, max_size=24)
+rests = st.sampled_from((0.0, 0.02, 0.15, 0.5))
+
+
+@st.composite
+def bursts(draw: st.DrawFn) -> list[Step]:
+    """Calls at once, most of them of one record or user, and then a rest."""
+    at = draw(st.integers(0, 4))
+    steps = draw(st.lists(st.one_of(calls, calls, calls, events), min_size=1, max_size=8))
+    if draw(st.booleans()):
+        steps = [replace(step, at=at) for step in steps]
+    return [*steps[:-1], replace(steps[-1], pause=draw(rests))]
+
+
+schedules = st.lists(bursts(), min_size=1, max_size=8).map(lambda all_: sum(all_, []))
 shapes = st.builds(
     Shape,
     kind=st.sampled_from(

@@ -67,18 +67,21 @@ def _queue(random: Random) -> Callable[[], Any]:
         last = 0.0
 
         def put_nowait(self, item: tuple[asyncio.Future[Any] | None, Callable[[], Any]]) -> None:
-            loop = asyncio.get_running_loop()
+            if item[0] is None:  # nobody waits, and no loop may be there any more
+                item[1]()
+                return
+            loop = item[0].get_loop()
             self.last = max(self.last + 1e-6, loop.time() + random.uniform(0, _STATEMENT_SECONDS))
             loop.call_at(self.last, self._do, *item)
 
-        def _do(self, future: asyncio.Future[Any] | None, wanted: Callable[[], Any]) -> None:
+        def _do(self, future: asyncio.Future[Any], wanted: Callable[[], Any]) -> None:
             try:
                 answer = wanted()
             except Exception as error:  # noqa: BLE001 - whoever asked gets it
-                if future is not None and not future.done():
+                if not future.done():
                     future.set_exception(error)
             else:
-                if future is not None and not future.done():
+                if not future.done():
                     future.set_result(answer)
 
     return Queue
