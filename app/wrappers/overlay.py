@@ -33,6 +33,8 @@ class Overlay:
         overlay = cls()
         for entry in entries:
             waits = driver in entry.pending_for
+            if entry.replaces is not None:
+                continue  # nobody was told that this update happens
             if entry.stores:
                 if waits or not stored_by_all:
                     overlay._keep(entry.records)

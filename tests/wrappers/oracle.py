@@ -108,7 +108,9 @@ class History:
         self.check_deletes(kept)
         self._check_updates(kept, strict=strict)
         self._check_refused(kept)
-        answered = {(record_id(one), one.updated_at): one for a in self.attempts for one in a.answer}
+        answered = {
+            (record_id(one), one.updated_at): one for a in self.attempts for one in a.answer
+        }
         for one, record in kept.items():
             said = answered.get((one, record.updated_at), record)
             assert record == said, f"{one} is not what was answered: {record} {said}"

@@ -44,6 +44,14 @@ class ScriptedDriver(FlakyDriver):
         self._usual = self.delay
         self.refuses: set[Refusable] = set()
         self._atomic = atomic
+        self.fates: list[Callable[[], None]] = []
+        """What happens after each of the next writes, before it is answered; it may raise."""
+
+    async def _made(self, write: Callable[[], Awaitable[T]]) -> T:
+        answer = await super()._made(write)
+        if self.fates:
+            self.fates.pop(0)()
+        return answer
 
     def mend(self) -> None:
         self.away, self.lost, self.delay = False, 0.0, self._usual
