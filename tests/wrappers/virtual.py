@@ -67,12 +67,13 @@ def _queue(random: Random) -> Callable[[], Any]:
         last = 0.0
 
         def put_nowait(self, item: tuple[asyncio.Future[Any] | None, Callable[[], Any]]) -> None:
-            if item[0] is None:  # nobody waits, and no loop may be there any more
-                item[1]()
+            future, wanted = item
+            if future is None:  # nobody waits, and no loop may be there any more
+                wanted()
                 return
-            loop = item[0].get_loop()
+            loop = future.get_loop()
             self.last = max(self.last + 1e-6, loop.time() + random.uniform(0, _STATEMENT_SECONDS))
-            loop.call_at(self.last, self._do, *item)
+            loop.call_at(self.last, self._do, future, wanted)
 
         def _do(self, future: asyncio.Future[Any], wanted: Callable[[], Any]) -> None:
             try:
