@@ -102,6 +102,8 @@ def happens(shape: Shape, steps: list[Step], seed: int = 0) -> None:
     assert not [line for line in logs if line["event"] == "delivery_failed"]
 
 
+STORE = Step("store")
+
 tried = partial(
     settings,
     deadline=None,
@@ -115,6 +117,10 @@ tried = partial(
 @example(  # its inner driver had still to decide, and the outer one gave it up
     Shape(kind="replicated over replicated"), [Step("update", cancelled=0.009)], 0
 )
+@example(  # a store after a deletion that waits, or that failed
+    Shape(kind="failover"), [Step("away"), Step("delete_user", pause=0.1), Step("back"), STORE], 0
+)
+@example(Shape(), [Step("away"), Step("delete_user", pause=0.1), Step("back"), STORE], 0)
 @given(shape=shapes, steps=schedules, seed=st.integers(0, 99))
 def test_whatever_happens(shape: Shape, steps: list[Step], seed: int) -> None:
     happens(shape, steps, seed)

@@ -1,62 +1,17 @@
 """Updates of one record that overtake each other, the dispatchers, or the primary's end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 
 from app.errors import ConnectionLost
-from app.settings import JournalSettings
-from tests.wrappers import virtual
-from tests.wrappers.flaky import Journalled, settled
-from tests.wrappers.scripted import ScriptedDriver, Shape, journalled
-
-Story = Callable[[Journalled, list[ScriptedDriver]], Awaitable[None]]
-
-
-def lost() -> None:
-    raise ConnectionLost(reason="lost after it was made")
-
-
-@asynccontextmanager
-async def opened(shape: Shape, folder: Path) -> AsyncIterator[tuple[Journalled, Any]]:
-    leaves = shape.leaves(Random(1))
-    async with shape.over(leaves, JournalSettings(path=folder)) as driver:
-        yield driver, leaves
-
-
-def tell(shape: Shape, folder: Path, story: Story) -> None:
-    async def whole() -> None:
-        async with opened(shape, folder) as (driver, leaves):
-            await story(driver, leaves)
-
-    virtual.run(whole, Random(1))
-
-
-async def rest(driver: Journalled) -> None:
-    for each in journalled(driver):
-        for dispatcher in each.members.dispatchers.values():
-            dispatcher.start()
-    for each in journalled(driver):  # what an outer one brought, an inner one brings on
-        await settled(each)
-
-
-def paused(driver: Any, hook: str, wait: Callable[[], Awaitable[object]]) -> None:
-    """Let the next call of the hook wait before it is made."""
-    made = getattr(driver, hook)
-
-    async def late(*arguments: Any, **named: Any) -> Any:
-        setattr(driver, hook, made)
-        await wait()
-        return await made(*arguments, **named)
-
-    setattr(driver, hook, late)
+from tests.wrappers.flaky import Journalled
+from tests.wrappers.scripted import ScriptedDriver, Shape
+from tests.wrappers.stories import lost, paused, rest, tell
 
 
 def test_an_update_that_an_inner_driver_has_still_to_decide_is_not_withdrawn(
