@@ -148,7 +148,7 @@ class Caller:
         if not self.shows(attempt):
             return
         if attempt.verb == "delete":
-            back = self.history.may_be_back(one, attempt)
+            back = self.history.may_be_seen(one, attempt)
             assert found is None or back, f"{attempt.label}: {one} is still read"
             assert listed is None or one not in listed or back, f"{one} is still listed"
             return

@@ -99,6 +99,11 @@ class History:
         made = self.concern(one, "store", "import")
         return any(each.ended > since.started for each in made)
 
+    def may_be_seen(self, one: str, since: Attempt) -> bool:
+        """Whether the record may be there for a while after the delete: its fate was not known."""
+        made = self.concern(one, "store", "import", "update")
+        return any(each.ended > since.started or not each.acknowledged for each in made)
+
     def check(self, kept: Kept, *, strict: bool) -> None:
         """Raise `AssertionError` where `kept` is not what the answers promise.
 

@@ -181,6 +181,36 @@ def test_a_deletion_whose_writer_stood_still_costs_no_later_store(
     tell(shape, tmp_path, story)
 
 
+@pytest.mark.parametrize("shape", [Shape(acknowledge="journal"), FAILOVER])
+def test_what_is_deleted_while_it_is_delivered_is_not_read(tmp_path: Path, shape: Shape) -> None:
+    async def story(driver: Journalled, leaves: list[ScriptedDriver]) -> None:
+        first, looks = leaves[0], asyncio.Event()
+        first.away = True
+        memory = await driver.store("ada", "A jar.")
+        comes = asyncio.Event()
+
+        async def come() -> None:
+            first.away = False
+            await comes.wait()
+
+        paused(first, "_keep", come)
+        async with asyncio.timeout(60):
+            while first.away:
+                await asyncio.sleep(0.1)
+        await driver.delete(memory.memory_id, "ada")
+        paused(driver.members.journal, "dead", looks.wait)
+        comes.set()
+        await asyncio.sleep(0.05)
+        assert memory.memory_id in first.kept
+        assert await driver.get(memory.memory_id, "ada") is None
+        assert not await driver.recall("ada")
+        looks.set()
+        await rest(driver)
+        assert not any(leaf.kept for leaf in leaves)
+
+    tell(shape, tmp_path, story)
+
+
 @pytest.mark.parametrize("who", [0, 1])
 @pytest.mark.parametrize("shape", [Shape(), Shape(acknowledge="all"), FAILOVER])
 def test_a_refused_deletion_of_a_user_holds_up_nothing_and_takes_nothing_stored_later(
