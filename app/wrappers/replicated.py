@@ -274,7 +274,15 @@ class ReplicatedDriver(WrappingDriver):
         made = await self._journal.append_update(update, wanted.over, names, self._lease())
         if not made:
             return False
-        if record_id(wanted.record) in (await self._unmade(update.user_id)).kept:
+        try:
+            return await self._replace_everywhere(made, wanted)
+        except asyncio.CancelledError:  # other updates would wait until the lease ends
+            await self._hand_over(made)
+            raise
+
+    async def _replace_everywhere(self, made: Sequence[Entry], wanted: Replace[Kept]) -> bool:
+        (entry,) = made
+        if record_id(wanted.record) in (await self._unmade(entry.user_id)).kept:
             return await self._accept_update(made, wanted)
         try:
             replaced = await self._on_primary(made, lambda driver: driver._replace(wanted))

@@ -183,3 +183,20 @@ def test_a_replica_shows_no_update_that_may_still_not_happen(tmp_path: Path) -> 
         assert await driver.get(memory.memory_id, "ada") == memory
 
     tell(Shape(acknowledge="primary"), tmp_path, story)
+
+
+def test_an_update_whose_caller_is_gone_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    async def story(driver: Journalled, leaves: list[ScriptedDriver]) -> None:
+        first = leaves[0]
+        memory = await driver.store("ada", "A jar.")
+        await rest(driver)
+        paused(first, "_replace", asyncio.Event().wait)
+        gone = asyncio.create_task(driver.update(memory.memory_id, "ada", {"content": "A lid."}))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        async with asyncio.timeout(0.2):  # much less than its lease
+            assert await driver.update(memory.memory_id, "ada", {"content": "A cup."})
+        await rest(driver)
+        assert [leaf.kept for leaf in leaves] == [first.kept] * 3
+
+    tell(Shape(), tmp_path, story)
