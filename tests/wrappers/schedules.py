@@ -117,7 +117,7 @@ class World:
         database.transaction = failing  # type: ignore[method-assign]
 
     async def _come_to_rest(self) -> None:
-        self._journal_fails = 0.0
+        self._journal_fails, self._disturbed = 0.0, self.history.now()
         for leaf in self.leaves:
             leaf.mend()
         await asyncio.gather(*self._callers)
@@ -259,4 +259,10 @@ class World:
         if "failover" not in self.shape.kind or attempt.verb == "delete":
             return True
         # What failover's primary has, no other driver has.
-        return self._disturbed < attempt.started and all(leaf.calm for leaf in self.leaves)
+        calm = self._disturbed < attempt.started and all(leaf.calm for leaf in self.leaves)
+        return calm and not any(
+            node.reachability.away
+            for driver in self.drivers
+            for each in journalled(driver)
+            for node in each.members.nodes
+        )
