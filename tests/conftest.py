@@ -48,8 +48,7 @@ _FIRST = (
     # What takes longest, so that no process ends long after the other.
     "faults",
     "conformance",
-    "wrappers/test_replicated_races.py",
-    "wrappers/test_failover_races.py",
+    "wrappers/test_schedules.py",
     "test_embedding_openvino.py",
     "drivers",
     "migrations",

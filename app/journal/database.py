@@ -261,7 +261,7 @@ class Database:
 
         task = asyncio.create_task(whole())
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._over)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -270,6 +270,11 @@ class Database:
             if task.cancelled() and not ends:
                 raise JournalUnavailable(reason="journal: closed") from None
             raise
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may ask for it: its caller may be gone
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:

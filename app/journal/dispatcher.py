@@ -9,8 +9,8 @@ from itertools import groupby
 from time import monotonic
 
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Memory, Record, record_id
-from app.core.memory.requests import Delete, Forget, Get, Keep, Kind, Replace
+from app.core.memory.records import Record, record_id
+from app.core.memory.requests import Delete, Forget, Keep, Kind, Replace
 from app.errors import (
     ConfigurationError,
     DriverTimeout,
@@ -170,34 +170,51 @@ class Dispatcher:
                 reason=reason,
                 exc_info=None if isinstance(error, MemoryServiceError) else error,
             )
-            await self._journal.refuse(group[0], self._driver.name)
+            await self._refuse(group[0], error)
             return
         self._most = min(_RECORDS, 2 * self._most)
         self._delivered()
         await self._journal.settle(group, [self._driver.name])
 
+    async def _refuse(self, entry: Entry, error: Exception) -> None:
+        """Make a dead letter of it; an update that nobody was told of does not happen instead."""
+        unclear = not isinstance(error, MemoryServiceError) or error.uncertain
+        if unclear or not self._decides(entry) or not await self._journal.withdraw(entry):
+            await self._journal.refuse(entry, self._driver.name)
+
+    def _decides(self, entry: Entry) -> bool:
+        """Whether this driver has to say whether the update happens."""
+        return entry.replaces is not None and self._after is None
+
     async def _make(self, group: list[Entry]) -> None:
         first = group[0]
         if not first.stores:
             await make(self._driver, first)
-        elif first.replaces is not None and self._after is None:
+        elif first.replaces is not None and self._decides(first):
             await self._decide(first, first.replaces)
         else:
             await keep(self._driver, self._journal, group)
 
     async def _decide(self, update: Entry, replaces: datetime) -> None:
-        """Make the update if the driver still has what it replaces; else nobody gets it."""
+        """Make the update if the driver still has what it replaces; else nobody gets it.
+
+        The driver's own `_replace` tells whether it was made before: a read may be another's.
+        """
         (record,) = update.records
-        if await self._journal.dead([update]):
-            return
-        if await self._driver._replace(Replace(record, replaces)):
-            for each in await self._journal.dead([update]):
-                await make(self._driver, each)
-            return
-        kind: Kind = "memory" if isinstance(record, Memory) else "knowledge"
-        there = await self._driver._get(Get(kind, record_id(record), update.user_id))
-        if there is None or there.updated_at < record.updated_at:
-            await self._journal.withdraw(update)
+        driver = self._driver
+        dead = await self._journal.dead([update])
+        if not dead:
+            made = await driver._replace(Replace(record, replaces)) or await driver._replace(
+                Replace(record, record.updated_at)
+            )
+            if not made and await self._journal.withdraw(update):
+                return
+            if not made:  # it was accepted meanwhile
+                await keep(driver, self._journal, [update])
+                return
+            dead = await self._journal.dead([update])
+        for each in dead:
+            await make(driver, each)
 
 
 async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) -> None:

@@ -53,12 +53,15 @@ class Entry(Write):
     """Seconds since the epoch."""
     pending_for: frozenset[str] = frozenset()
     """The drivers that still have to get it; known to who reads it."""
+    killed: frozenset[str] = frozenset()
+    """The ids of records that it kept and that are deleted by now; known to who reads it."""
 
     def without(self, ids: Set[str]) -> Self:
-        """The same without the records of these ids."""
+        """The same without the records of these ids, which are deleted."""
         if not ids:
             return self
-        return replace(self, records=[r for r in self.records if record_id(r) not in ids])
+        alive = [record for record in self.records if record_id(record) not in ids]
+        return replace(self, records=alive, killed=frozenset(ids))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.memory import codec
 from app.core.memory.clock import Clock
 from app.core.memory.records import record_id
+from app.errors import ConnectionLost
 from app.journal.contents import Contents
 from app.journal.database import Database
-from app.journal.entries import Entry, Write
+from app.journal.entries import Entry, Verb, Write
 from app.journal.tables import (
     deliveries,
     entries,
@@ -179,11 +180,18 @@ class Journal(Contents):
         )
 
     async def append_update(
-        self, write: Write, over: datetime, drivers: Sequence[str], lease: float = 0.0
+        self,
+        write: Write,
+        over: datetime,
+        drivers: Sequence[str],
+        lease: float = 0.0,
+        *,
+        waiting: bool = False,
     ) -> list[Entry]:
-        """The same for an update; nothing where it holds a later version than `over`.
+        """The same for an update; nothing where a later version than `over` is on its way.
 
-        One process at a time looks for that.
+        `waiting`: nothing either where `over` is not in the journal any more. One process at a
+        time looks for that. Raises `ConnectionLost` where the update itself is on its way.
         """
         (record,) = write.records
         one = record_id(record)
@@ -191,24 +199,31 @@ class Journal(Contents):
         async def work(connection: AsyncConnection) -> list[Entry]:
             if self.shared:
                 await connection.execute(_ONE_AT_A_TIME, {"record": f"{self._wrapper} {one}"})
-            refused = exists().where(deliveries.c.seq == entries.c.seq, deliveries.c.dead_letter)
-            stores = select(entries.c.records).where(
-                self._mine,
-                entries.c.verb == write.verb,
-                entries.c.records.contains(one),
-                ~refused,
-            )
-            pending = [
-                other.updated_at
-                for found in (await connection.execute(stores)).scalars()
-                for other in codec.decode(found)
-                if record_id(other) == one
-            ]
-            if any(each > over for each in pending):
+            versions = await self._versions(connection, write.verb, one, refused=waiting)
+            if record.updated_at in versions:
+                raise ConnectionLost(reason=f"{self._wrapper}: the update is on its way")
+            if any(each > over for each in versions) or (waiting and over not in versions):
                 return []
             return await self._append(connection, [write], drivers, lease)
 
         return await self.database.transaction(work, then=self._changed)
+
+    async def _versions(
+        self, connection: AsyncConnection, verb: Verb, one: str, *, refused: bool
+    ) -> list[datetime]:
+        """Those of the record that are in the journal; also what a driver `refused`, or not."""
+        stores = select(entries.c.records).where(
+            self._mine, entries.c.verb == verb, entries.c.records.contains(one)
+        )
+        if not refused:
+            letters = and_(deliveries.c.seq == entries.c.seq, deliveries.c.dead_letter)
+            stores = stores.where(~exists().where(letters))
+        return [
+            record.updated_at
+            for found in (await connection.execute(stores)).scalars()
+            for record in codec.decode(found)
+            if record_id(record) == one
+        ]
 
     async def _append(
         self,
@@ -260,19 +275,19 @@ class Journal(Contents):
         return made
 
     async def settle(
-        self, made: Sequence[Entry], drivers: Sequence[str] = (), *, decided: bool = False
-    ) -> None:
-        """These drivers have the writes; for the others they are due now.
+        self, made: Sequence[Entry], drivers: Sequence[str] = (), *, decided: bool = True
+    ) -> bool:
+        """These drivers have the writes; for the others they are due now. Whether all were there.
 
-        `decided`: an update happens, whatever the first driver has by now.
+        Unless `decided`, the first driver has still to decide whether an update happens.
         """
         seqs = [entry.seq for entry in made]
         mine = entries.c.seq.in_(seqs)
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> bool:
             # Of two who settle an entry at once, the second sees what the first did.
             locked = select(entries.c.seq).where(mine).order_by(entries.c.seq)
-            await connection.execute(locked.with_for_update())
+            there = (await connection.execute(locked.with_for_update())).all()
             if drivers:
                 have = and_(deliveries.c.seq.in_(seqs), deliveries.c.target.in_(drivers))
                 await connection.execute(delete(deliveries).where(have))
@@ -280,19 +295,28 @@ class Journal(Contents):
             await connection.execute(delete(entries).where(mine, ~left))
             free = update(entries).where(mine, entries.c.leased_until > 0)
             await connection.execute(free.values(leased_until=0.0))
-            if decided:
+            if decided and any(entry.replaces is not None for entry in made):
                 await connection.execute(update(entries).where(mine).values(replaces=None))
+            return len(there) == len(seqs)
 
-        await self.database.transaction(work, then=self._changed)
+        return await self.database.transaction(work, then=self._changed)
 
-    async def withdraw(self, entry: Entry) -> None:
-        """The first driver decided against the update: nobody gets it."""
+    async def withdraw(self, entry: Entry) -> bool:
+        """The first driver decided against the update: nobody gets it.
 
-        async def work(connection: AsyncConnection) -> None:
+        False where it was decided meanwhile that the update happens: then it stays.
+        """
+
+        async def work(connection: AsyncConnection) -> bool:
+            mine = select(entries.c.replaces).where(entries.c.seq == entry.seq)
+            found = (await connection.execute(mine.with_for_update())).first()
+            if found is not None and found.replaces is None:
+                return False
             await connection.execute(delete(deliveries).where(deliveries.c.seq == entry.seq))
             await connection.execute(delete(entries).where(entries.c.seq == entry.seq))
+            return True
 
-        await self.database.transaction(work, then=self._changed)
+        return await self.database.transaction(work, then=self._changed)
 
     async def cancel(self, made: Sequence[Entry]) -> bool:
         """Forget stores that did not happen; whether all could be.

@@ -164,7 +164,11 @@ class FailoverDriver(WrappingDriver):
         primary, record = self.members.primary, wanted.record
         user_id = record.user_id if isinstance(record, Memory) else None
         pending = await self._reads.pending(user_id, primary)
-        if record_id(record) not in pending.kept:
+        waits = pending.kept.get(record_id(record))
+        if waits is not None and waits.updated_at > wanted.over:
+            return False
+        waiting = waits is not None and waits.updated_at == wanted.over
+        if not waiting:
             try:
                 return await primary.ask(lambda driver: driver._replace(wanted))
             except EmbeddingQueueFull:
@@ -173,7 +177,9 @@ class FailoverDriver(WrappingDriver):
                 if not self._journals or error.uncertain:
                     raise
         (write,) = stores_of([record])
-        made = await self._journal.append_update(write, wanted.over, [primary.name])
+        made = await self._journal.append_update(
+            write, wanted.over, [primary.name], waiting=waiting
+        )
         self.members.dispatchers[primary.name].wake()
         return bool(made)
 

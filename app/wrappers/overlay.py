@@ -33,6 +33,10 @@ class Overlay:
         overlay = cls()
         for entry in entries:
             waits = driver in entry.pending_for
+            if waits:
+                overlay.deleted |= entry.killed  # it may be there until its dispatcher has looked
+            if entry.replaces is not None:
+                continue  # nobody was told that this update happens
             if entry.stores:
                 if waits or not stored_by_all:
                     overlay._keep(entry.records)

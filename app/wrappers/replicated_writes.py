@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from app.core.memory.cursor import Cursor
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, record_id
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Replace
+from app.core.memory.records import Kept, Memory, record_id
+from app.core.memory.requests import Delete, Forget, Get, Keep, Kind, Page, Replace
 from app.errors import (
     ConnectionLost,
     DriverTimeout,
@@ -77,12 +77,21 @@ class ReplicatedWrites:
         made = await self._journal.append_update(update, wanted.over, names, self._lease())
         if not made:
             return False
-        if record_id(wanted.record) in (await self._unmade(update.user_id)).kept:
-            await self._accept(made)
-            return True
+        try:
+            return await self._replace_everywhere(made, wanted)
+        except asyncio.CancelledError:  # other updates would wait until the lease ends
+            await self._hand_over(made)
+            raise
+
+    async def _replace_everywhere(self, made: Sequence[Entry], wanted: Replace[Kept]) -> bool:
+        (entry,) = made
+        if record_id(wanted.record) in (await self._unmade(entry.user_id)).kept:
+            return await self._accept_update(made, wanted)
         try:
             replaced = await self._on_primary(made, lambda driver: driver._replace(wanted))
         except MemoryServiceError as error:
+            if self._is_accepted(error):
+                return await self._accept_update(made, wanted, certain=not error.uncertain)
             await self._failed(made, error, undone=True)
             return True
         if replaced:
@@ -188,13 +197,42 @@ class ReplicatedWrites:
 
     async def _accept(self, made: Sequence[Entry]) -> None:
         """The write happens: the dispatchers make it everywhere. Raises `JournalUnavailable`."""
-        await self._journal.settle(made, decided=True)
+        await self._journal.settle(made)
         self._members.wake_dispatchers()
+
+    async def _accept_update(
+        self, made: Sequence[Entry], wanted: Replace[Kept], *, certain: bool = True
+    ) -> bool:
+        """Accept it where the record is still the one that it replaces, as a read shows it.
+
+        Every later update of that record waits in the journal for this one. `certain`: the primary
+        does not have it. Raises `ConnectionLost` where nobody can tell.
+        """
+        record = wanted.record
+        (entry,) = made
+        kind: Kind = "memory" if isinstance(record, Memory) else "knowledge"
+        try:
+            found = await self._driver._get(Get(kind, record_id(record), entry.user_id))
+        except MemoryServiceError as error:
+            await self._hand_over(made)
+            raise_uncertain(error)
+        if found is not None and found.updated_at in (wanted.over, record.updated_at):
+            there = await self._journal.settle(made)
+            self._members.wake_dispatchers()
+            if there:
+                return True
+        elif certain and await self._cancelled(made):
+            return False
+        else:
+            await self._hand_over(made)
+        raise ConnectionLost(
+            reason=f"{self._driver.name}: the primary will decide about the update"
+        )
 
     async def _hand_over(self, made: Sequence[Entry]) -> None:
         """Let the dispatchers make the write everywhere, at the latest when the lease ends."""
         with suppress(JournalUnavailable):
-            await self._journal.settle(made)
+            await self._journal.settle(made, decided=False)
         self._members.wake_dispatchers()
 
     async def _cancelled(self, made: Sequence[Entry]) -> bool:

@@ -1,23 +1,19 @@
-"""Drivers that take their time and fail, and what must be true however their calls interleave."""
+"""Drivers that take their time and fail."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from random import Random
-from time import perf_counter
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.records import Kept, Knowledge, Memory, NewMemory
-from app.core.memory.requests import Delete, Forget, Keep
+from app.core.memory.records import Kept, Knowledge, Memory
+from app.core.memory.requests import Delete, Forget, Keep, Replace
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder, Vector
-from app.errors import ConnectionLost, DriverUnavailable, MemoryServiceError
+from app.errors import ConnectionLost, DriverUnavailable
 from app.settings import Limits
-from app.wrappers.base import WrappingDriver
 from app.wrappers.failover import FailoverDriver
 from app.wrappers.replicated import ReplicatedDriver
 
@@ -77,6 +73,9 @@ class FlakyDriver(InMemoryDriver):
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         return await self._made(lambda: super(FlakyDriver, self)._keep(wanted))
 
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        return await self._made(lambda: super(FlakyDriver, self)._replace(wanted))
+
     async def _delete(self, wanted: Delete) -> bool:
         return await self._made(lambda: super(FlakyDriver, self)._delete(wanted))
 
@@ -93,92 +92,6 @@ class FlakyDriver(InMemoryDriver):
         """Everything in it, by id."""
         memories = {key: one for own in self._memories.values() for key, one in own.items()}
         return {**memories, **self._knowledge}
-
-
-@dataclass
-class _Delete:
-    started: float
-    ended: float
-    acknowledged: bool
-
-
-@dataclass
-class History:
-    """What was asked and what was answered, to be held against what is there at the end."""
-
-    driver: WrappingDriver
-    stores: dict[str, tuple[str | None, float, float]] = field(default_factory=dict)
-    """Acknowledged: by id the user, when it began and when it was answered."""
-    deletes: dict[str, list[_Delete]] = field(default_factory=dict)
-    """By id, or by user."""
-
-    async def store(self, user_id: str, count: int = 1) -> None:
-        started = perf_counter()
-        with suppress(MemoryServiceError):
-            if count == 1:
-                stored = [await self.driver.store(user_id, "A jar.")]
-            else:
-                new = [NewMemory(user_id=user_id, content="A jar.")] * count
-                stored = await self.driver.store_many(new)
-            ended = perf_counter()
-            self.stores.update({m.memory_id: (user_id, started, ended) for m in stored})
-
-    async def store_knowledge(self) -> None:
-        started = perf_counter()
-        with suppress(MemoryServiceError):
-            knowledge = await self.driver.store_global_knowledge("A jar.", "jars")
-            self.stores[knowledge.knowledge_id] = (None, started, perf_counter())
-
-    async def delete(self, key: str) -> None:
-        user_id = self.stores[key][0]
-        if user_id is None:
-            await self._delete(key, lambda: self.driver.delete_knowledge(key))
-        else:
-            await self._delete(key, lambda: self.driver.delete(key, user_id))
-
-    async def delete_user(self, user_id: str) -> None:
-        await self._delete(user_id, lambda: self.driver.delete_user(user_id))
-
-    async def _delete(self, key: str, made: Callable[[], Awaitable[object]]) -> None:
-        attempt = _Delete(perf_counter(), float("inf"), acknowledged=False)
-        self.deletes.setdefault(key, []).append(attempt)
-        with suppress(MemoryServiceError):
-            await made()
-            attempt.acknowledged = True
-        attempt.ended = perf_counter()
-
-    def check(self, kept: dict[str, Memory | Knowledge]) -> None:
-        """Nothing acknowledged is lost, unless a delete concerns it; nothing deleted is back."""
-        for key, (user_id, started, ended) in self.stores.items():
-            of_user = self.deletes.get(user_id, []) if user_id is not None else []
-            mine = self.deletes.get(key, [])
-            if key not in kept:
-                assert mine or any(d.ended > started for d in of_user), f"{key} is lost"
-            else:
-                assert not any(d.acknowledged for d in mine), f"{key} is back"
-                again = any(d.acknowledged and d.started > ended for d in of_user)
-                assert not again, f"{key} of {user_id} is back"
-
-
-async def storm(history: History, random: Random, users: Sequence[str], count: int) -> None:
-    """Stores and deletes, many at once."""
-
-    async def one() -> None:
-        await asyncio.sleep(random.uniform(0, 0.05))
-        user_id = random.choice(users)
-        match random.choices(("store", "batch", "knowledge", "delete", "user"), (6, 2, 2, 5, 2))[0]:
-            case "store":
-                await history.store(user_id)
-            case "batch":
-                await history.store(user_id, 3)
-            case "knowledge":
-                await history.store_knowledge()
-            case "delete" if history.stores:
-                await history.delete(random.choice(list(history.stores)))
-            case "user":
-                await history.delete_user(user_id)
-
-    await asyncio.gather(*(one() for _ in range(count)))
 
 
 async def settled(driver: Journalled, seconds: float = 20) -> None:

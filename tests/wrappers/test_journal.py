@@ -179,3 +179,15 @@ async def test_the_clock_of_a_file_goes_on_where_it_ended(
     await again.open(["first"])
     assert again.clock.new_id()[1] > moment
     await again.close()
+
+
+async def test_a_lease_begins_when_the_write_is_in_the_file(tmp_path: Path) -> None:
+    journal = Journal(JournalSettings(path=tmp_path), "main")
+    await journal.open(["first"])
+    delete = Write(verb="delete_user", user_id="ada")
+    async with journal.database.begin():  # the only connection
+        appending = asyncio.create_task(journal.append([delete], ["first"], lease=0.5))
+        await asyncio.sleep(0.6)
+    await appending
+    assert await journal.due("first", None, 10) == []
+    await journal.close()

@@ -1,0 +1,161 @@
+"""What callers asked for and were answered, and what must be there for it at the end."""
+
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from math import inf
+from typing import Literal
+
+from app.core.memory.records import Memory, Record, record_id
+from app.errors import MemoryServiceError
+
+Verb = Literal["store", "import", "update", "delete", "delete_user"]
+Kept = Mapping[str, Record]
+
+
+@dataclass
+class Attempt:
+    """One call. The places of its begin and its end are in the order in which all calls were."""
+
+    verb: Verb
+    label: str
+    started: float
+    ids: list[str] = field(default_factory=list)
+    """Of the records that it names, or that it was answered."""
+    user: str | None = None
+    over: datetime | None = None
+    """Which version an update was to match."""
+    ended: float = inf
+    acknowledged: bool = False
+    refused: bool = False
+    """Whether the answer says that it did not happen."""
+    answer: list[Record] = field(default_factory=list)
+
+
+@dataclass
+class History:
+    """All calls through wrapping drivers on one journal."""
+
+    shared: bool = False
+    """Whether the journal is: what a cancelled caller asked for may happen at any time then."""
+    attempts: list[Attempt] = field(default_factory=list)
+    known: dict[str, list[Record]] = field(default_factory=dict)
+    """By id, the versions that callers have seen."""
+    _places: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def now(self) -> float:
+        return next(self._places)
+
+    def see(self, records: Sequence[Record]) -> None:
+        """These are known to the callers from now on."""
+        for record in records:
+            self.known.setdefault(record_id(record), []).append(record)
+
+    @asynccontextmanager
+    async def attempt(
+        self, verb: Verb, *, ids: Sequence[str] = (), user: str | None = None
+    ) -> AsyncIterator[Attempt]:
+        """A call is made in the block, which sets its answer; an error of the service ends it."""
+        label = f"{verb} {len(self.attempts)}"
+        tried = Attempt(verb, label, self.now(), list(ids), user)
+        self.attempts.append(tried)
+        try:
+            yield tried
+            tried.acknowledged = True
+        except MemoryServiceError as error:
+            tried.refused = not error.uncertain
+        except CancelledError:
+            tried.ended = inf if self.shared else self.now()
+            raise
+        tried.ids += [record_id(record) for record in tried.answer if not ids]
+        self.see(tried.answer)
+        tried.ended = self.now()
+
+    def concern(self, one: str, *verbs: Verb) -> list[Attempt]:
+        """The calls of these verbs that name the record, or its user."""
+        user = self.user_of(one)
+        return [
+            each
+            for each in self.attempts
+            if each.verb in verbs
+            and (one in each.ids or (each.verb == "delete_user" and each.user == user))
+        ]
+
+    def user_of(self, one: str) -> str | None:
+        first = self.known[one][0]
+        return first.user_id if isinstance(first, Memory) else None
+
+    def may_be_gone(self, one: str, since: Attempt) -> bool:
+        """Whether a delete may have come after the call."""
+        deletes = self.concern(one, "delete", "delete_user")
+        late = since.verb == "update"  # an import waits for a delete; an update does not
+        return any(d.ended > since.started or (late and not d.acknowledged) for d in deletes)
+
+    def may_be_back(self, one: str, since: Attempt) -> bool:
+        """Whether a store or an import may have come after the call, a delete."""
+        made = self.concern(one, "store", "import")
+        return any(each.ended > since.started for each in made)
+
+    def may_be_seen(self, one: str, since: Attempt) -> bool:
+        """Whether the record may be there for a while after the delete: its fate was not known."""
+        made = self.concern(one, "store", "import", "update")
+        return any(each.ended > since.started or not each.acknowledged for each in made)
+
+    def check(self, kept: Kept, *, strict: bool) -> None:
+        """Raise `AssertionError` where `kept` is not what the answers promise.
+
+        `strict`: no acknowledged update is lost. Otherwise the last of them wins.
+        """
+        self._check_stores(kept)
+        self.check_deletes(kept)
+        self._check_updates(kept, strict=strict)
+        self._check_refused(kept)
+        answered = {
+            (record_id(one), one.updated_at): one for a in self.attempts for one in a.answer
+        }
+        for one, record in kept.items():
+            said = answered.get((one, record.updated_at), record)
+            assert record == said, f"{one} is not what was answered: {record} {said}"
+
+    def _check_stores(self, kept: Kept) -> None:
+        for each in self.attempts:
+            if each.acknowledged and each.verb in ("store", "import", "update"):
+                for one in each.ids:
+                    assert one in kept or self.may_be_gone(one, each), f"{each.label}: {one} lost"
+
+    def check_deletes(self, kept: Kept) -> None:
+        """What was deleted is not back."""
+        for each in self.attempts:
+            if not each.acknowledged or each.verb not in ("delete", "delete_user"):
+                continue
+            for one in kept:
+                if one in each.ids or (one in self.known and self.user_of(one) == each.user):
+                    mine = one in each.ids or each.verb == "delete_user"
+                    assert not mine or self.may_be_back(one, each), f"{each.label}: {one} is back"
+
+    def _check_updates(self, kept: Kept, *, strict: bool) -> None:
+        matched: dict[tuple[str, datetime], str] = {}
+        for each in self.attempts:
+            if each.verb != "update" or not each.acknowledged or not each.answer:
+                continue
+            (answer,) = each.answer
+            one = record_id(answer)
+            others = self.concern(one, "delete", "delete_user", "import")
+            late = any(d.ended > each.started or not d.acknowledged for d in others)
+            if not strict or late:
+                if one in kept and not self.may_be_gone(one, each):
+                    assert kept[one].updated_at >= answer.updated_at, f"{each.label} is lost"
+                continue
+            assert each.label in kept[one].metadata, f"{each.label} is lost"
+            if each.over is not None:
+                first = matched.setdefault((one, each.over), each.label)
+                assert first == each.label, f"{first} and {each.label} matched one version"
+
+    def _check_refused(self, kept: Kept) -> None:
+        labels = {each.label for each in self.attempts if each.refused and each.verb != "import"}
+        for one, record in kept.items():
+            made = labels.intersection(record.metadata)
+            assert not made, f"{one} has {made}, which did not happen"
