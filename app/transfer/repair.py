@@ -93,7 +93,7 @@ async def repair(
     if not dry_run:
         await _lose(source, target, extra, settled)
         async for batch in _batches(source, missing | different):
-            await _give(target, batch, different)
+            await _give(source, target, batch, different, settled)
             await _lose(source, target, batch, settled)
     return found
 
@@ -132,12 +132,35 @@ async def _batches(driver: RecordDriver, ids: Set[str]) -> AsyncIterator[list[Re
         yield batch
 
 
-async def _give(target: RecordDriver, records: Sequence[Record], different: Set[str]) -> None:
-    """An import leaves what is there, so what is `different` there has to go first."""
-    for record in records:
-        if record_id(record) in different:
-            await _delete(target, record)
+async def _give(
+    source: RecordDriver,
+    target: RecordDriver,
+    records: Sequence[Record],
+    different: Set[str],
+    settled: Callable[[], Awaitable[None]],
+) -> None:
+    """Import the source's records, also where that leaves another version in the target.
+
+    Only what the source does not get by a write that is under way is deleted before it is imported.
+    """
     await target.import_records(records)
+    left: list[Record] = []
+    for record in records:
+        there = await _get(target, record) if record_id(record) in different else None
+        if there is not None and not _same(there, record):
+            left.append(there)
+    if not left:
+        return
+    await settled()
+    again: list[Record] = []
+    for record in left:
+        wanted, there = await _get(source, record), await _get(target, record)
+        if wanted is None or there is None or _same(there, wanted) or not _same(there, record):
+            continue
+        await _delete(target, record)
+        again.append(wanted)
+    if again:
+        await target.import_records(again)
 
 
 async def _lose(
@@ -150,14 +173,15 @@ async def _lose(
     if records:
         await settled()
     for record in records:
-        if not await _has(source, record):
+        if await _get(source, record) is None:
             await _delete(target, record)
 
 
-async def _has(driver: RecordDriver, record: Record) -> bool:
+async def _get(driver: RecordDriver, record: Record) -> Record | None:
+    """What the driver has under the record's id."""
     if isinstance(record, Memory):
-        return await driver.get(record.memory_id, record.user_id) is not None
-    return await driver.get_knowledge(record.knowledge_id) is not None
+        return await driver.get(record.memory_id, record.user_id)
+    return await driver.get_knowledge(record.knowledge_id)
 
 
 async def _delete(driver: RecordDriver, record: Record) -> None:
@@ -169,3 +193,7 @@ async def _delete(driver: RecordDriver, record: Record) -> None:
 
 def _digest(record: Record) -> bytes:
     return hashlib.sha256(encode([replace(record, score=None)]).encode()).digest()[:16]
+
+
+def _same(one: Record, other: Record) -> bool:
+    return _digest(one) == _digest(other)
