@@ -92,7 +92,7 @@ class Contents:
         """Of these stores the records that are deleted, as the deletes to make."""
         gone = await Tombstones.of(self.database, self._wrapper, stored)
         found = {
-            one: Entry(
+            (entry.user_id, one): Entry(
                 verb=entry.deleted_by,
                 user_id=entry.user_id,
                 record_id=one,

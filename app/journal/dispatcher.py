@@ -203,13 +203,15 @@ class Dispatcher:
 async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) -> None:
     """Let the driver have the records, but for those that are deleted by now."""
     dead = await journal.dead(stored)
-    gone = {each.record_id for each in dead}
-    last: dict[str, Record] = {}
-    for record in (record for entry in stored for record in entry.records):
-        known = last.setdefault(record_id(record), record)
-        if known.updated_at < record.updated_at:
-            last[record_id(record)] = record
-    alive = [record for one, record in last.items() if one not in gone]
+    gone = {(each.user_id, each.record_id) for each in dead}
+    last: dict[tuple[str | None, str], Record] = {}
+    for entry in stored:
+        for record in entry.records:
+            key = entry.user_id, record_id(record)
+            known = last.setdefault(key, record)
+            if known.updated_at < record.updated_at:
+                last[key] = record
+    alive = [record for key, record in last.items() if key not in gone]
     if alive:
         await driver._keep(Keep(alive))
         dead = await journal.dead(stored)

@@ -67,10 +67,11 @@ async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write
 
 def _that_kill(rows: Iterable[Any], stored: Sequence[Write]) -> list[Any]:
     """Of tombstones that `_of` found for the stores, those that kill a record of theirs."""
-    owners = {
-        (write.deleted_by, record_id(record)): write.user_id
+    deleted = {
+        (write.deleted_by, record_id(record), user_id)
         for write in stored
         for record in write.records
+        for user_id in (write.user_id, None)
     }
     oldest: dict[str | None, datetime] = {}
     for write in stored:
@@ -82,8 +83,7 @@ def _that_kill(rows: Iterable[Any], stored: Sequence[Write]) -> list[Any]:
         before = to_moment(row.before)
         if before is not None:
             return row.user_id in oldest and oldest[row.user_id] <= before
-        record = (row.verb, row.record_id)
-        return record in owners and row.user_id in (None, owners[record])
+        return (row.verb, row.record_id, row.user_id) in deleted
 
     return [row for row in rows if kills(row)]
 

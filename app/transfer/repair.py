@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.codec import encode
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Memory, Record, record_id
+from app.core.memory.records import Key, Memory, Record, key_of
 from app.errors import CapabilityMissing, InvalidInput
 from app.wrappers.base import WrappingDriver
 
@@ -79,15 +79,15 @@ async def repair(
     """
     source, target = _complete(source_driver), _complete(target_driver)
     _refuse_one_in_two_guises(source, target)
-    wanted = {record_id(record): _digest(record) async for record in source.export_records()}
-    different: set[str] = set()
+    wanted = {key_of(record): _digest(record) async for record in source.export_records()}
+    different: set[Key] = set()
     extra: list[Record] = []
     async for record in target.export_records():
-        digest = wanted.pop(record_id(record), None)
+        digest = wanted.pop(key_of(record), None)
         if digest is None:
             extra.append(replace(record, content=""))
         elif digest != _digest(record):
-            different.add(record_id(record))
+            different.add(key_of(record))
     missing = set(wanted)
     found = Difference(len(missing), len(different), len(extra))
     if not dry_run:
@@ -117,13 +117,13 @@ def _refuse_one_in_two_guises(source: RecordDriver, target: RecordDriver) -> Non
         )
 
 
-async def _batches(driver: RecordDriver, ids: Set[str]) -> AsyncIterator[list[Record]]:
-    """The driver's records of these ids."""
-    if not ids:
+async def _batches(driver: RecordDriver, keys: Set[Key]) -> AsyncIterator[list[Record]]:
+    """The driver's records of these owners and ids."""
+    if not keys:
         return
     batch: list[Record] = []
     async for record in driver.export_records():
-        if record_id(record) in ids:
+        if key_of(record) in keys:
             batch.append(record)
         if len(batch) == _BATCH:
             yield batch
@@ -136,7 +136,7 @@ async def _give(
     source: RecordDriver,
     target: RecordDriver,
     records: Sequence[Record],
-    different: Set[str],
+    different: Set[Key],
     settled: Callable[[], Awaitable[None]],
 ) -> None:
     """Import the source's records, also where that leaves another version in the target.
@@ -146,7 +146,7 @@ async def _give(
     await target.import_records(records)
     left: list[Record] = []
     for record in records:
-        there = await _get(target, record) if record_id(record) in different else None
+        there = await _get(target, record) if key_of(record) in different else None
         if there is not None and not _same(there, record):
             left.append(there)
     if not left:

@@ -39,6 +39,16 @@ async def test_the_target_gets_what_it_lacks_and_loses_what_it_has_too_many(
     assert await second.get_knowledge(fact.knowledge_id) == fact
 
 
+async def test_one_id_of_two_users_is_two_records(first: Held, second: Held) -> None:
+    await asyncio.gather(first.open(), second.open())
+    mine = await first.store("ada", "kettle")
+    theirs = replace(mine, user_id="bob", content="basil")
+    await first.import_records([theirs])
+    assert await repair(first, second) == Difference(missing=2)
+    assert await second.get(mine.memory_id, "ada") == mine
+    assert await second.get(mine.memory_id, "bob") == theirs
+
+
 async def test_what_is_deleted_meanwhile_does_not_come_back(
     first: Held, second: Held, embedder: Embedder
 ) -> None:

@@ -100,6 +100,7 @@ class MemoryPage:
 Record: TypeAlias = Memory | Knowledge
 Kept = TypeVar("Kept", bound=Memory | Knowledge)
 """Records of one kind, or of both."""
+Key: TypeAlias = tuple[str | None, str]
 
 
 class Recalled(list[Kept]):
@@ -206,3 +207,11 @@ async def new_knowledge_records(
 def record_id(record: Record) -> str:
     """The id of either kind of record."""
     return record.memory_id if isinstance(record, Memory) else record.knowledge_id
+
+
+def key_of(record: Record) -> Key:
+    """What all versions of a record share, and no two records do: its owner and its id.
+
+    Two users may have memories of one id, as an import brings them. Knowledge has no owner.
+    """
+    return record.user_id if isinstance(record, Memory) else None, record_id(record)

@@ -8,9 +8,9 @@ writes the metadata and the tags that it had read before over those of a PATCH.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from app.core.memory.records import Record, record_id
+from app.core.memory.records import Key, Record, key_of, record_id
 from app.drivers.automem.mapping import Row
-from app.drivers.automem.versions import Key, key_of, outdated
+from app.drivers.automem.versions import outdated
 from app.drivers.automem.writing import Writer
 from app.errors import MemoryServiceError, PartlyStored
 from app.logs import get_logger
