@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 
-from app.core.memory.records import Knowledge, Memory, Record, record_id
+from app.core.memory.records import Key, Knowledge, Memory, Record, key_of, record_id
 from app.core.memory.requests import Recall, RecallKnowledge
 from app.embedding import Embedder, Vector
 from app.ranking.similarity import similarity
@@ -18,8 +18,8 @@ _EMBEDDED_AT_ONCE = 100
 
 Kept = TypeVar("Kept", Memory, Knowledge)
 
-_Version: TypeAlias = tuple[str, datetime]
-"""A record's id and its `updated_at`."""
+_Version: TypeAlias = tuple[Key, datetime]
+"""A record's owner and id, and its `updated_at`."""
 
 
 class PendingRecall:
@@ -98,7 +98,7 @@ class PendingRecall:
 
 
 def _version(record: Record) -> _Version:
-    return record_id(record), record.updated_at
+    return key_of(record), record.updated_at
 
 
 def _merged(
