@@ -16,7 +16,7 @@ _BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How many records the target had to be given, to be given anew, or to lose."""
+    """How many records the target lacked, had otherwise than the source, or had too many."""
 
     missing: int = 0
     different: int = 0
@@ -35,10 +35,11 @@ async def _at_once() -> None:
 async def repair_named(
     drivers: Mapping[str, BaseMemoryDriver], source: str, target: str, *, dry_run: bool = False
 ) -> Difference:
-    """`repair` of the drivers of these names, with what the others of `drivers` have to do for it.
+    """`repair` between two of `drivers`, given by name, with the help of the wrapping drivers.
 
-    The target first gets what still waits for it, or that would undo the repair later; and caches
-    take notice of what changed.
+    The wrapping drivers first deliver what is pending for the target, which would undo the repair
+    later, and are told afterwards that the target's records changed. Raises `InvalidInput` for a
+    name that is not in `drivers`, and what `repair` raises.
     """
     for field, name in (("source", source), ("target", target)):
         if name not in drivers:
@@ -69,16 +70,16 @@ async def repair(
     dry_run: bool = False,
     settled: Callable[[], Awaitable[None]] = _at_once,
 ) -> Difference:
-    """Compare every record, and, but for a dry run, make `target` hold what `source` does.
+    """Compare every record and, unless `dry_run`, make the target hold what the source holds.
 
-    Both may be written to meanwhile: what is about to leave `target`, and what came there, is
-    looked up once more in `source` when `settled` returns, as it then has the writes that are under
-    way. Holds about 100 bytes for each record in memory. Raises `InvalidInput` where they have
-    records in common, `CapabilityMissing`, and what `settled` and the drivers raise; called again,
-    it goes on.
+    Callers may write to both meanwhile. `settled` returns when the source has every write that is
+    pending for it now; repair then looks up in the source once more what it is about to delete in
+    the target, and what it has copied there. Takes about 100 bytes of memory for each record.
+    Raises `InvalidInput` where the two share records, `CapabilityMissing`, and what `settled` and
+    the drivers raise; called again, it goes on.
     """
     source, target = _complete(source_driver), _complete(target_driver)
-    _refuse_one_in_two_guises(source, target)
+    _refuse_shared_records(source, target)
     wanted = {key_of(record): _digest(record) async for record in source.export_records()}
     different: set[Key] = set()
     extra: list[Record] = []
@@ -104,8 +105,8 @@ def _complete(driver: BaseMemoryDriver) -> RecordDriver:
     return driver
 
 
-def _refuse_one_in_two_guises(source: RecordDriver, target: RecordDriver) -> None:
-    """What is deleted in the target must not be deleted in the source with it."""
+def _refuse_shared_records(source: RecordDriver, target: RecordDriver) -> None:
+    """Raise `InvalidInput` where a delete in the target would delete in the source too."""
     same = source.leaves() & target.leaves()
     known = (source.identity() or frozenset()) & (target.identity() or frozenset())
     if same or known:
@@ -139,9 +140,10 @@ async def _give(
     different: Set[Key],
     settled: Callable[[], Awaitable[None]],
 ) -> None:
-    """Import the source's records, also where that leaves another version in the target.
+    """Import the source's records, also where the target has another version of one.
 
-    Only what the source does not get by a write that is under way is deleted before it is imported.
+    An import replaces older versions alone. Any other version is deleted first, unless the source
+    gets it by a write that is pending now.
     """
     await target.import_records(records)
     left: list[Record] = []
@@ -169,7 +171,7 @@ async def _lose(
     records: Sequence[Record],
     settled: Callable[[], Awaitable[None]],
 ) -> None:
-    """Let the target lose those that the source does not have, nor is about to get."""
+    """Delete in the target those of the records that the source lacks, once it is settled."""
     if records:
         await settled()
     for record in records:

@@ -1,9 +1,9 @@
 """Memories and knowledge: what drivers keep and give back, and the limits they keep.
 
 Every record gets its id here, a UUIDv7, and `created_at` is that id's own time, so that ordering
-by either is the same. `updated_at` is the record's version: of two, the one that is later replaces
-the other on every driver. `new_memory` and `new_knowledge` check every field: a driver that makes
-its records with them keeps nothing that it could not give back as it was.
+by either is the same. `updated_at` is the record's version: on every driver the later version
+replaces the earlier. `new_memory` and `new_knowledge` check every field: a driver that makes its
+records with them keeps nothing that it could not give back as it was.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from app.ranking import Explanation
 from app.settings import Limits
 
 _AS_CREATED: Final = datetime.min.replace(tzinfo=UTC)
-"""The `updated_at` of a record that is as it was created."""
+"""Given as `updated_at` of a record that was never updated: it becomes `created_at`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,10 @@ class Recalled(list[Kept]):
         driver: str,
         degraded: bool = False,
     ) -> "Recalled[Kept]":
-        """`records` in the place of what the driver of that name `found`, however it found that."""
+        """`records` in the place of `found`, with what `found` tells of its answer.
+
+        Where `found` is a plain list, the answer is that of the driver named `driver`.
+        """
         if isinstance(found, Recalled):
             return Recalled(
                 records,
