@@ -53,7 +53,11 @@ class Dispatcher:
         after: str | None = None,
         delivered: Callable[[], None] = lambda: None,
     ) -> None:
-        """`delivered` is called when the driver has a write, before the journal has it no more."""
+        """`interval`: seconds between two looks at the journal; `timeout`: of one delivery.
+
+        `after`: the driver that must have each write before this one gets it. `delivered` is called
+        when this driver has a write, before the journal drops it.
+        """
         self._delivered = delivered
         self._journal = journal
         self._driver = driver
@@ -78,7 +82,7 @@ class Dispatcher:
         await end(task)
 
     def wake(self, *, back: bool = False) -> None:
-        """There is something to deliver; a driver that failed is tried at once if it is `back`."""
+        """Look for what is pending now; a driver that failed keeps its pause unless `back`."""
         if back or not self._failing:
             self._wake.set()
 

@@ -82,7 +82,7 @@ class Journal(Contents):
         wrapper: str,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`check` raises `ConfigurationError` where it must not be used; it is asked each time."""
+        """`check`, called before each use, raises `ConfigurationError` where that must not be."""
         super().__init__(Database(settings, wrapper, self._prepare, check), wrapper)
         self.clock = Clock()
         """Gives the wrapping driver's records and forgets their times."""
@@ -129,9 +129,10 @@ class Journal(Contents):
 
     @asynccontextmanager
     async def moment(self) -> AsyncIterator[datetime]:
-        """A moment after all that was stored before the block, and before all that is stored later.
+        """A moment after all that was stored before the block, and before all that comes after it.
 
-        Also by other processes. The block takes a tenth of a second at least where there are any.
+        That holds for every process that shares the journal, and so the block takes a tenth of a
+        second at least where the journal is shared.
         """
         if not self.shared:
             yield self.clock.end_of_now()

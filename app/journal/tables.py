@@ -2,7 +2,8 @@
 
 `journal_entries` has each write once; `journal_deliveries` a row for each driver that still has to
 get it, deleted when it has; `journal_tombstones` what was deleted, which outlives the delete's own
-entry; `journal_targets` a row for each driver that was ever held, locked while a process delivers to it.
+entry; `journal_targets` a row for each driver that was ever held, locked while a
+process delivers to it.
 
 Moments are microseconds since the epoch.
 """
@@ -94,7 +95,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def create(connection: Connection) -> None:
-    """Make the tables, columns and indexes that are missing; raises where others are."""
+    """Make the tables, columns and indexes that are missing; raises if a column still is."""
     metadata.create_all(connection)
     for column in _ADDED:
         _add(connection, column)

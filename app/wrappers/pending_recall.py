@@ -1,4 +1,4 @@
-"""Answers to recalls from records that are in the journal, merged with a driver's."""
+"""Ranks pending records among those that a driver recalled."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ _Version: TypeAlias = tuple[Key, datetime]
 
 
 class PendingRecall:
-    """Ranks records that are in the journal among what a driver recalled.
+    """Ranks pending records among those that a driver recalled.
 
     Their `score` is (1 + cosine) / 2, or the share of the query's words with `use_vector=False`. A
-    recall embeds 100 of them at most, the newest first; until others have their turn, the share of
-    words stands for their cosine.
+    recall embeds at most 100 of them, the newest first; for one that has no vector yet, the share
+    of words stands for the cosine.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -83,7 +83,7 @@ class PendingRecall:
         return [replace(record, score=score(record)) for record in wanted]
 
     async def _embedded(self, wanted: Sequence[Record]) -> dict[_Version, Vector]:
-        """The vectors of the records that have one by now."""
+        """The vectors of those records that have one by now."""
         new = [record for record in wanted if _version(record) not in self._vectors]
         if new := new[-_EMBEDDED_AT_ONCE:]:
             vectors = await self._embedder.embed([record.content for record in new])

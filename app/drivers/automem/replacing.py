@@ -25,7 +25,7 @@ class Replacer:
         self._writer = writer
 
     async def keep(self, records: Sequence[Record]) -> None:
-        """Each, unless AutoMem has it in this version or a later one.
+        """Store each record, unless AutoMem has this version of it or a later one.
 
         When it fails, some may be kept: called again it keeps the rest.
         """

@@ -74,7 +74,7 @@ class Writer:
     async def put(
         self, records: Sequence[Record], replaced: Mapping[Key, Sequence[Row]] | None = None
     ) -> AsyncIterator[int]:
-        """Store them beside the rows that each shall replace; how many each call has stored."""
+        """Store the records beside the rows that they replace; yields how many a call stored."""
         there = replaced or {}
         bodies = [
             to_automem(
