@@ -9,7 +9,7 @@ from typing import Self
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.records import Kept, Key, Knowledge, Memory, MemoryPage, Record, key_of
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -40,7 +40,7 @@ class InMemoryDriver(RecordDriver):
         self._embedder = embedder
         self._memories: dict[str, dict[str, Memory]] = {}
         self._knowledge: dict[str, Knowledge] = {}
-        self._vectors: dict[str, Vector] = {}
+        self._vectors: dict[Key, Vector] = {}
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -62,7 +62,7 @@ class InMemoryDriver(RecordDriver):
             return await in_pieces(deepcopy, found[: wanted.top_k])
         if vector is not None:
             scored = [
-                (similarity(vector, self._vectors[memory.memory_id]), memory) for memory in found
+                (similarity(vector, self._vectors[key_of(memory)]), memory) for memory in found
             ]
         else:
             scored = await asyncio.to_thread(_by_words, query, found)
@@ -73,7 +73,7 @@ class InMemoryDriver(RecordDriver):
         vector = await self._embedder.embed_query(wanted.query)
         newest_first = sorted(self._knowledge.values(), key=lambda k: k.knowledge_id, reverse=True)
         scored = [
-            (similarity(vector, self._vectors[knowledge.knowledge_id]), knowledge)
+            (similarity(vector, self._vectors[key_of(knowledge)]), knowledge)
             for knowledge in newest_first
             if wanted.category in (None, knowledge.category)
         ]
@@ -125,7 +125,7 @@ class InMemoryDriver(RecordDriver):
         if there is None or there.updated_at != wanted.over:
             return False
         if there.content == record.content:
-            vector = self._vectors[record_id(record)]
+            vector = self._vectors[key_of(record)]
         else:
             (vector,) = await self._embedder.embed([record.content])
             there = self._there(record)  # others may have been quicker
@@ -141,7 +141,7 @@ class InMemoryDriver(RecordDriver):
         return self._knowledge.get(record.knowledge_id)
 
     def _put(self, record: Record, vector: Vector) -> None:
-        self._vectors[record_id(record)] = vector
+        self._vectors[key_of(record)] = vector
         if isinstance(record, Memory):
             self._memories.setdefault(record.user_id, {})[record.memory_id] = record
         else:
@@ -155,14 +155,14 @@ class InMemoryDriver(RecordDriver):
             del self._memories[found.user_id][found.memory_id]
         else:
             del self._knowledge[found.knowledge_id]
-        del self._vectors[wanted.record_id]
+        del self._vectors[key_of(found)]
         return True
 
     async def _forget(self, wanted: Forget) -> int:
         own = self._memories.get(wanted.user_id, {})
-        gone = [memory_id for memory_id, memory in own.items() if wanted.reaches(memory)]
-        for memory_id in gone:
-            del own[memory_id], self._vectors[memory_id]
+        gone = [memory for memory in own.values() if wanted.reaches(memory)]
+        for memory in gone:
+            del own[memory.memory_id], self._vectors[key_of(memory)]
         if not own:
             self._memories.pop(wanted.user_id, None)
         return len(gone)

@@ -1,1 +1,1 @@
-"""Writes that a driver still has to get: kept outside every backend, and delivered in order."""
+"""Writes that are pending for a driver: kept outside every backend, until it has them."""

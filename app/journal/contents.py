@@ -1,4 +1,4 @@
-"""What is in a journal: for who reads beside it, delivers from it, or tells of it."""
+"""What is in a journal: for reads, for the dispatchers and for health checks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from app.journal.waiting import lags, waiting
 
 
 class Contents:
-    """One wrapping driver's part of the journal, to be read.
+    """The entries of one wrapping driver, to be read.
 
     Every call raises `JournalUnavailable` where the journal can't be reached.
     """
@@ -29,23 +29,23 @@ class Contents:
 
     @property
     def shared(self) -> bool:
-        """Whether other processes write to it too."""
+        """Whether other processes share the journal."""
         return self.database.shared
 
     @property
     def interval(self) -> float:
-        """Seconds between two looks for what others left to deliver."""
+        """Seconds between two looks of a dispatcher for what other processes left pending."""
         return self.database.interval
 
     @property
     def cluster(self) -> str | None:
-        """Which PostgreSQL it is in, where that is known."""
+        """The PostgreSQL cluster that the journal is in, where that is known."""
         return self.database.cluster
 
     async def of_user(self, user_id: str | None, *, under_way: bool = True) -> list[Entry]:
-        """What concerns the user's memories, or, without a user, knowledge; oldest first.
+        """The entries that concern the user's memories or, without a user, knowledge; oldest first.
 
-        Without `under_way`, only what nobody is busy with any more.
+        Without `under_way`, those that are leased to a writer are left out.
         """
         if user_id is None:
             concerned: ColumnElement[bool] = entries.c.verb.in_(
@@ -57,14 +57,14 @@ class Contents:
         return await self._pending(concerned, under_way=under_way)
 
     async def of_record(self, memory_id: str, *, under_way: bool = True) -> list[Entry]:
-        """What may concern the memory, whoever owns it; oldest first."""
+        """The entries that may concern the memory, whoever owns it; oldest first."""
         stored = and_(entries.c.verb == "store", entries.c.records.contains(memory_id))
         deleted = and_(entries.c.verb == "delete", entries.c.record_id == memory_id)
         concerned = or_(stored, deleted, entries.c.verb == "delete_user")
         return await self._pending(concerned, under_way=under_way)
 
     async def everything(self, *, under_way: bool = True) -> list[Entry]:
-        """All that is in it, oldest first."""
+        """All entries, oldest first."""
         return await self._pending(under_way=under_way) if await self.count() else []
 
     async def _pending(self, *concerned: ColumnElement[bool], under_way: bool) -> list[Entry]:
@@ -89,10 +89,10 @@ class Contents:
         ]
 
     async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
-        """Of these stores the records that are deleted, as the deletes to make."""
+        """For each record of the stores that has a tombstone, the delete to make."""
         gone = await Tombstones.of(self.database, self._wrapper, stored)
         found = {
-            one: Entry(
+            (entry.user_id, one): Entry(
                 verb=entry.deleted_by,
                 user_id=entry.user_id,
                 record_id=one,
@@ -105,7 +105,7 @@ class Contents:
         return list(found.values())
 
     async def count(self) -> int:
-        """How many writes are in it. A file's are known without looking."""
+        """How many entries there are. The count of a file is remembered until it changes."""
         if self._known is not None:
             return self._known
         count: int
@@ -121,7 +121,7 @@ class Contents:
         self._changes += 1
 
     async def waits(self, driver: str) -> bool:
-        """Whether a write that nobody is busy with any more waits for the driver."""
+        """Whether a write that is not leased is pending for the driver."""
         if not await self.count():
             return False
         wanted = (
@@ -137,12 +137,15 @@ class Contents:
         return bool(await self.database.rows(wanted))
 
     async def lag(self) -> dict[str, Lag]:
-        """What each driver still has to get."""
+        """What is pending, by driver."""
         rows = await self.database.rows(waiting().where(self._mine))
         return {driver: lag for (_, driver), lag in lags(rows).items()}
 
     async def under_way(self, driver: str) -> Span | None:
-        """The places of the writes that the driver still has to get and did not refuse."""
+        """The places of what is pending for the driver, leased or not, but for dead letters.
+
+        None where nothing is pending.
+        """
         if not await self.count():
             return None
         wanted = (
@@ -154,7 +157,11 @@ class Contents:
         return None if oldest is None else Span(oldest, newest)
 
     async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
-        """What the driver has to get next, oldest first; only what `after`, another, has."""
+        """The next entries to deliver to the driver, oldest first, `limit` at most.
+
+        Leased entries and dead letters are left out; with `after`, so is what is still pending for
+        that other driver.
+        """
         wanted = (
             select(entries)
             .join(deliveries, deliveries.c.seq == entries.c.seq)

@@ -1,7 +1,7 @@
-"""The journal's database: opened when it is needed, and with transactions that are whole.
+"""The journal's database: it is opened when it is needed, and no transaction is cut off.
 
-A server that is away keeps its callers waiting once, not each time: until the probe reaches it
-every call fails at once. Where nobody listens each call tries: it is told so at once.
+Where the server does not answer, one call waits for the time-out; later calls fail at once, until
+the probe reaches the server. Where nobody listens every call tries, since it fails at once anyway.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ from app.tasks import end
 T = TypeVar("T")
 
 INTERVAL = 1.0
-"""Seconds between two looks for what others left to deliver."""
+"""Seconds between two looks of a dispatcher for what other processes left pending."""
 _CLOSING_SECONDS = 1.0
-"""What is under way when it is closed has that long, or longer where the server answers."""
+"""Seconds that running transactions get when it is closed; more where the server answers."""
 
 _log = get_logger(__name__)
 
@@ -50,10 +50,10 @@ class Database:
         prepare: Callable[[AsyncConnection], Awaitable[None]],
         check: Callable[[], None],
     ) -> None:
-        """`prepare` is done in each new database before it is used, `check` before each use.
+        """`prepare` runs in each database that is opened, `check` before each use.
 
-        `check` raises `ConfigurationError` where the database must not be used: since what it
-        looks at may be known only later, it costs no I/O.
+        `check` raises `ConfigurationError` where the database must not be used. It does no I/O: it
+        may learn of that only after the start.
         """
         self._settings = settings
         self._wrapper = wrapper
@@ -61,15 +61,15 @@ class Database:
         self._prepare = prepare
         self._check = check
         self.cluster: str | None = None
-        """Which PostgreSQL it is in; None where it is not known."""
+        """The PostgreSQL cluster that it is in; None where that is not known."""
         self._engine: AsyncEngine | None = None
         self._opening: asyncio.Task[AsyncEngine] | None = None
-        """The attempt that all wait for who need it open."""
+        """The attempt to open it, which all callers share."""
         self._closed = False
         self._wrong: ConfigurationError | None = None
-        """Why it is not used, although it is there."""
+        """Why the database is not used, although it is there."""
         self._again = 0.0
-        """When to try that again, by the monotonic clock."""
+        """When to try again after `_wrong`, by the monotonic clock."""
         self._running: set[asyncio.Task[Any]] = set()
         self._reachability = Reachability(
             "journal",
@@ -79,27 +79,28 @@ class Database:
             on_back=self._ask_again,
         )
         self._silent: JournalUnavailable | None = None
-        """Why no call tries, while the server is away without saying so."""
+        """The error that every call gets while the server does not answer; else None."""
         self._emptying: asyncio.Task[None] | None = None
-        """Drops the connections to a server that is away; cancelled it would be loud."""
+        """Drops the connections to a server that is away; to cancel it would log errors."""
         self._waiting: set[asyncio.Timeout] = set()
-        """The limits of those that wait for a connection."""
+        """The time-outs of the calls that wait for a connection."""
 
     @property
     def shared(self) -> bool:
-        """Whether other processes use it too."""
+        """Whether other processes share the database."""
         return self._settings.url is not None
 
     @property
     def now(self) -> Any:
-        """Seconds since the epoch, by the one clock that all who share it have."""
+        """Seconds since the epoch, by the server's clock; for a file, by this process's."""
         return func.extract("epoch", func.clock_timestamp()) if self.shared else time()
 
     async def open(self) -> None:
         """Connect and make what is missing; twice is harmless.
 
-        Raises `ConfigurationError`, or `JournalUnavailable`: then it opens itself when it can.
-        Later, a server that refuses what it accepted counts as away.
+        Raises `ConfigurationError`, or `JournalUnavailable`: then the database opens itself when
+        the server is there. A server that is reached later and refuses the connection counts as
+        away.
         """
         self._closed = False
         self._reachability.start()
@@ -110,7 +111,7 @@ class Database:
                 raise refused(self._settings, error) or error from error.__cause__
 
     async def _connected(self) -> AsyncEngine:
-        """Connect, all who need it by one attempt, which a caller's end does not end."""
+        """Connect, in one attempt for all callers, which a cancelled caller does not cancel."""
         if self._opening is None:
             self._opening = asyncio.create_task(self._connect())
         return await asyncio.shield(self._opening)
@@ -138,11 +139,10 @@ class Database:
         return engine
 
     async def _opened(self) -> AsyncEngine:
-        """Open it where it was away when it was to be opened, and see that it may be used.
+        """The engine, opened now if it is not open yet; raises `JournalUnavailable`.
 
-        What is wrong with the configuration can show only now: it is logged once. Until it is
-        mended the journal is as good as away, so that what can do without goes on, and no write
-        that needs it is taken.
+        That the configuration is wrong may show only now: it is logged once. Until it is mended the
+        journal counts as away: reads that can do without it go on, and writes that need it fail.
         """
         if self._silent is not None:
             raise JournalUnavailable(self._silent.detail, reason=self._silent.reason)
@@ -160,14 +160,17 @@ class Database:
         return engine
 
     async def _open_again(self) -> AsyncEngine:
-        """Try once in an interval where the configuration was wrong."""
+        """Connect; while the configuration is wrong, once an interval at most."""
         if self._wrong is not None and monotonic() < self._again:
             raise self._wrong
         self._again = monotonic() + self.interval
         return await self._connected()
 
     def _failed(self, error: JournalUnavailable, started: float) -> None:
-        """Let the server count as away, if the error of a call that started then means that."""
+        """Let the server count as away, if the error means that.
+
+        `started`: when the call that failed began, by the monotonic clock.
+        """
         if not self.shared or not is_away(error):
             return
         self._reachability.failed(error.reason, started)
@@ -194,7 +197,10 @@ class Database:
         return True
 
     async def close(self) -> None:
-        """Disconnect, after what is under way: a server that does not answer ends that."""
+        """Disconnect when the running transactions have ended.
+
+        Those that wait for a server that does not answer are cancelled.
+        """
         self._closed = True
         await self._reachability.stop()
         if self.shared:
@@ -226,7 +232,7 @@ class Database:
         await end(*late)
 
     async def rows(self, wanted: Select[Any]) -> Sequence[Any]:
-        """What a query answers."""
+        """The rows of a query."""
 
         async def work(connection: AsyncConnection) -> Sequence[Any]:
             rows: Sequence[Any] = (await connection.execute(wanted)).all()
@@ -247,9 +253,10 @@ class Database:
         work: Callable[[AsyncConnection], Awaitable[T]],
         then: Callable[[], None] = lambda: None,
     ) -> T:
-        """Do the work in a transaction, whole even where its caller is cancelled.
+        """Do the work in a transaction, which is finished even where its caller is cancelled.
 
-        A cancelled statement would cost a file its only connection.
+        `then` is called when the transaction has ended. To cancel a statement would cost a file its
+        only connection.
         """
 
         async def whole() -> T:
@@ -278,7 +285,7 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction for the time of a block, which ends with its caller."""
+        """A transaction for the time of a block; it is cancelled with its caller."""
         engine = await self._opened()
         started = monotonic()
         try:
@@ -299,7 +306,7 @@ class Database:
             raise
 
     async def _changed(self, engine: AsyncEngine, error: JournalUnavailable) -> None:
-        """Let the next call open the database anew, where it is not the one it was."""
+        """Let the next call open the database anew: it is not the one that was opened."""
         if self._engine is not engine:  # another call was first
             return
         self._engine = None
@@ -314,7 +321,7 @@ class Database:
 
     @asynccontextmanager
     async def _limit(self) -> AsyncIterator[asyncio.Timeout]:
-        """A time-out, which ends when the server is found to be away."""
+        """A time-out, which expires early when the server is found to be away."""
         async with asyncio.timeout(self._settings.timeout if self.shared else None) as limit:
             self._waiting.add(limit)
             try:

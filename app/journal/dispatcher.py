@@ -1,4 +1,4 @@
-"""Brings one driver what it still has to get, for as long as the process lives."""
+"""The dispatcher: it brings one driver what is pending, for as long as the process lives."""
 
 import asyncio
 import random
@@ -35,11 +35,11 @@ _log = get_logger(__name__)
 
 
 class Dispatcher:
-    """Delivers to one driver. Processes that share a journal take turns.
+    """Delivers to one driver, the oldest writes first. Processes that share a journal take turns.
 
-    The dispatcher takes the oldest writes first. It tries alone what a healthy driver refuses, then
-    makes a dead letter of it: what comes after must not wait. Dead letters are tried again at every
-    start, each hour, and when an operator asks for it.
+    The dispatcher tries a write alone that a healthy driver refuses, then makes it a dead letter,
+    so that later writes do not wait for it. It tries dead letters again at every start, each hour,
+    and after a repair.
     """
 
     def __init__(
@@ -53,7 +53,11 @@ class Dispatcher:
         after: str | None = None,
         delivered: Callable[[], None] = lambda: None,
     ) -> None:
-        """`delivered` is called when the driver has a write, before the journal has it no more."""
+        """`interval`: seconds between two looks at the journal; `timeout`: of one delivery.
+
+        `after`: the driver that must have each write before this one gets it. `delivered` is called
+        when this driver has a write, before the journal drops it.
+        """
         self._delivered = delivered
         self._journal = journal
         self._driver = driver
@@ -73,17 +77,17 @@ class Dispatcher:
             self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Stop; what is under way may be delivered once more later."""
+        """Stop; a delivery that this cuts off is made again later."""
         task, self._task = self._task, None
         await end(task)
 
     def wake(self, *, back: bool = False) -> None:
-        """There is something to deliver; a driver that failed is tried at once if it is `back`."""
+        """Look for what is pending now; a driver that failed keeps its pause unless `back`."""
         if back or not self._failing:
             self._wake.set()
 
     async def try_again(self) -> None:
-        """Deliver what the driver refused once more."""
+        """Try the driver's dead letters once more."""
         await self._journal.retry_dead_letters(self._driver.name)
         self._wake.set()
 
@@ -122,7 +126,7 @@ class Dispatcher:
             _log.warning(event, driver=self._driver.name, wrapper=self._wrapper, reason=reason)
 
     async def deliver(self) -> bool:
-        """Deliver what is due; whether there may be more.
+        """Deliver what is pending; whether there may be more.
 
         Raises what the driver or the journal raises.
         """
@@ -132,7 +136,7 @@ class Dispatcher:
                 return False
             due = await self._journal.due(name, self._after, _AT_ONCE)
             for group in _groups(due, self._most):
-                if not group[0].stores:  # what it deletes may have been imported again since
+                if not group[0].stores:  # out of turn it might undo an import
                     await claim()
                 await self._deliver(group)
         if not due and monotonic() - self._kept_up > _UPKEEP_SECONDS:
@@ -218,15 +222,20 @@ class Dispatcher:
 
 
 async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) -> None:
-    """Let the driver have the records, but for those that are deleted by now."""
+    """Keep the records on the driver, but for those that have a tombstone.
+
+    What gets a tombstone meanwhile is deleted again.
+    """
     dead = await journal.dead(stored)
-    gone = {each.record_id for each in dead}
-    last: dict[str, Record] = {}
-    for record in (record for entry in stored for record in entry.records):
-        known = last.setdefault(record_id(record), record)
-        if known.updated_at < record.updated_at:
-            last[record_id(record)] = record
-    alive = [record for one, record in last.items() if one not in gone]
+    gone = {(each.user_id, each.record_id) for each in dead}
+    last: dict[tuple[str | None, str], Record] = {}
+    for entry in stored:
+        for record in entry.records:
+            key = entry.user_id, record_id(record)
+            known = last.setdefault(key, record)
+            if known.updated_at < record.updated_at:
+                last[key] = record
+    alive = [record for key, record in last.items() if key not in gone]
     if alive:
         await driver._keep(Keep(alive))
         dead = await journal.dead(stored)
@@ -235,7 +244,7 @@ async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) 
 
 
 async def make(driver: RecordDriver, write: Write) -> bool | int:
-    """Make the delete on the driver; its answer."""
+    """Make the delete on the driver; the driver's answer."""
     if write.verb == "delete_user":
         return await driver._forget(Forget(write.user_id or "", write.before))
     kind: Kind = "memory" if write.verb == "delete" else "knowledge"
@@ -243,7 +252,7 @@ async def make(driver: RecordDriver, write: Write) -> bool | int:
 
 
 def _groups(due: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
-    """Stores in a row together, of `most` records unless one has more; all else alone."""
+    """Successive stores together, up to `most` records or one larger store; all else alone."""
 
     def together(entry: Entry) -> bool:
         return entry.stores and entry.replaces is None

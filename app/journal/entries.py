@@ -15,7 +15,7 @@ Verb = Literal["store", "delete", "delete_user", "store_knowledge", "delete_know
 class Write:
     """A write to be made on several drivers, in any order and more than once.
 
-    `user_id` is None for knowledge, and for a delete whoever owns the memory.
+    `user_id` is None for knowledge, and for the delete of a memory whoever owns it.
     """
 
     verb: Verb
@@ -27,9 +27,9 @@ class Write:
     before: datetime | None = None
     """Up to which moment a `delete_user` deletes."""
     replaces: datetime | None = None
-    """The `updated_at` that an update's record has to have on the first driver.
+    """Of an update, the version (`updated_at`) that the first driver must still have.
 
-    None where nobody has to decide any more whether the update happens.
+    None for every other write, and once it is decided that the update happens.
     """
 
     @property
@@ -52,9 +52,9 @@ class Entry(Write):
     created_at: float
     """Seconds since the epoch."""
     pending_for: frozenset[str] = frozenset()
-    """The drivers that still have to get it; known to who reads it."""
+    """The drivers that it is pending for; empty where the reader did not need them."""
     killed: frozenset[str] = frozenset()
-    """The ids of records that it kept and that are deleted by now; known to who reads it."""
+    """The ids of its records that are deleted by now; empty where the reader did not need them."""
 
     def without(self, ids: Set[str]) -> Self:
         """The same without the records of these ids, which are deleted."""
@@ -74,14 +74,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What one driver still has to get."""
+    """What is pending for one driver."""
 
     count: int = 0
     """Writes."""
     oldest: float = 0.0
     """Age of the oldest in seconds; 0 without any."""
     dead_letters: int = 0
-    """Of these, how many the driver refused: they are not tried again."""
+    """How many of these are dead letters."""
 
     def __str__(self) -> str:
         return "1 write waits" if self.count == 1 else f"{self.count} writes wait"

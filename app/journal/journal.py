@@ -1,18 +1,18 @@
-"""The journal: writes that are durable before they are answered, until every driver has them.
+"""The journal: each write is durable before its caller gets an answer, until every driver has it.
 
-An entry is one write for all the drivers that have to get it. It is leased to its writer at first,
-who is busy with it; when the lease ends it is pending for each driver, and that driver's dispatcher
-takes the oldest first. What a healthy driver refuses is a dead letter.
+An entry is one write for all the drivers that must get it. At first the entry is leased to its
+writer; when the lease ends it is pending for each driver, and that driver's dispatcher takes the
+oldest entry first. A write that a healthy driver refuses is a dead letter.
 
     append ──▶ leased ──settle──▶ pending for each driver ──settle──▶ gone
                  │ cancel             │ refuse
                  ▼                    ▼
                 gone             dead letter
 
-Writes commute. A record is kept in the place of an older one, a delete names a record and leaves a
-tombstone, and a user's deletion names the moment up to which it deletes. After a store the
-dispatcher asks for tombstones, and deletes again what has one. So all drivers end equal, in
-whatever order, and however often, the writes come to them.
+Writes commute. A record replaces an older version of itself, a delete names a record and leaves a
+tombstone, and a forget names the moment up to which it deletes. After a store the dispatcher looks
+for tombstones, and deletes the records that have one. So all drivers end equal, in whatever order
+and however often they get the writes.
 """
 
 import asyncio
@@ -60,10 +60,10 @@ _TOMBSTONE_SECONDS = 86_400.0
 """A tombstone is kept that long, and as long as an older entry is in the journal."""
 
 _SKEW = timedelta(milliseconds=50)
-"""More than the clocks of processes that share a journal differ: each follows the server's."""
+"""More than clocks that share a journal ever differ, as each follows the server's."""
 
 _COMPARISONS = 5
-"""How often it asks a server that is slow to tell the time."""
+"""How often a process asks a slow server for the time."""
 
 _ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:record, 0))")
 
@@ -83,18 +83,18 @@ class Journal(Contents):
         wrapper: str,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`check` raises `ConfigurationError` where it must not be used; it is asked each time."""
+        """`check`, called before each use, raises `ConfigurationError` where that must not be."""
         super().__init__(Database(settings, wrapper, self._prepare, check), wrapper)
         self.clock = Clock()
-        """What gives the records and the deletes of this journal their times."""
+        """Gives the wrapping driver's records and forgets their times."""
         self.drivers: Sequence[str] = ()
-        """The names of those it delivers to."""
+        """The names of the drivers that it delivers to."""
 
     async def open(self, drivers: Sequence[str]) -> None:
         """Connect and make what is missing; twice is harmless.
 
-        Raises `ConfigurationError`, also where writes wait for others than `drivers`; or
-        `JournalUnavailable`: then it opens itself when it can.
+        Raises `ConfigurationError`, also where writes are pending for a driver that is not among
+        `drivers`; or `JournalUnavailable`: then the journal opens itself when its server is there.
         """
         self.drivers = drivers
         self._changed()
@@ -115,11 +115,11 @@ class Journal(Contents):
         await self._retry_dead_letters(connection)
 
     async def close(self) -> None:
-        """Disconnect, after what is under way."""
+        """Disconnect when the running transactions have ended."""
         await self.database.close()
 
     async def _compare_clocks(self, connection: AsyncConnection) -> None:
-        """Let the clock follow the server's, the one that all who share the journal have."""
+        """Let the clock follow the server's, as the clocks of all who share the journal do."""
         for _ in range(_COMPARISONS if self.shared else 0):
             sent = time()
             said = (await connection.execute(select(self.database.now))).scalar_one()
@@ -130,9 +130,10 @@ class Journal(Contents):
 
     @asynccontextmanager
     async def moment(self) -> AsyncIterator[datetime]:
-        """A moment after all that was stored before the block, and before all that is stored later.
+        """A moment after all that was stored before the block, and before all that comes after it.
 
-        Also by other processes. The block takes a tenth of a second at least where there are any.
+        That holds for every process that shares the journal, and so the block takes a tenth of a
+        second at least where the journal is shared.
         """
         if not self.shared:
             yield self.clock.end_of_now()
@@ -149,8 +150,8 @@ class Journal(Contents):
     ) -> list[Entry]:
         """Keep the writes for all of `drivers`, all or none; durable when it returns.
 
-        They are leased to the caller for `lease` seconds: no dispatcher takes them before, unless
-        they are settled.
+        They are leased to the caller for `lease` seconds: until then no dispatcher takes them,
+        unless the caller settles them.
         """
         return await self.database.transaction(
             lambda connection: self._append(connection, writes, drivers, lease), then=self._changed
@@ -159,9 +160,10 @@ class Journal(Contents):
     async def append_import(
         self, writes: Sequence[Write], drivers: Sequence[str], lease: float = 0.0
     ) -> list[Entry]:
-        """The same for stores of what may have been deleted: it is not deleted any more.
+        """`append` for the stores of an import; it lifts the tombstones of their records.
 
-        Raises `DeletePending` while what deleted it still waits for a driver.
+        Raises `DeletePending` while the delete is pending for a driver, or an older store of what
+        it deleted.
         """
 
         async def work(connection: AsyncConnection) -> list[Entry]:
@@ -171,7 +173,7 @@ class Journal(Contents):
         return await self.database.transaction(work, then=self._changed)
 
     async def lift(self, stored: Sequence[Write]) -> None:
-        """Let what was deleted be stored again by an import that goes past the journal.
+        """Lift the tombstones of what an import stores without an entry of its own.
 
         Raises `DeletePending` as `append_import` does.
         """
@@ -319,9 +321,9 @@ class Journal(Contents):
         return await self.database.transaction(work, then=self._changed)
 
     async def cancel(self, made: Sequence[Entry]) -> bool:
-        """Forget stores that did not happen; whether all could be.
+        """Remove stores that did not happen; whether all could be removed.
 
-        One whose lease has ended is left: a dispatcher may have made it.
+        A store whose lease has ended stays: a dispatcher may have made it.
         """
         seqs = [entry.seq for entry in made]
 
@@ -337,7 +339,7 @@ class Journal(Contents):
         return await self.database.transaction(work, then=self._changed)
 
     async def refuse(self, entry: Entry, driver: str) -> None:
-        """The driver will never take the write."""
+        """Make the write a dead letter of the driver."""
         await self.database.execute(
             update(deliveries)
             .where(deliveries.c.seq == entry.seq, deliveries.c.target == driver)
@@ -345,7 +347,7 @@ class Journal(Contents):
         )
 
     async def retry_dead_letters(self, driver: str) -> None:
-        """Let what the driver refused be tried once more."""
+        """Make the driver's dead letters pending again."""
         await self.database.transaction(partial(self._retry_dead_letters, driver=driver))
 
     async def _retry_dead_letters(
@@ -384,9 +386,10 @@ class Journal(Contents):
 
     @asynccontextmanager
     async def claim(self, driver: str) -> AsyncIterator[Claim | None]:
-        """To deliver alone to the driver in the block; what it gives asks whether it still is so.
+        """For the time of a block, let no other process deliver to the driver.
 
-        That raises `JournalUnavailable`. None where another process delivers.
+        Gives a call that raises `JournalUnavailable` if this process has lost that lock; None where
+        another process delivers.
         """
         if not self.shared:
             yield _nothing

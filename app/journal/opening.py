@@ -27,13 +27,13 @@ _SETUP_LOCK = 5_406_117_203
 """Key of the advisory lock: replicas that start together make the tables one after the other."""
 
 _GOODBYE_SECONDS = 0.1
-"""A server that does not answer a goodbye in that time is left without one."""
+"""Seconds to wait for the server's answer when a connection is closed."""
 _LOST = ("08", "57P")
-"""How a SQLSTATE begins that tells of a connection's end, or of a server's."""
+"""How a SQLSTATE begins where the connection, or the server, has ended."""
 _CHANGED = ("42P01", "42703", "42704", "42883", "3F", "0A000", "XX")
-"""How a SQLSTATE begins that tells of a table, a column, a type or a schema that is no more."""
+"""How a SQLSTATE begins where a table, a column, a type or a schema is no more."""
 _NOBODY = {errno.ECONNREFUSED, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENETUNREACH}
-"""What is told at once where nobody listens, or where an address of several can't be reached."""
+"""The errors of a connection that nobody takes, or that has no way to one of the addresses."""
 
 _PRAGMAS = (
     "pragma locking_mode = exclusive",
@@ -53,7 +53,7 @@ _WRONG = {
 
 @contextmanager
 def journal_errors(settings: JournalSettings) -> Iterator[None]:
-    """Let no error of the database or its socket leave but as `JournalUnavailable`."""
+    """Raise every error of the database, or of its socket, as `JournalUnavailable`."""
     try:
         yield
     except (SQLAlchemyError, OSError, TimeoutError, ssl.SSLError) as error:
@@ -113,9 +113,9 @@ def _is_ours(name: str) -> bool:
 
 
 def _close_files(file: Path) -> None:
-    """Make the file, whose mode SQLite gives to those beside it, and close all of them to others.
+    """Make the file, and let no other user read it, nor those that SQLite puts beside it.
 
-    Raises `ConfigurationError` for another user's.
+    Raises `ConfigurationError` for a file of another user.
     """
     for path in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm"))):
         if path == file or path.exists():
@@ -134,7 +134,7 @@ def file_of(settings: JournalSettings, wrapper: str) -> Path:
 
 
 async def connect(dsn: str, timeout: float) -> Any:  # noqa: ASYNC109 - the driver's own
-    """A connection, by all that asyncpg reads of a URL; raises OSError for any failure."""
+    """Connect by all that asyncpg reads of a URL; raises OSError for any failure."""
     asyncpg = importlib.import_module("asyncpg")
     try:
         return await asyncpg.connect(
@@ -146,7 +146,7 @@ async def connect(dsn: str, timeout: float) -> Any:  # noqa: ASYNC109 - the driv
 
 @cache
 def _brief() -> Any:
-    """A class of connections that nobody waits long for when they are closed."""
+    """A class of connections that are closed quickly, also where the server does not answer."""
     asyncpg: Any = importlib.import_module("asyncpg")
 
     class Brief(asyncpg.Connection):  # type: ignore[misc] # the module may be missing
@@ -177,7 +177,7 @@ async def ask(settings: JournalSettings) -> None:
 
 
 def is_away(error: JournalUnavailable) -> bool:
-    """Whether the server did not answer, or was lost: not that it refused something."""
+    """Whether the server did not answer or was lost, rather than refused something."""
     cause, source = error.__cause__, _source(error)
     state = getattr(source, "sqlstate", None)
     if state is not None:
@@ -218,10 +218,10 @@ def _need(module: str, extra: str) -> None:
 
 
 async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
-    """Make what tables are missing.
+    """Make the tables that are missing.
 
-    Raises `ConfigurationError` for a file that another process has, `JournalUnavailable` when it
-    may work later.
+    Raises `ConfigurationError` for a file that another process has open, `JournalUnavailable` when
+    it may work later.
     """
     try:
         with journal_errors(settings):
@@ -243,7 +243,7 @@ async def set_up(engine: AsyncEngine, settings: JournalSettings) -> None:
 
 
 async def which(engine: AsyncEngine) -> str | None:
-    """Which PostgreSQL it is; None where the user may not ask."""
+    """The server's cluster; None where the user may not ask."""
     async with engine.connect() as connection:
         try:
             return cluster.cluster(await connection.scalar(text(cluster.CLUSTER)))
@@ -252,7 +252,7 @@ async def which(engine: AsyncEngine) -> str | None:
 
 
 def refused(settings: JournalSettings, error: JournalUnavailable) -> ConfigurationError | None:
-    """What is wrong with the URL, where the server was there and waiting mends nothing."""
+    """What is wrong with the URL; None where that is not why the call failed."""
     source = _source(error)
     if isinstance(source, ValueError):  # the client, before it asks a server
         return ConfigurationError(f"MEMORY_JOURNAL_URL: {str(source).splitlines()[0]}")

@@ -1,4 +1,4 @@
-"""Refuses what can't stand in for one another: the servers tell which they are, not their names."""
+"""Refuses two drivers, or a driver and the journal, on one database, by what servers tell."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,7 +8,7 @@ from app.errors import ConfigurationError
 
 
 def refuse_one_database(wrapper: str, leaves: Iterable[BaseMemoryDriver]) -> None:
-    """Raise `ConfigurationError` when two of the drivers are one database, by whatever way."""
+    """Raise `ConfigurationError` when two drivers are one database, whatever their addresses."""
     seen: dict[str, str] = {}
     for driver in sorted(leaves, key=lambda leaf: leaf.name):
         for identity in driver.identity() or ():
@@ -25,8 +25,8 @@ def refuse_same_cluster(
 ) -> None:
     """Raise `ConfigurationError` when the journal is in the PostgreSQL of a driver.
 
-    `journal`: the cluster that it is in. `identities`: the drivers', by name. What is not known,
-    since it is away or may not be asked, is let pass.
+    `journal`: the journal's cluster. `identities`: each driver's, by its name. None, where the
+    server is away or may not be asked, is let pass.
     """
     for name, identity in identities.items():
         if journal and any(cluster.is_in(each, journal) for each in identity or ()):

@@ -2,7 +2,8 @@
 
 `journal_entries` has each write once; `journal_deliveries` a row for each driver that still has to
 get it, deleted when it has; `journal_tombstones` what was deleted, which outlives the delete's own
-entry; `journal_targets` a row for each driver that was ever held, locked by whoever delivers to it.
+entry; `journal_targets` a row for each driver that was ever held, locked while a
+process delivers to it.
 
 Moments are microseconds since the epoch.
 """
@@ -88,13 +89,13 @@ targets = Table(
 
 
 _ADDED = (entries.c.before, entries.c.replaces, tombstones.c.before)
-"""Columns that a journal of 2026-11 and before does not have."""
+"""Columns that a journal from before updates (up to 2026-11) lacks."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def create(connection: Connection) -> None:
-    """Make the tables, columns and indexes that are missing; raises where a table lacks others."""
+    """Make the tables, columns and indexes that are missing; raises if a column still is."""
     metadata.create_all(connection)
     for column in _ADDED:
         _add(connection, column)
@@ -105,7 +106,10 @@ def create(connection: Connection) -> None:
 
 
 def _add(connection: Connection, column: Column[int]) -> None:
-    """Add the column if it is missing. A `delete_user` reaches up to when it was journalled."""
+    """Add the column if it is missing.
+
+    A `delete_user` that has no moment gets the time of its entry.
+    """
     table = column.table
     assert isinstance(table, Table)  # noqa: S101
     if column.name in {each["name"] for each in inspect(connection).get_columns(table.name)}:
@@ -119,7 +123,7 @@ def _add(connection: Connection, column: Column[int]) -> None:
 
 
 def from_moment(moment: datetime | None) -> int | None:
-    """The moment as the tables have it."""
+    """The moment in microseconds since the epoch."""
     return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
 
 

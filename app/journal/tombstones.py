@@ -16,7 +16,7 @@ from app.journal.tables import deliveries, entries, from_moment, parts, to_momen
 
 
 async def bury(connection: AsyncConnection, wrapper: str, deleted: Sequence[Entry]) -> None:
-    """Leave a tombstone of each delete."""
+    """Write a tombstone for each delete."""
     rows = [
         {
             "seq": entry.seq,
@@ -34,10 +34,10 @@ async def bury(connection: AsyncConnection, wrapper: str, deleted: Sequence[Entr
 
 
 async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write]) -> None:
-    """Take the tombstones of the stores' records away: an import stores them again.
+    """Remove the tombstones of the stores' records: an import stores these again.
 
-    Raises `DeletePending` while a driver still has to get one of the deletes, or a store of
-    what they deleted: that would undo the import there.
+    Raises `DeletePending` while one of the deletes is pending for a driver, where it would undo the
+    import, or an older store of what it deleted, which would come back.
     """
     rows: list[Any] = []
     for wanted in _of(wrapper, stored):
@@ -49,7 +49,7 @@ async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write
     for some in parts(seqs):
         pending = select(deliveries.c.seq).where(deliveries.c.seq.in_(some)).limit(1)
         if (await connection.execute(pending)).first() is not None:
-            raise DeletePending(reason=f"{wrapper}: a delete of it still waits for a driver")
+            raise DeletePending(reason=f"{wrapper}: its delete is pending for a driver")
     gone = Tombstones(lifted)
     for verb, user_id in sorted({(write.verb, write.user_id or "") for write in stored}):
         pending = select(entries.c.records).where(
@@ -60,17 +60,20 @@ async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write
         for text in (await connection.execute(pending)).scalars():
             earlier = Write(verb=verb, user_id=user_id or None, records=codec.decode(text))
             if gone.killed(earlier):
-                raise DeletePending(reason=f"{wrapper}: a store of it still waits for a driver")
+                raise DeletePending(
+                    reason=f"{wrapper}: an older store of it is pending for a driver"
+                )
     for some in parts(seqs):
         await connection.execute(delete(tombstones).where(tombstones.c.seq.in_(some)))
 
 
 def _that_kill(rows: Iterable[Any], stored: Sequence[Write]) -> list[Any]:
-    """Of tombstones that `_of` found for the stores, those that kill a record of theirs."""
-    owners = {
-        (write.deleted_by, record_id(record)): write.user_id
+    """Those of `rows`, found by `_of`, that delete a record of the stores."""
+    deleted = {
+        (write.deleted_by, record_id(record), user_id)
         for write in stored
         for record in write.records
+        for user_id in (write.user_id, None)
     }
     oldest: dict[str | None, datetime] = {}
     for write in stored:
@@ -82,21 +85,20 @@ def _that_kill(rows: Iterable[Any], stored: Sequence[Write]) -> list[Any]:
         before = to_moment(row.before)
         if before is not None:
             return row.user_id in oldest and oldest[row.user_id] <= before
-        record = (row.verb, row.record_id)
-        return record in owners and row.user_id in (None, owners[record])
+        return (row.verb, row.record_id, row.user_id) in deleted
 
     return [row for row in rows if kills(row)]
 
 
 class Tombstones:
-    """Those of some stores' records and users, whoever deleted them and when."""
+    """Tombstones that may delete records of some stores."""
 
     def __init__(self, rows: Iterable[Any]) -> None:
         """`rows` are what `of` reads."""
         self._of_users: dict[str, datetime] = {}
-        """By the user, up to which moment their memories are gone."""
+        """By user, the moment up to which the memories are deleted."""
         self._of_records: dict[tuple[str, str], set[str | None]] = {}
-        """By the verb, memories' or knowledge's, and the record's id: whose it was; None: any."""
+        """By verb and record id, whose record is deleted; None: whoever owns it."""
         for row in rows:
             before = to_moment(row.before)
             if before is not None:
@@ -106,7 +108,7 @@ class Tombstones:
 
     @classmethod
     async def of(cls, database: Database, wrapper: str, stored: Sequence[Write]) -> "Tombstones":
-        """Those that the stores may be killed by."""
+        """Read the tombstones that may delete records of the stores."""
         rows: list[Any] = []
         for wanted in _of(wrapper, stored):
             rows += await database.rows(wanted)
@@ -126,7 +128,7 @@ class Tombstones:
 
 
 def _of(wrapper: str, stored: Sequence[Write]) -> list[Select[Any]]:
-    """What finds the tombstones that the stores may be killed by."""
+    """The queries for the tombstones that may delete records of the stores."""
     users = sorted({write.user_id for write in stored if write.user_id is not None})
     ids = sorted({record_id(record) for write in stored for record in write.records})
     of_users = tombstones.c.verb == "delete_user"

@@ -1,7 +1,7 @@
-"""What an operator does to a journal: look what waits, and give it to another driver or give it up.
+"""What an operator does to a journal: show what is pending, rename its driver, or drop it.
 
 A journal in PostgreSQL may be in use meanwhile; a file may not. Nothing here makes a journal.
-Raises `ConfigurationError` for a file that is in use, and `JournalUnavailable`.
+Every function raises `ConfigurationError` for a file that is in use, and `JournalUnavailable`.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -34,7 +34,7 @@ def has_files(settings: JournalSettings) -> list[str]:
 
 
 async def with_journal(settings: JournalSettings) -> set[str]:
-    """The wrapping drivers that have a file, or for whose drivers something waits in PostgreSQL."""
+    """The wrapping drivers that have a file, or something pending in PostgreSQL."""
     if settings.url is None:
         return set(has_files(settings))
     return {wrapper for wrapper, _ in await all_waiting(settings)}
@@ -43,9 +43,9 @@ async def with_journal(settings: JournalSettings) -> set[str]:
 async def all_waiting(
     settings: JournalSettings, wrapper: str | None = None, unread: dict[str, str] | None = None
 ) -> dict[tuple[str, str], Lag]:
-    """By wrapping driver and driver, what waits in this database or folder; or one's part of it.
+    """What is pending, by wrapping driver and driver; of `wrapper` alone where that is given.
 
-    A file that can't be read ends it, or is put into `unread` with the reason, where that is given.
+    Raises `ConfigurationError` for a file that can't be read; with `unread`, puts the reason there.
     """
     files = [wrapper] if wrapper is not None else has_files(settings)
     wanted = waiting() if wrapper is None else waiting().where(entries.c.wrapper == wrapper)
@@ -63,7 +63,7 @@ async def all_waiting(
 
 
 async def rename(settings: JournalSettings, wrapper: str, old: str, new: str) -> int:
-    """Let `new` get what waits for `old`; how many writes that are."""
+    """Let `new` get what is pending for `old`; how many writes that are."""
     count = 0
     async with _journal(settings, wrapper) as connection:
         if connection is not None:
@@ -77,7 +77,7 @@ async def rename(settings: JournalSettings, wrapper: str, old: str, new: str) ->
 
 
 async def drop(settings: JournalSettings, wrapper: str, driver: str) -> int:
-    """Give up what waits for the driver; how many writes that are. Tombstones stay."""
+    """Drop what is pending for the driver; how many writes that were. Tombstones stay."""
     count = 0
     async with _journal(settings, wrapper) as connection:
         if connection is not None:
@@ -95,13 +95,13 @@ def _waits(wrapper: str, driver: str) -> ColumnElement[bool]:
 
 
 def _waits_too(driver: str) -> ColumnElement[bool]:
-    """Whether the write of a delivery waits for this driver as well."""
+    """Whether the write of a delivery is pending for this driver as well."""
     its = deliveries.alias("its")
     return exists().where(its.c.seq == deliveries.c.seq, its.c.target == driver)
 
 
 async def _locked(connection: AsyncConnection, wrapper: str, driver: str) -> list[Sequence[int]]:
-    """The places of what waits for the driver, in parts; who settles them meanwhile has to wait."""
+    """The places of what is pending for the driver, in parts; locked until the transaction ends."""
     mine = (
         select(entries.c.seq)
         .join(deliveries, deliveries.c.seq == entries.c.seq)

@@ -1,4 +1,4 @@
-"""What waits in a journal, for which driver, and since when."""
+"""What is pending in a journal, for which driver, and since when."""
 
 from collections.abc import Sequence
 from time import time
@@ -29,7 +29,7 @@ def waiting() -> Select[Any]:
 
 
 def lags(rows: Sequence[Any]) -> dict[tuple[str, str], Lag]:
-    """By wrapping driver and driver, what the rows of `waiting` tell."""
+    """The rows of `waiting`, by wrapping driver and driver."""
     now = time()
     return {
         (wrapper, target): Lag(count, round(max(0.0, now - oldest), 3), dead)
@@ -40,7 +40,7 @@ def lags(rows: Sequence[Any]) -> dict[tuple[str, str], Lag]:
 async def refuse_stranded(
     connection: AsyncConnection, wrapper: str, drivers: Sequence[str]
 ) -> None:
-    """Raise `ConfigurationError` when writes wait for a driver that is not among `drivers`."""
+    """Raise `ConfigurationError` when writes are pending for a driver not among `drivers`."""
     mine = waiting().where(entries.c.wrapper == wrapper, deliveries.c.target.not_in(drivers))
     found = lags((await connection.execute(mine)).all())
     if not found:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.codec import encode
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Memory, Record, record_id
+from app.core.memory.records import Key, Memory, Record, key_of
 from app.errors import CapabilityMissing, InvalidInput
 from app.wrappers.base import WrappingDriver
 
@@ -16,7 +16,7 @@ _BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How many records the target had to be given, to be given anew, or to lose."""
+    """How many records the target lacked, had otherwise than the source, or had too many."""
 
     missing: int = 0
     different: int = 0
@@ -35,10 +35,11 @@ async def _at_once() -> None:
 async def repair_named(
     drivers: Mapping[str, BaseMemoryDriver], source: str, target: str, *, dry_run: bool = False
 ) -> Difference:
-    """`repair` of the drivers of these names, with what the others of `drivers` have to do for it.
+    """`repair` between two of `drivers`, given by name, with the help of the wrapping drivers.
 
-    The target first gets what still waits for it, or that would undo the repair later; and caches
-    take notice of what changed.
+    The wrapping drivers first deliver what is pending for the target, which would undo the repair
+    later, and are told afterwards that the target's records changed. Raises `InvalidInput` for a
+    name that is not in `drivers`, and what `repair` raises.
     """
     for field, name in (("source", source), ("target", target)):
         if name not in drivers:
@@ -69,31 +70,31 @@ async def repair(
     dry_run: bool = False,
     settled: Callable[[], Awaitable[None]] = _at_once,
 ) -> Difference:
-    """Compare every record, and, but for a dry run, make `target` hold what `source` does.
+    """Compare every record and, unless `dry_run`, make the target hold what the source holds.
 
-    Both may be written to meanwhile: what is about to leave `target`, and what came there, is
-    looked up once more in `source` when `settled` returns, as it then has the writes that are under
-    way. Holds about 100 bytes for each record in memory. Raises `InvalidInput` where they have
-    records in common, `CapabilityMissing`, and what `settled` and the drivers raise; called again,
-    it goes on.
+    Callers may write to both meanwhile. `settled` returns when the source has every write that is
+    pending for it now; repair then looks up in the source once more what it is about to delete in
+    the target, and what it has copied there. Takes about 100 bytes of memory for each record.
+    Raises `InvalidInput` where the two share records, `CapabilityMissing`, and what `settled` and
+    the drivers raise; called again, it goes on.
     """
     source, target = _complete(source_driver), _complete(target_driver)
-    _refuse_one_in_two_guises(source, target)
-    wanted = {record_id(record): _digest(record) async for record in source.export_records()}
-    different: set[str] = set()
+    _refuse_shared_records(source, target)
+    wanted = {key_of(record): _digest(record) async for record in source.export_records()}
+    different: set[Key] = set()
     extra: list[Record] = []
     async for record in target.export_records():
-        digest = wanted.pop(record_id(record), None)
+        digest = wanted.pop(key_of(record), None)
         if digest is None:
             extra.append(replace(record, content=""))
         elif digest != _digest(record):
-            different.add(record_id(record))
+            different.add(key_of(record))
     missing = set(wanted)
     found = Difference(len(missing), len(different), len(extra))
     if not dry_run:
         await _lose(source, target, extra, settled)
         async for batch in _batches(source, missing | different):
-            await _give(target, batch, different)
+            await _give(source, target, batch, different, settled)
             await _lose(source, target, batch, settled)
     return found
 
@@ -104,8 +105,8 @@ def _complete(driver: BaseMemoryDriver) -> RecordDriver:
     return driver
 
 
-def _refuse_one_in_two_guises(source: RecordDriver, target: RecordDriver) -> None:
-    """What is deleted in the target must not be deleted in the source with it."""
+def _refuse_shared_records(source: RecordDriver, target: RecordDriver) -> None:
+    """Raise `InvalidInput` where a delete in the target would delete in the source too."""
     same = source.leaves() & target.leaves()
     known = (source.identity() or frozenset()) & (target.identity() or frozenset())
     if same or known:
@@ -117,13 +118,13 @@ def _refuse_one_in_two_guises(source: RecordDriver, target: RecordDriver) -> Non
         )
 
 
-async def _batches(driver: RecordDriver, ids: Set[str]) -> AsyncIterator[list[Record]]:
-    """The driver's records of these ids."""
-    if not ids:
+async def _batches(driver: RecordDriver, keys: Set[Key]) -> AsyncIterator[list[Record]]:
+    """The driver's records of these owners and ids."""
+    if not keys:
         return
     batch: list[Record] = []
     async for record in driver.export_records():
-        if record_id(record) in ids:
+        if key_of(record) in keys:
             batch.append(record)
         if len(batch) == _BATCH:
             yield batch
@@ -132,12 +133,36 @@ async def _batches(driver: RecordDriver, ids: Set[str]) -> AsyncIterator[list[Re
         yield batch
 
 
-async def _give(target: RecordDriver, records: Sequence[Record], different: Set[str]) -> None:
-    """An import leaves what is there, so what is `different` there has to go first."""
-    for record in records:
-        if record_id(record) in different:
-            await _delete(target, record)
+async def _give(
+    source: RecordDriver,
+    target: RecordDriver,
+    records: Sequence[Record],
+    different: Set[Key],
+    settled: Callable[[], Awaitable[None]],
+) -> None:
+    """Import the source's records, also where the target has another version of one.
+
+    An import replaces older versions alone. Any other version is deleted first, unless the source
+    gets it by a write that is pending now.
+    """
     await target.import_records(records)
+    left: list[Record] = []
+    for record in records:
+        there = await _get(target, record) if key_of(record) in different else None
+        if there is not None and not _same(there, record):
+            left.append(there)
+    if not left:
+        return
+    await settled()
+    again: list[Record] = []
+    for record in left:
+        wanted, there = await _get(source, record), await _get(target, record)
+        if wanted is None or there is None or _same(there, wanted) or not _same(there, record):
+            continue
+        await _delete(target, record)
+        again.append(wanted)
+    if again:
+        await target.import_records(again)
 
 
 async def _lose(
@@ -146,18 +171,19 @@ async def _lose(
     records: Sequence[Record],
     settled: Callable[[], Awaitable[None]],
 ) -> None:
-    """Let the target lose those that the source does not have, nor is about to get."""
+    """Delete in the target those of the records that the source lacks, once it is settled."""
     if records:
         await settled()
     for record in records:
-        if not await _has(source, record):
+        if await _get(source, record) is None:
             await _delete(target, record)
 
 
-async def _has(driver: RecordDriver, record: Record) -> bool:
+async def _get(driver: RecordDriver, record: Record) -> Record | None:
+    """What the driver has under the record's id."""
     if isinstance(record, Memory):
-        return await driver.get(record.memory_id, record.user_id) is not None
-    return await driver.get_knowledge(record.knowledge_id) is not None
+        return await driver.get(record.memory_id, record.user_id)
+    return await driver.get_knowledge(record.knowledge_id)
 
 
 async def _delete(driver: RecordDriver, record: Record) -> None:
@@ -169,3 +195,7 @@ async def _delete(driver: RecordDriver, record: Record) -> None:
 
 def _digest(record: Record) -> bytes:
     return hashlib.sha256(encode([replace(record, score=None)]).encode()).digest()[:16]
+
+
+def _same(one: Record, other: Record) -> bool:
+    return _digest(one) == _digest(other)

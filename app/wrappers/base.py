@@ -10,9 +10,9 @@ from app.settings import Limits
 
 
 class WrappingDriver(RecordDriver):
-    """A driver over others, which it opens and closes with itself.
+    """A driver over inner drivers, which it opens and closes with itself.
 
-    It can do what all of them can. Its hooks hand on what they are asked for to theirs.
+    It can do what all of them can. Its hooks call theirs.
     """
 
     def __init__(self, inner: Sequence[BaseMemoryDriver], limits: Limits) -> None:
@@ -24,7 +24,7 @@ class WrappingDriver(RecordDriver):
         self.explains = all(driver.explains for driver in self.inner)
 
     def identity(self) -> frozenset[str] | None:
-        """Those of all that it holds; None while any of them is not known."""
+        """The identities of all inner drivers; None while one of them is not known."""
         found: frozenset[str] = frozenset()
         for driver in self.inner:
             identity = driver.identity()
@@ -37,16 +37,17 @@ class WrappingDriver(RecordDriver):
         return frozenset().union(*(driver.leaves() for driver in self.inner))
 
     async def catch_up(self, driver: str) -> None:
-        """Before a repair: let that driver, held or not, have what still waits for it."""
+        """Before a repair: deliver what is pending for the driver of that name, if it is held."""
 
     async def settled(self, driver: str) -> None:
-        """Amid a repair: wait until that driver, held or not, has the writes that are under way.
+        """During a repair: wait until the driver of that name has what is pending for it now.
 
-        Raises `DriverTimeout` after ten seconds, and `JournalUnavailable`.
+        Nothing is pending for a driver that is not held. Raises `DriverTimeout` after ten seconds,
+        and `JournalUnavailable`.
         """
 
     async def mended(self, driver: str) -> None:
-        """After a repair: take notice that the records of that driver, held or not, changed."""
+        """After a repair: the records of the driver of that name, held or not, have changed."""
 
     async def open(self) -> None:
         for driver in self.inner:

@@ -1,4 +1,4 @@
-"""Recalls answered again without asking: in this process, or in Redis for all replicas."""
+"""Keeps answers of recalls: in this process, or in Redis for all replicas."""
 
 import asyncio
 import hashlib
@@ -37,7 +37,7 @@ _MOST_SCOPES = 200
 
 @dataclass(frozen=True, slots=True)
 class _Question(Generic[Kept]):
-    """A recall: what it wants, the key of its answer, and what asks the driver for that."""
+    """A recall, the key of its answer, and the call that asks the driver."""
 
     wanted: Recall | RecallKnowledge
     key: str
@@ -47,8 +47,8 @@ class _Question(Generic[Kept]):
 class CachedDriver(WrappingDriver):
     """Remembers what `recall` and `recall_global_knowledge` of another driver answered.
 
-    After a user's write nothing older is served to anybody who recalls for that user; likewise for
-    knowledge. What is written to the backend by others is seen when the answers are too old.
+    After a write for a user, no recall for that user gets an older answer; likewise for knowledge.
+    A write that goes past this driver shows when the kept answers have expired.
     """
 
     name = "cached"
@@ -168,7 +168,7 @@ class CachedDriver(WrappingDriver):
         return await self._share(question, found.stamp)
 
     async def _share(self, question: _Question[Kept], stamp: bytes) -> Recalled[Kept]:
-        """Compute, or wait for who computes the same; only with the same stamp is it the same."""
+        """Single flight: recalls with the same key and the same stamp share one answer."""
         flight = question.key, stamp
         leads = not self._single_flight.runs(flight)
         answer, packed = await self._single_flight.join(
@@ -182,7 +182,10 @@ class CachedDriver(WrappingDriver):
     async def _compute(
         self, question: _Question[Kept], stamp: bytes | None
     ) -> tuple[Recalled[Kept], bytes | None]:
-        """The answer, and its bytes if it may be kept: not if its key is another one by now."""
+        """The answer, and its bytes if it may be kept.
+
+        It may not where its key has changed meanwhile, with the identity of the inner driver.
+        """
         answer = await self._asked(question.ask)
         moved = self._key(question.wanted) != question.key
         packed = None if moved or answer.degraded or answer.cached else pack(answer)
@@ -197,7 +200,7 @@ class CachedDriver(WrappingDriver):
         return Recalled(answer, driver=self._inner.name)
 
     async def _write(self, scopes: Iterable[str], make: Callable[[], Awaitable[T]]) -> T:
-        """The write's answer; nothing that is kept of the scopes is served any more."""
+        """Make the write; from then on no kept answer of the scopes is served."""
         changed = sorted(scopes)
         write = Write.to(changed if len(changed) <= _MOST_SCOPES else (ALL,))
         certain = False
@@ -209,7 +212,7 @@ class CachedDriver(WrappingDriver):
             certain = not error.uncertain
             raise
         finally:
-            # Whoever is cancelled leaves, and the write is ended all the same.
+            # A cancelled caller leaves at once; the write is ended all the same.
             ending = asyncio.create_task(self._store.end(write, certain=certain))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
@@ -217,7 +220,7 @@ class CachedDriver(WrappingDriver):
         return answer
 
     def _key(self, wanted: Recall | RecallKnowledge) -> str | None:
-        """None while the answer can't be kept."""
+        """The key of the answer; None while the identity of the inner driver is not known."""
         identity = self._identity.now()
         if identity is None:
             return None

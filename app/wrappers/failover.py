@@ -37,16 +37,16 @@ from app.wrappers.pending_reads import PendingReads
 T = TypeVar("T")
 
 _LEASE = 3
-"""A delete is leased for that many times what one driver is waited for."""
+"""The lease of a delete, in time-outs of one driver."""
 
 
 class FailoverDriver(WrappingDriver):
     """Reads from the first of its drivers that answers, in order; writes to the first, the primary.
 
-    With `writes=journal` a store or an update that the primary can't take is accepted into the
-    journal and brought to it when it is back; reads see it meanwhile. Deletes reach every driver,
-    now or through the journal, whatever `writes` is; while one is away and no other has the memory,
-    a delete answers that it deleted.
+    With `writes=journal` the journal takes a store or an update that the primary can't take; reads
+    show it at once, and a dispatcher brings it to the primary later. Deletes reach every driver,
+    now or through the journal, whatever `writes` is. While a driver is away, a delete of one record
+    answers that it deleted.
     """
 
     name = "failover"
@@ -90,7 +90,7 @@ class FailoverDriver(WrappingDriver):
         return self._settings.writes == "journal"
 
     async def open(self) -> None:
-        """Open every driver; those that are not there come back by themselves.
+        """Open every driver; one that is away is found later, by a health check.
 
         Raises `ConfigurationError`, or `DriverUnavailable` when none is there.
         """
@@ -145,7 +145,7 @@ class FailoverDriver(WrappingDriver):
         records = wanted.records
         if not wanted.new:
             await self.members.import_with(lambda: self._journal.lift(stores_of(records)))
-        # By the journal they may come there once more, so nobody can say that they are new.
+        # The journal may bring the records to the primary once more: they are not new there.
         given = Keep(records) if self._journals else wanted
         try:
             return await self.members.primary.ask(
@@ -198,7 +198,7 @@ class FailoverDriver(WrappingDriver):
         return max(counts, default=0) + len(pending.created)
 
     async def _delete_everywhere(self, delete: Write) -> list[int]:
-        """How much each driver that could be reached has deleted; the others will."""
+        """What each driver that answered has deleted; dispatchers make the delete on the others."""
         nodes = self.members.nodes
         lease = _LEASE * self._settings.timeout
         made = await self._journal.append([delete], self.members.names, lease)

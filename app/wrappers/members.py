@@ -1,4 +1,4 @@
-"""The drivers that failover or replicated holds, and the journal of what they still have to get."""
+"""The inner drivers of failover or replicated, and the journal of what is pending for them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,12 +22,12 @@ _DELIVERY_SECONDS = 30.0
 
 _CATCH_UP_SECONDS = 10.0
 _DELETED_SECONDS = 0.02
-"""Between two looks whether what is to be imported is deleted everywhere."""
+"""Seconds between two attempts of an import that waits for a delete."""
 
 T = TypeVar("T")
 
 Judge: TypeAlias = Callable[[Sequence[DriverHealth], str | None], tuple[HealthStatus, str | None]]
-"""The state and what is wrong, given the states of the drivers and what waits in the journal."""
+"""The state and what is wrong, given the drivers' states and what is pending in the journal."""
 
 _log = get_logger(__name__)
 
@@ -44,9 +44,9 @@ class Members:
         timeout: float,
         primary_first: bool,
     ) -> None:
-        """`wrapper`: the name of the driver that holds them.
+        """`wrapper`: the name of the driver that holds them; `timeout`: seconds to wait for one.
 
-        `timeout`: seconds to wait for one. `primary_first`: no other gets a write before it.
+        `primary_first`: no dispatcher brings a write to another driver before the primary has it.
         """
         self._wrapper = wrapper
         self._timeout = timeout
@@ -58,7 +58,7 @@ class Members:
         self.dispatchers: dict[str, Dispatcher] = {}
         """By the driver's name, the task that brings what is pending for that driver."""
         self._shown = set(self.names)
-        """Those that the metrics show."""
+        """The names of the drivers that the metrics show."""
         for driver in drivers:
             self._add(driver, timeout, self.names[0] if primary_first and self.nodes else None)
 
@@ -86,7 +86,7 @@ class Members:
         )
 
     async def open_journal(self) -> None:
-        """Open it, or go on without it: it opens itself when it can.
+        """Open the journal, or go on without it: it opens itself when its server is there.
 
         Raises `ConfigurationError`.
         """
@@ -96,9 +96,9 @@ class Members:
             _log.error("journal_unavailable_at_start", wrapper=self._wrapper, reason=error.reason)
 
     async def open_drivers(self) -> list[DriverUnavailable | DriverTimeout | None]:
-        """Open every driver; of each that is not there yet, the error.
+        """Open every driver; in their order the error of each that is away, or None.
 
-        Raises any other error, when all of them have ended.
+        Raises any other error, when every driver has opened or failed.
         """
         for node in self.nodes:
             node.reachability.start()
@@ -111,11 +111,10 @@ class Members:
         return away
 
     def check_places(self) -> None:
-        """Raise `ConfigurationError` where one could not stand in for another.
+        """Raise `ConfigurationError` where drivers share a database, or one has the journal.
 
-        Two drivers are one database, or the journal is in the PostgreSQL of one. A server tells
-        which it is when it is there: so this is asked at the start, and whenever the journal is
-        used.
+        A server can tell which it is only while it is there: so this is checked at the start, and
+        before each use of the journal.
         """
         leaves: frozenset[BaseMemoryDriver] = frozenset()
         refuse_one_database(self._wrapper, leaves.union(*(d.leaves() for d in self._drivers)))
@@ -131,9 +130,9 @@ class Members:
             dispatcher.wake()
 
     async def import_with(self, journalled: Callable[[], Awaitable[T]]) -> T:
-        """What the journal's call for an import gives, once no driver has to delete it any more.
+        """Make the journal's call for an import, again and again while a delete of it is pending.
 
-        Raises `DeletePending` where that takes longer than a driver is waited for.
+        Raises `DeletePending` where that takes longer than the time-out of a driver.
         """
         late = monotonic() + self._timeout
         while True:
@@ -146,7 +145,7 @@ class Members:
             await asyncio.sleep(_DELETED_SECONDS)
 
     async def catch_up(self, driver: str) -> None:
-        """For ten seconds at most: what it refuses again stays refused."""
+        """Try the driver's dead letters and what is pending for it, for ten seconds at most."""
         if driver not in self.dispatchers:
             return
         with suppress(JournalUnavailable, DriverTimeout):
@@ -175,7 +174,7 @@ class Members:
                 stack.push_async_callback(dispatcher.stop)
 
     async def health(self, judge: Judge, **facts: Any) -> DriverHealth:
-        """The state of the driver that holds them: what `judge` says, and with these facts too."""
+        """The state of the wrapping driver, as `judge` says, with these facts too."""
         started = perf_counter()
         states = await asyncio.gather(*(driver.health_check() for driver in self._drivers))
         pending, waiting = await self._journal_facts()
@@ -190,12 +189,12 @@ class Members:
         )
 
     async def _journal_facts(self) -> tuple[dict[str, Any], str | None]:
-        """What each driver still has to get, for `/health` and the metrics; and what is wrong."""
+        """What is pending for each driver, for `/health` and the metrics; and what is wrong."""
         try:
             lags = await self.journal.lag()
         except JournalUnavailable as error:
             return {}, error.detail
-        self._shown |= lags.keys()  # also who is not held any more
+        self._shown |= lags.keys()  # also drivers that are not held any more
         for driver in self._shown:
             lag = lags.get(driver)
             metrics.JOURNAL_PENDING.labels(self._wrapper, driver).set(lag.count if lag else 0)
@@ -216,7 +215,7 @@ class Members:
 
 
 def troubles(inner: Sequence[DriverHealth]) -> str | None:
-    """What is wrong with the drivers that serve all the same."""
+    """What is wrong with the degraded drivers; None without any."""
     degraded = (state for state in inner if state.status == "degraded")
     return (
         "; ".join(f"{state.driver}: {state.detail or state.status}" for state in degraded) or None

@@ -1,4 +1,4 @@
-"""A driver that is held, and left alone while it does not answer."""
+"""An inner driver, which is left alone while it does not answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ T = TypeVar("T")
 FAILURES = 3
 """Failures in a row after which a driver is left alone."""
 COOLDOWN = 5.0
-"""Seconds that it is left alone before a health check tries it, and between two."""
+"""Seconds before a health check tries a driver that is left alone, and between two."""
 _RECORDS_IN_TIME = 25
 
 
@@ -31,10 +31,10 @@ def time_for(timeout: float, records: int) -> float:
 
 
 class Node:
-    """A driver, and whether to ask it.
+    """An inner driver, and whether to ask it.
 
-    While it is away no call is made, but for what the journal brings: who takes that is there. Its
-    health check in the background finds it; no caller is the one who tries.
+    While it is away no caller's request goes to it: a health check in the background finds out when
+    it is back. Dispatchers still try, and a driver that takes a delivery is back.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class Node:
 async def first_answer(
     nodes: Sequence[Node], ask: Callable[[Node], Awaitable[T]], wrapper: str
 ) -> tuple[T, Node, bool]:
-    """The first answer, who gave it, and whether a node before that one gave none.
+    """The first answer, the node that gave it, and whether a node before that one gave none.
 
-    Raises `EmbeddingQueueFull`, what another error than an outage is, and where no node answers
-    `DriverUnavailable`.
+    Raises `DriverUnavailable` where no node answers; at once `EmbeddingQueueFull`, and every error
+    that is no outage.
     """
     failures: list[MemoryServiceError] = []
     for node in nodes:

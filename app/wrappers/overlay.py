@@ -1,4 +1,4 @@
-"""What the journal still holds, laid over what a driver answers."""
+"""What is pending in the journal, laid over what a driver answers."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,23 +12,27 @@ from app.journal.entries import Entry
 
 @dataclass(slots=True)
 class Overlay:
-    """The writes that concern one user, or knowledge. Their order does not matter."""
+    """What pending writes change in the records of one user, or in knowledge.
+
+    The order of the writes does not matter.
+    """
 
     kept: dict[str, Record] = field(default_factory=dict)
-    """Records that a driver may not have yet, by id, each as it was updated last."""
+    """By id, the latest version of each record that the driver may lack."""
     created: set[str] = field(default_factory=set)
-    """Of these, the ids of those that no driver may have had before."""
+    """Of these, the ids of those that are stored, not updated."""
     deleted: set[str] = field(default_factory=set)
-    """Ids of records that a driver may still have."""
+    """Ids of deleted records, which the driver may still have."""
     forgotten: datetime | None = None
-    """Up to which moment the user's memories are gone."""
+    """The moment up to which the user's memories are deleted; None without a forget."""
 
     @classmethod
     def of(cls, entries: Iterable[Entry], driver: str, *, stored_by_all: bool) -> "Overlay":
-        """What the entries change in what the driver of that name answers.
+        """What the entries change in the answers of the driver of that name.
 
-        Their records are not deleted. `stored_by_all`: a driver that does not wait for a store has
-        it; otherwise no driver has what is in the journal.
+        No entry has a record that is deleted. `stored_by_all`: every driver gets every store, so
+        that a driver lacks only what is pending for it; otherwise stores reach the primary alone,
+        and every driver lacks what is in the journal.
         """
         overlay = cls()
         for entry in entries:
@@ -60,16 +64,16 @@ class Overlay:
         return not (self.kept or self.deleted or self.forgotten)
 
     def room(self, top_k: int, most: int) -> int:
-        """How many records to ask the driver for, so that `top_k` are left of them; up to `most`.
+        """How many records to ask the driver for, so that `top_k` are left; `most` at most.
 
-        What was forgotten can't be counted.
+        It is `most` where a user was forgotten: how many of the records that hides is not known.
         """
         updated = sum(record.updated_at > record.created_at for record in self.kept.values())
         more = most if self.forgotten is not None else top_k + len(self.deleted) + updated
         return max(top_k, min(most, more))
 
     def hides(self, record: Record) -> bool:
-        """Whether a driver's record is gone, or is not as it was updated last."""
+        """Whether the driver's record is deleted, or older than the pending version."""
         kept = self.kept.get(record_id(record))
         if kept is not None:
             return record.updated_at < kept.updated_at
@@ -77,7 +81,7 @@ class Overlay:
         return forgotten or record_id(record) in self.deleted
 
     def replaces(self, record: Record) -> bool:
-        """Whether a driver's record is gone, or is among `kept`."""
+        """Whether the driver's record is deleted, or is among `kept`."""
         return record_id(record) in self.kept or self.hides(record)
 
 
@@ -85,7 +89,7 @@ class Overlays:
     """An overlay for each user that the entries concern, and one for knowledge."""
 
     def __init__(self, entries: Iterable[Entry], driver: str, *, stored_by_all: bool) -> None:
-        """What the entries change in the answers of that driver, as `Overlay.of` has it."""
+        """What the entries change in the answers of that driver; arguments as of `Overlay.of`."""
         own: dict[str | None, list[Entry]] = {}
         anyones: list[Entry] = []
         for entry in entries:
@@ -107,13 +111,13 @@ class Overlays:
         return self._of_user.get(user, self._of_others)
 
     def kept(self) -> Iterator[Record]:
-        """All the records that the driver may not have yet."""
+        """Every record that the driver may lack."""
         for overlay in self._of_user.values():
             yield from overlay.kept.values()
 
 
 def kept_memory(entries: Iterable[Entry], memory_id: str) -> Memory | None:
-    """The memory as the entries keep it, whoever owns it; None where they do not."""
+    """The latest version of the memory in the entries, whoever owns it; None without one."""
     kept: Memory | None = None
     for entry in entries:
         for record in entry.records:

@@ -1,4 +1,4 @@
-"""Reads from one of several drivers, with what the journal still holds laid over the answer."""
+"""Reads from one of several drivers, with what is pending laid over the answer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ Asked = TypeVar("Asked", Recall, RecallKnowledge)
 
 
 class Choose(Protocol):
-    """Asks one node after another: the answer, who gave it, and whether it may lack something."""
+    """Asks one node after another: the answer, its node, and whether it may lack something."""
 
     async def __call__(self, ask: Callable[[Node], Awaitable[T]], /) -> tuple[T, Node, bool]: ...
 
@@ -39,7 +39,7 @@ class PendingReads:
         stored_by_all: bool,
         without_journal: bool,
     ) -> None:
-        """`stored_by_all`: every driver gets every store, and one under way is not shown yet.
+        """`stored_by_all`: every driver gets every store, and a leased one is not shown yet.
 
         `without_journal`: reads go on, degraded, while the journal can't be reached; otherwise they
         raise `JournalUnavailable`.
@@ -93,7 +93,7 @@ class PendingReads:
         return found
 
     async def _get_anyones(self, wanted: Get, choose: Choose) -> Record | None:
-        """The memory, whoever owns it: as the journal keeps it, or as its owner would get it."""
+        """The memory, whoever owns it: its owner is looked up, and then the owner's memory."""
         pending, _ = await self._entries(
             lambda under_way: self._journal.of_record(wanted.record_id, under_way=under_way)
         )
@@ -107,10 +107,10 @@ class PendingReads:
     async def export(
         self, nodes: Sequence[Node], wrapper: str, seconds: float
     ) -> AsyncIterator[Record]:
-        """All that the first of the nodes which answers has.
+        """Every record, from the first of the nodes that answers, and what is pending for it.
 
-        Raises what that driver raises once the first record was given, and `DriverTimeout` when the
-        next does not come in `seconds`.
+        Raises what that driver raises once the first record was given, and `DriverTimeout` where
+        the next record does not come within `seconds`.
         """
         pending = await self._journal.everything(under_way=not self._stored_by_all)
         records = {node.name: node.driver._export() for node in nodes}
@@ -135,7 +135,7 @@ class PendingReads:
             yield kept
 
     async def pending(self, user_id: str | None, node: Node) -> Overlay:
-        """What the journal holds for the node of the user's memories, or of knowledge.
+        """What is pending for the node, of the user's memories or, without a user, of knowledge.
 
         Raises `JournalUnavailable`.
         """
@@ -165,7 +165,7 @@ class PendingReads:
         return (), False
 
     def _with_room(self, wanted: Asked, overlay: Overlay) -> Asked:
-        """The same, with room for what the overlay hides."""
+        """The request with a larger `top_k`, for the records that the overlay hides."""
         if overlay.empty:
             return wanted
         return replace(wanted, top_k=overlay.room(wanted.top_k, self._limits.top_k))

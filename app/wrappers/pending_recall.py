@@ -1,4 +1,4 @@
-"""Answers to recalls from records that are in the journal, merged with a driver's."""
+"""Ranks pending records among those that a driver recalled."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 
-from app.core.memory.records import Knowledge, Memory, Record, record_id
+from app.core.memory.records import Key, Knowledge, Memory, Record, key_of, record_id
 from app.core.memory.requests import Recall, RecallKnowledge
 from app.embedding import Embedder, Vector
 from app.ranking.similarity import similarity
@@ -18,16 +18,16 @@ _EMBEDDED_AT_ONCE = 100
 
 Kept = TypeVar("Kept", Memory, Knowledge)
 
-_Version: TypeAlias = tuple[str, datetime]
-"""A record's id and its `updated_at`."""
+_Version: TypeAlias = tuple[Key, datetime]
+"""A record's owner and id, and its `updated_at`."""
 
 
 class PendingRecall:
-    """Ranks records that are in the journal among what a driver recalled.
+    """Ranks pending records among those that a driver recalled.
 
     Their `score` is (1 + cosine) / 2, or the share of the query's words with `use_vector=False`. A
-    recall embeds 100 of them at most, the newest first; until others have their turn, the share of
-    words stands for their cosine.
+    recall embeds at most 100 of them, the newest first; for one that has no vector yet, the share
+    of words stands for the cosine.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -83,7 +83,7 @@ class PendingRecall:
         return [replace(record, score=score(record)) for record in wanted]
 
     async def _embedded(self, wanted: Sequence[Record]) -> dict[_Version, Vector]:
-        """The vectors of the records that have one by now."""
+        """The vectors of those records that have one by now."""
         new = [record for record in wanted if _version(record) not in self._vectors]
         if new := new[-_EMBEDDED_AT_ONCE:]:
             vectors = await self._embedder.embed([record.content for record in new])
@@ -98,7 +98,7 @@ class PendingRecall:
 
 
 def _version(record: Record) -> _Version:
-    return record_id(record), record.updated_at
+    return key_of(record), record.updated_at
 
 
 def _merged(

@@ -54,11 +54,11 @@ _log = get_logger(__name__)
 class ReplicatedDriver(WrappingDriver):
     """Writes to the first of its drivers, the primary, and to all the others, its replicas.
 
-    A write is in the journal before the primary gets it, so that whatever happens on the way, all
-    of them end with the same: a store that the primary refuses is forgotten, one whose fate is not
-    known, and every delete, is made on all of them, the primary first. The answer waits for the
-    primary, or for a quorum or all (`acknowledge`); the journal alone answers for a primary that is
-    away where `acknowledge` is "journal". What a driver missed is delivered later.
+    The journal has a write before the primary gets it, so that all drivers end equal whatever fails
+    on the way. A store that the primary refuses is cancelled; a store that may have happened, and
+    every delete, is made on all drivers, the primary first. `acknowledge` says whether the caller
+    waits for the primary, a quorum or all; with "journal" the journal alone answers while the
+    primary is away. A dispatcher delivers later what a driver missed.
     """
 
     name = "replicated"
@@ -102,7 +102,7 @@ class ReplicatedDriver(WrappingDriver):
         )
 
     async def open(self) -> None:
-        """Open every driver; a replica that is not there gets what it missed later.
+        """Open every driver; a dispatcher brings a replica that is away what it missed.
 
         Raises `ConfigurationError`, or `DriverUnavailable` when the primary is not there.
         """
@@ -170,10 +170,10 @@ class ReplicatedDriver(WrappingDriver):
         call: Callable[[RecordDriver], Awaitable[T]],
         laid_over: Callable[[Choose], Awaitable[T]],
     ) -> tuple[T, Node | None, bool]:
-        """The answer, which driver gave it, and whether that may lack something.
+        """The answer, the node that gave it, and whether the answer may lack something.
 
-        The driver is None where it is `laid_over` that answered: what a driver misses of all that
-        was acknowledged is laid over its answer.
+        `call` asks one driver. `laid_over` asks one and lays over its answer what is pending for
+        that driver: then the node is None.
         """
         if self._settings.reads == "replicas":
             node = await self._up_to_date()
@@ -203,7 +203,7 @@ class ReplicatedDriver(WrappingDriver):
         return found, node, True
 
     async def _up_to_date(self) -> Node | None:
-        """The next driver that answers and misses nothing: it has all that was answered for."""
+        """The next driver that answers and for which nothing is pending; None without one."""
         try:
             lags = await self._journal.lag() if await self._journal.count() else {}
         except JournalUnavailable:
@@ -215,10 +215,10 @@ class ReplicatedDriver(WrappingDriver):
         return None
 
     async def _is_late(self) -> tuple[bool, bool]:
-        """Whether a write waits for the primary, and whether it was acknowledged.
+        """Whether a write is pending for the primary, and whether it was acknowledged.
 
-        One that was not is looked up once in a while: a cache keeps nothing for longer than that
-        after a write of which the caller heard that it may happen.
+        Where the journal never acknowledges, this asks the journal once an interval. So for an
+        interval at most, a cache may keep an answer without a write that may have happened.
         """
         accepts = self._settings.acknowledge == "journal"
         if not accepts and monotonic() - self._looked <= self._journal.interval:

@@ -39,12 +39,15 @@ _PAGE = 100
 
 
 class ReplicatedWrites:
-    """Makes each write on the primary, waits for who else must have it, and leaves the rest."""
+    """Makes each write on the primary, waits for the replicas that must have it too.
+
+    Dispatchers bring it to the rest.
+    """
 
     def __init__(
         self, members: Members, settings: ReplicatedSettings, driver: RecordDriver
     ) -> None:
-        """`driver` is the whole: what it answers is what a caller sees."""
+        """`driver`: the replicated driver, whose reads show what a caller sees."""
         self._members = members
         self._settings = settings
         self._driver = driver
@@ -57,7 +60,10 @@ class ReplicatedWrites:
         return self._settings.acknowledge == "journal"
 
     async def keep(self, wanted: Keep[Kept]) -> None:
-        """Keep the records; only where they are new, a primary that refuses them has none."""
+        """Keep the records.
+
+        A primary that refuses new records has none of them; of an import it may have some.
+        """
         records = wanted.records
         arguments = stores_of(records), self._members.names, self._lease(len(records))
         if wanted.new:
@@ -111,19 +117,19 @@ class ReplicatedWrites:
         return await self._delete_everywhere(delete_of(wanted), unmade, is_there) > 0
 
     async def forget(self, wanted: Forget) -> int:
-        """How many memories are deleted that were created up to the moment that is wanted."""
+        """Delete the user's memories up to the moment `before`; how many there were."""
         unmade = len((await self._unmade(wanted.user_id)).created)
         return await self._delete_everywhere(delete_of(wanted), unmade, lambda: self._count(wanted))
 
     async def _unmade(self, user_id: str | None) -> Overlay:
-        """What was acknowledged and waits for the primary of the user's memories, or knowledge."""
+        """What the journal answered for and is pending on the primary: the user's, or knowledge."""
         if not self._accepts or not await self._journal.count():
             return Overlay()
         entries = await self._journal.of_user(user_id, under_way=False)
         return Overlay.of(entries, self._primary.name, stored_by_all=True)
 
     async def _count(self, wanted: Forget) -> int:
-        """How many memories there are to be deleted."""
+        """How many memories a reader sees that `wanted` reaches."""
         page, count = Page(user_id=wanted.user_id, limit=_PAGE), 0
         while True:
             found = await self._driver._page(page)
@@ -135,9 +141,9 @@ class ReplicatedWrites:
     async def _delete_everywhere(
         self, delete: Write, unmade: int, count: Callable[[], Awaitable[int]]
     ) -> int:
-        """How many records are deleted: on the primary, and of those that wait for it `unmade`.
+        """Make the delete; how many records the primary had, and `unmade`, which wait for it.
 
-        While the primary is away, and need not answer, the `count` of those that are there.
+        While the primary is away and the journal answers, it is the `count` of what a reader sees.
         """
         made = await self._journal.append([delete], self._members.names, self._lease())
         try:
@@ -153,7 +159,7 @@ class ReplicatedWrites:
         return deleted + unmade
 
     def _lease(self, records: int = 1) -> float:
-        """Seconds."""
+        """The lease of a write of so many records, in seconds."""
         return _LEASE * time_for(self._settings.timeout, records)
 
     async def _on_primary(
@@ -162,9 +168,10 @@ class ReplicatedWrites:
         write: Callable[[RecordDriver], Awaitable[T]],
         records: int = 1,
     ) -> T:
-        """Let the primary have what is stored; delete again what was deleted meanwhile.
+        """Make the store on the primary; delete again what was deleted meanwhile.
 
-        Raises `ConnectionLost` for whatever fails after it has that: it is not refused any more.
+        Raises `ConnectionLost` for an error that comes when the primary has the store: that is not
+        refused any more.
         """
         answer = await self._primary.ask(write, records=records, patience=_PATIENCE)
         try:
@@ -177,9 +184,9 @@ class ReplicatedWrites:
     async def _failed(
         self, made: Sequence[Entry], error: MemoryServiceError, *, undone: bool
     ) -> None:
-        """The primary did not take a store: the journal answers for it, or this raises.
+        """The primary did not take a store: let the journal answer for it, or raise.
 
-        `undone`: the primary has nothing of it where the error says that it did not happen.
+        `undone`: after an error that is certain, the primary has nothing of the store.
         """
         if self._is_accepted(error):
             await self._accept(made)
@@ -236,7 +243,7 @@ class ReplicatedWrites:
         self._members.wake_dispatchers()
 
     async def _cancelled(self, made: Sequence[Entry]) -> bool:
-        """Whether nobody will ever make these stores."""
+        """Remove the stores from the journal; whether nobody will ever make them."""
         try:
             return await self._journal.cancel(made)
         except JournalUnavailable:
@@ -248,7 +255,7 @@ class ReplicatedWrites:
         call: Callable[[RecordDriver], Awaitable[object]],
         records: int = 1,
     ) -> None:
-        """The primary has the write: wait for who else must, and leave the rest to dispatchers."""
+        """The primary has the write: wait for the replicas that must, and settle."""
         all_of_them = len(self._members.nodes)
         wanted = {
             "journal": 0,

@@ -123,7 +123,7 @@ class ScopedDriver(WrappingDriver):
         return await self._inner._forget(replace(wanted, user_id=self._users + wanted.user_id))
 
     def _owner(self, wanted: Get | Delete) -> str | None:
-        """Whose the record is to the inner driver, if that is asked for."""
+        """The owner on the inner driver; None where the caller names no user."""
         if wanted.kind == "knowledge":
             return self._knowledge
         return None if wanted.user_id is None else self._users + wanted.user_id
@@ -135,7 +135,7 @@ class ScopedDriver(WrappingDriver):
         )
 
     def _own(self, memory: Memory) -> Memory | None:
-        """The inner driver's memory as the one of a user of the tenant, if it is one."""
+        """The inner driver's memory under its user's own id; None for another tenant's."""
         if not memory.user_id.startswith(self._users):
             return None
         return replace(memory, user_id=memory.user_id.removeprefix(self._users))

@@ -24,7 +24,7 @@ class UnscopedDriver(WrappingDriver):
     """Serves whoever has no tenant, beside the `ScopedDriver`s of those who have one, or had.
 
     It finds, changes and tells of nothing that is a tenant's. Knowledge needs no look: a tenant's
-    is kept as memories. To all others it is the inner driver, under its name.
+    is kept as memories. It has the inner driver's name.
     """
 
     def __init__(self, inner: BaseMemoryDriver, limits: Limits) -> None:

@@ -18,7 +18,7 @@ class Case:
     name: str
     driver: Maker
     compares_and_sets: bool = True
-    """Whether it keeps all of several updates at once; of one that does not, the later wins."""
+    """Whether the driver keeps all of several updates at once; else the later one wins."""
 
 
 DRIVERS = [

@@ -1,6 +1,7 @@
 """A recall for one user returns nothing of another, and nothing ever relaxes a scope."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -133,6 +134,19 @@ async def test_the_same_conversation_id_of_two_users_is_two_conversations(
     await driver.store("bob", "bob's kettle", conversation_id="1")
     found = await driver.recall("ada", conversation_id="1", query="kettle")
     assert [memory.content for memory in found] == ["ada's kettle"]
+
+
+async def test_one_id_of_two_users_is_two_memories(driver: RecordDriver) -> None:
+    mine = await driver.store("ada", "ada's copper kettle")
+    theirs = replace(mine, user_id="bob", content="the night train to Lyon")
+    await driver.import_records([mine, theirs])
+    for memory in (mine, theirs):
+        found = await driver.recall(memory.user_id, query=memory.content)
+        assert [one.content for one in found] == [memory.content]
+    assert await driver.delete_user("ada") == 1
+    assert await driver.recall("ada") == []
+    assert await driver.recall("bob", query=theirs.content) != []
+    assert await driver.delete(mine.memory_id, "bob")
 
 
 async def test_memories_and_knowledge_do_not_mix(driver: RecordDriver) -> None:

@@ -62,7 +62,7 @@ def unscored(memory: Memory) -> tuple[object, ...]:
 
 
 async def check_latest(driver: AutomemDriver, expected: Memory) -> None:
-    """No way to read shows another version of it; what reads all shows it once."""
+    """Every way to read shows that version alone, and an export shows it once."""
     shown = await versions_shown(driver, expected.memory_id)
     seen = [unscored(one) for some in shown for one in some]
     assert seen
@@ -81,7 +81,7 @@ def refuse(fake: FakeAutomem, method: str) -> None:
 
 
 class Gate:
-    """Holds the first call that it is asked for, until it is opened."""
+    """A gate that holds the first call which reaches it, until a test opens the gate."""
 
     def __init__(self, is_held: Callable[[Request], bool]) -> None:
         self.reached = asyncio.Event()

@@ -159,7 +159,7 @@ async def test_an_imported_memory_is_made_with_what_was_said_before_it_in_whatev
     await driver.delete_user("ada")
 
     async def imported(*places: int) -> list[str]:
-        """What is embedded in context for an import of those."""
+        """The texts in context that an import of the memories at these places embeds."""
         watched.texts.clear()
         await driver.import_records([stored[n] for n in places])
         return watched.texts[len(places) :]

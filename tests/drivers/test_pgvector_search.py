@@ -479,7 +479,7 @@ async def test_newest_first_reads_no_more_than_it_gives(
 
 
 async def test_writes_read_only_what_they_are_about(filled: str) -> None:
-    """What is there of an import or an update, and what was said before."""
+    """The statements that look up an import's or update's rows, and the turns before them."""
     connection = await asyncpg.connect(filled)
     some = await connection.fetch(
         "select * from memories where user_id = $1 and conversation_id = $2 limit 20", LARGE, LONG

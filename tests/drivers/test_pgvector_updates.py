@@ -38,14 +38,14 @@ def watched(embedder: Embedder) -> Watched:
 
 @pytest.fixture
 async def driver(url: str, open_driver: OpenDriver, watched: Watched) -> PgvectorDriver:
-    """A driver on a database of its own; the sample that it embeds at the start is not told."""
+    """A driver on a database of its own; `watched` leaves out the sample embedded at the start."""
     driver = await open_driver(url, instead=watched)
     watched.texts.clear()
     return driver
 
 
 async def row(url: str, table: str, where: str) -> dict[str, Any]:
-    """The one row of the table that is meant, each column as text."""
+    """The one row of the table that `where` finds, each column as text."""
     connection = await asyncpg.connect(url)
     try:
         columns = await connection.fetch(
@@ -320,7 +320,7 @@ WAITING = """
 async def test_imports_of_the_same_records_at_once_end_with_the_latest_version(
     url: str, driver: PgvectorDriver, open_driver: OpenDriver, table: str, key: str
 ) -> None:
-    """In orders in which each would come to wait for the other."""
+    """The imports come in opposite orders, so that each could wait for the other."""
     for n in range(9):
         if table == "memories":
             await driver.store("ada", f"kettle {n}")

@@ -1,4 +1,4 @@
-"""An embedder that tells what it was asked for, and lets something happen meanwhile."""
+"""An embedder that remembers what it was asked for, and lets a test act meanwhile."""
 
 from collections.abc import Awaitable, Callable, Sequence
 

@@ -375,7 +375,7 @@ async def test_a_batch_has_longer_than_a_store(failover: OpenFailover, first: He
     assert len(await driver.store_many([NewMemory(user_id="ada", content="kettle")] * 800)) == 800
 
 
-async def test_nothing_is_restored_after_a_deletion_while_a_fallback_still_owes_that(
+async def test_nothing_is_restored_after_a_deletion_while_that_is_pending_for_a_fallback(
     failover: OpenFailover, first: Held, second: Held
 ) -> None:
     driver = await failover()

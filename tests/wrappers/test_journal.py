@@ -111,6 +111,23 @@ async def test_a_tombstone_wins_whichever_was_journalled_first(
     await journal.close()
 
 
+async def test_one_id_of_two_users_is_two_memories_to_tombstones(
+    file_or_shared: JournalSettings,
+) -> None:
+    journal = Journal(file_or_shared, "wrapper")
+    await journal.open(["first"])
+    jar = memory("ada")
+    both = [jar, replace(jar, user_id="bob")]
+    stored = await journal.append(stores_of(both), ["first"])
+    deletes = [Write(verb="delete", user_id=one.user_id, record_id=one.memory_id) for one in both]
+    deleted = await journal.append(deletes, ["first"])
+    assert [each.user_id for each in await journal.dead(stored)] == ["ada", "bob"]
+    await journal.settle([*stored, *deleted], ["first"])
+    await journal.lift(stores_of(both))
+    assert await journal.dead(stored) == []
+    await journal.close()
+
+
 async def test_of_two_updates_of_one_version_one_is_journalled(
     file_or_shared: JournalSettings,
 ) -> None:

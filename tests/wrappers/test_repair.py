@@ -1,13 +1,13 @@
 """repair: one driver is made to hold what another holds."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.records import Kept
+from app.core.memory.records import Kept, Record
 from app.core.memory.requests import Delete, Keep
 from app.embedding import Embedder
 from app.errors import DriverTimeout, DriverUnavailable, InvalidInput
@@ -39,6 +39,16 @@ async def test_the_target_gets_what_it_lacks_and_loses_what_it_has_too_many(
     assert await second.get_knowledge(fact.knowledge_id) == fact
 
 
+async def test_one_id_of_two_users_is_two_records(first: Held, second: Held) -> None:
+    await asyncio.gather(first.open(), second.open())
+    mine = await first.store("ada", "kettle")
+    theirs = replace(mine, user_id="bob", content="basil")
+    await first.import_records([theirs])
+    assert await repair(first, second) == Difference(missing=2)
+    assert await second.get(mine.memory_id, "ada") == mine
+    assert await second.get(mine.memory_id, "bob") == theirs
+
+
 async def test_what_is_deleted_meanwhile_does_not_come_back(
     first: Held, second: Held, embedder: Embedder
 ) -> None:
@@ -56,6 +66,35 @@ async def test_what_is_deleted_meanwhile_does_not_come_back(
     late = Late("late", embedder)
     assert await repair(first, late) == Difference(missing=1)
     assert await late.ids() == set()
+
+
+async def test_what_is_updated_in_both_meanwhile_stays_updated(
+    first: Held, embedder: Embedder
+) -> None:
+    await first.open()
+
+    class Updated(Held):
+        """Both get an update right after repair has read for the second time."""
+
+        readings = 0
+
+        async def _export(self) -> AsyncIterator[Record]:
+            async for record in super()._export():
+                yield record
+            self.readings += 1
+            if self.readings == 2:
+                updated = await self.update(stored.memory_id, "ada", {"content": "basil"})
+                assert updated is not None
+                await first.import_records([updated])
+
+    source = Updated("source", embedder)
+    stored = await source.store("ada", "kettle")
+    await first.import_records([replace(stored, content="thyme")])
+    assert await repair(source, first) == Difference(different=1)
+    found = await first.get(stored.memory_id, "ada")
+    assert found is not None
+    assert found.content == "basil"
+    assert (await repair(source, first)).none
 
 
 async def test_what_is_being_deleted_in_both_meanwhile_does_not_come_back(

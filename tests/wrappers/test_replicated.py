@@ -21,15 +21,7 @@ from app.wrappers.replicated import ReplicatedDriver
 from tests.wrappers.conftest import OpenReplicated
 from tests.wrappers.flaky import OneVector
 from tests.wrappers.held import Held, until
-
-
-async def settle(driver: ReplicatedDriver) -> None:
-    """Wait until every driver has everything."""
-
-    async def settled() -> bool:
-        return not (await driver.health_check()).facts["pending"]
-
-    await until(settled)
+from tests.wrappers.settled import settle
 
 
 async def test_every_driver_gets_every_write(

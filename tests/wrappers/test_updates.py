@@ -65,6 +65,19 @@ async def test_failover_updates_a_store_that_waits_for_its_primary(
     assert await first.get(stored.memory_id, "ada") == updated
 
 
+async def test_failover_ranks_the_pending_memories_of_two_users_with_one_id_each_by_its_own_text(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(writes="journal")
+    mine = await first.store("ada", "a copper kettle")
+    theirs = replace(mine, user_id="bob", content="the night train to Lyon")
+    first.error = DriverUnavailable()
+    await driver.import_records([mine, theirs])
+    for memory in (mine, theirs):
+        (found,) = await driver.recall(memory.user_id, query=memory.content)
+        assert found.score == pytest.approx(1)
+
+
 async def test_failover_without_journalled_writes_refuses_an_update_as_it_does_a_store(
     failover: OpenFailover, first: Held, second: Held
 ) -> None:

@@ -18,7 +18,7 @@ HealthStatus = Literal["ok", "degraded", "unavailable"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverHealth:
-    """A driver's state: ok; degraded (it serves, but `detail`); unavailable.
+    """A driver's state: ok; degraded (it serves, `detail` tells what is wrong); unavailable.
 
     `facts` are figures worth seeing on `/health`; `drivers` the states of the drivers it holds.
     """
@@ -36,7 +36,7 @@ class DriverContext:
 
     name: str
     settings: Settings
-    """With the driver's own options in the place of its group's."""
+    """The service's settings; the driver's own options replace those of its group."""
     embedder: Embedder
     inner: tuple["BaseMemoryDriver", ...] = ()
     """The drivers that a wrapping driver holds, built, in order."""
@@ -64,17 +64,18 @@ class BaseMemoryDriver(ABC):
     async def open(self) -> None:  # noqa: B027
         """Get ready to serve. Raises `DriverUnavailable` when it may work later.
 
-        Whoever opens it closes it, also where this raised.
+        Whoever calls `open` calls `close`, also after an error.
         """
 
     async def close(self) -> None:  # noqa: B027
         """Release what `open` made, and only that."""
 
     def identity(self) -> frozenset[str] | None:
-        """What its records are in: the same wherever the same records are, and nowhere else.
+        """Names of the databases that hold the driver's records.
 
-        None while it is not known. By default nobody else has it: no other instance, nor this one
-        in a process that was forked. It costs no I/O.
+        Two drivers have a name in common exactly where they hold the same records. None while the
+        names are not known, as before `open`. By default the name is this instance's own, and
+        another one in a process that was forked. Does no I/O.
         """
         instance = os.getpid(), id(self)
         if self.__own is None or self.__own[0] != instance:
@@ -82,7 +83,7 @@ class BaseMemoryDriver(ABC):
         return self.__own[1]
 
     def leaves(self) -> frozenset["BaseMemoryDriver"]:
-        """The drivers that keep the records: itself, or what is lowest of all that it holds."""
+        """The drivers that keep the records: this one; of a wrapping driver, the innermost ones."""
         return frozenset({self})
 
     async def __aenter__(self) -> Self:
@@ -148,7 +149,7 @@ class BaseMemoryDriver(ABC):
 
     @abstractmethod
     async def delete(self, memory_id: str, user_id: str | None = None) -> bool:
-        """Whether it deleted; missing and not `user_id`'s look the same.
+        """Delete one memory; whether it was there. Another user's memory counts as missing.
 
         Without `user_id` the memory is deleted whoever owns it.
         """

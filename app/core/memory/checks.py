@@ -105,7 +105,7 @@ def _is_larger(value: Any, size: int) -> bool:
         one = left.pop()
         if isinstance(one, str):
             size -= len(one) + 2
-        elif isinstance(one, (dict, Mapping)):  # the first is what it is nearly always, and quick
+        elif isinstance(one, (dict, Mapping)):  # nearly always a dict, and that check is quick
             size -= 4 * len(one) + 1  # of a member: two quotes, a colon and a comma
             if size >= 0:
                 size -= sum(len(key) for key in one if isinstance(key, str))

@@ -1,4 +1,4 @@
-"""The time that records and forgets are given: it never goes back."""
+"""The clock that times records, versions and forgets: it never goes back."""
 
 import secrets
 import threading
@@ -12,10 +12,9 @@ _COUNTS = 1 << 12
 
 
 class Clock:
-    """Milliseconds since the epoch, and ids that are in their order.
+    """Gives times in milliseconds, and ids in the order of those times.
 
-    Drivers that share one can tell by the times which of two things was first. Threads may share
-    one too.
+    Drivers that share a clock agree which of two writes came first. Threads may share it too.
     """
 
     def __init__(self) -> None:
@@ -26,14 +25,14 @@ class Clock:
         self._version = _EPOCH
 
     def set_floor(self, seconds: float) -> None:
-        """From now on it is later than that, in seconds since the epoch."""
+        """Let every later time be after this one, in seconds since the epoch."""
         with self._lock:
             self._advance(int(1_000 * seconds) + 1)
 
     def follow(self, said: float, sent: float, received: float) -> None:
-        """Another clock said that, between two moments of this machine's; all in seconds.
+        """Follow another clock, which read `said` between `sent` and `received` of this machine.
 
-        From now on it is as far from that one as the time between the two leaves open, at most.
+        All are seconds since the epoch. The two clocks then differ by `received - sent` at most.
         """
         with self._lock:
             least, most = 1_000 * (said - received), 1_000 * (said - sent)
@@ -46,7 +45,7 @@ class Clock:
             return _moment(self._last)
 
     def end_of_now(self) -> datetime:
-        """The same; what is asked for afterwards is later."""
+        """The current millisecond; every time and id that is given afterwards is later."""
         with self._lock:
             self._tick()
             ended = self._last
@@ -54,14 +53,17 @@ class Clock:
             return _moment(ended)
 
     def version(self, over: datetime) -> datetime:
-        """The `updated_at` of what replaces that version: later, and no other's; microseconds."""
+        """The `updated_at`, in microseconds, of what replaces the version `over`.
+
+        It is later than `over` and than every version that this clock gave before.
+        """
         with self._lock:
             now = _EPOCH + timedelta(microseconds=int(1_000_000 * time() + 1_000 * self._ahead))
             self._version = max(now, over + _MICROSECOND, self._version + _MICROSECOND)
             return self._version
 
     def new_id(self) -> tuple[str, datetime]:
-        """A UUIDv7, which is greater than any before, and its own time.
+        """A UUIDv7 that is greater than every earlier one, and the time in it.
 
         RFC 9562, section 6.2, method 1: 48 bits of milliseconds, 12 that count, 62 random ones.
         """
@@ -90,4 +92,4 @@ def _moment(milliseconds: int) -> datetime:
 
 
 CLOCK = Clock()
-"""This process's."""
+"""The clock of this process."""

@@ -1,4 +1,4 @@
-"""Records as JSON and back, equal to what they were: for what keeps them outside a backend."""
+"""Records as JSON and back, unchanged: for code that keeps them outside a backend."""
 
 import json
 from collections.abc import Sequence
@@ -52,6 +52,6 @@ def _object(record: Record) -> dict[str, Any]:
 
 def _record(fields: dict[str, Any]) -> Record:
     for name in ("created_at", "updated_at"):
-        if name in fields:  # before there were updates, records had but the first
+        if name in fields:  # JSON from before updates has `created_at` alone
             fields[name] = datetime.fromisoformat(fields[name])
     return Memory(**fields) if "memory_id" in fields else Knowledge(**fields)

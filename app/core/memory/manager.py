@@ -22,9 +22,10 @@ ENTRY_POINTS = "memory_drivers"
 class MemoryDriverManager:
     """The only place that wires drivers. Safe to share between threads.
 
-    A name is looked for among those that the configuration declares, the registered, the built-in,
-    the installed entry points of the group `memory_drivers`, and at last as a dotted path
-    `package.module:Class`; the type of a declared one among all but the declared.
+    It looks a name up among the drivers that the configuration declares, then the registered, the
+    built-in and the installed ones (entry points of the group `memory_drivers`), and last as a
+    dotted path `package.module:Class`. It looks the type of a declared driver up in the same order,
+    without the declared ones.
     """
 
     _registered: ClassVar[dict[str, Maker]] = {}
@@ -96,7 +97,7 @@ class MemoryDriverManager:
                 stack.push_async_callback(driver.close)
 
     def _driver(self, name: str, setting: str) -> BaseMemoryDriver:
-        """The driver, which `setting` asks for."""
+        """The driver; `setting` is where its name stands, for error messages."""
         if name not in self._drivers:
             self._drivers[name] = self._build(name, setting)
         return self._drivers[name]
@@ -152,7 +153,7 @@ class MemoryDriverManager:
         maker = self._find(kind, setting)
         if self._embedder is None:
             self._embedder = build_embedder(self.settings.embedding)
-        # Those that it holds are built first, and so closed after it.
+        # The inner drivers are built first, so that `close` closes them last.
         held = declared.inner if declared else ()
         inner = tuple(self._driver(each, f"drivers.{name}.inner") for each in held)
         options = declared.options if declared else {}

@@ -1,7 +1,7 @@
 """Changes of a record as a JSON merge patch, RFC 7396.
 
-A member of the patch replaces the record's, null takes it away, and what is not named stays. Of
-`metadata`, an object, the members are merged in the same way, however deep they are.
+A field in the patch replaces the record's, null clears the field, and a field that is not in the
+patch stays. `metadata` is merged in the same way, at every depth.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,7 +47,7 @@ def checked_knowledge_patch(patch: Patch, limits: Limits) -> Patch:
 def patched(record: Kept, patch: Patch, limits: Limits) -> Kept:
     """The record after a checked patch; `record` itself where that changes nothing.
 
-    Raises `InvalidInput` where the patch adds more metadata than there is room for.
+    Raises `InvalidInput` where the merged metadata exceeds a limit.
     """
     fields = dict(patch)
     if "metadata" in fields:
@@ -86,5 +86,5 @@ def _text(maximum: int) -> _Check:
 
 
 def _optional(check: _Check) -> _Check:
-    """The check of a value that null takes away."""
+    """A check that also lets null pass, which clears the field."""
     return lambda value, loc: None if value is None else check(value, loc)

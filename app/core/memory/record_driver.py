@@ -82,26 +82,29 @@ _PAUSE_SECONDS = 0.02
 
 
 class RecordDriver(BaseMemoryDriver):
-    """A driver that keeps records with ids of ours: what a backend's driver has to write is hooks.
+    """A driver that keeps records under the service's ids: a backend's driver writes only hooks.
 
     Every verb raises `InvalidInput` for an argument that is not within the limits, before any hook
     is called.
     """
 
     complete: bool = True
-    """Whether it has more than the six verbs: the others raise `CapabilityMissing` otherwise."""
+    """Whether the driver has more than the six verbs.
+
+    Where False, every other verb raises `CapabilityMissing`.
+    """
 
     explains: bool = False
-    """Whether a recall can tell why it gives what it gives."""
+    """Whether `recall` takes `explain`; where False it raises `CapabilityMissing`."""
 
     clock: Clock = CLOCK
-    """What its records get their ids and times from."""
+    """Gives the driver's records their ids and times."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
     def capabilities(self) -> frozenset[str]:
-        """The names of what it can do beyond the six verbs."""
+        """The verbs beyond the six that the driver has, and `explain_recall` if it explains."""
         found = _BEYOND_SIX_VERBS if self.complete else frozenset()
         return found | {"explain_recall"} if self.explains else found
 
@@ -147,7 +150,7 @@ class RecordDriver(BaseMemoryDriver):
 
     @final
     async def get(self, memory_id: str, user_id: str) -> Memory | None:
-        """The memory, or None: missing and not `user_id`'s look the same."""
+        """The memory, or None where it is missing or another user's."""
         self._need_all("look a memory up")
         check_scope(self._limits, user_id)
         self._check_user(user_id)
@@ -220,7 +223,7 @@ class RecordDriver(BaseMemoryDriver):
 
     @final
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        """Keep all of them or none; the answer is in their order."""
+        """Store all of the memories or none; the answer is in their order."""
         self._need_all("store memories in one go")
         records = await new_memories(memories, self._limits, self.clock)
         self._check_users(records, "memories")
@@ -243,16 +246,17 @@ class RecordDriver(BaseMemoryDriver):
 
     @final
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        """Keep all of it or none; the answer is in its order."""
+        """Store all of the records or none; the answer is in their order."""
         self._need_all("store knowledge in one go")
         records = await new_knowledge_records(knowledge, self._limits, self.clock)
         return [*await self._keep(Keep(records, new=True))]
 
     @final
     async def import_records(self, records: Sequence[Record]) -> None:
-        """Keep them as they are, each in the place of one that has an older `updated_at`.
+        """Keep the records as they are: each is inserted, or replaces an older version of itself.
 
-        When it fails, some may be kept: called again it keeps the rest.
+        The version is `updated_at`. After an error some records may be kept; the same call made
+        again keeps the rest.
         """
         self._need_all("import records")
         self._check_users(records, "records")
@@ -268,10 +272,11 @@ class RecordDriver(BaseMemoryDriver):
         *,
         if_match: Sequence[datetime] | None = None,
     ) -> Memory | None:
-        """The memory after a JSON merge patch of its fields, or None: missing and not `user_id`'s.
+        """Change the memory by a JSON merge patch; the changed memory.
 
-        A patch that changes nothing leaves `updated_at` as it is. Raises `PreconditionFailed` where
-        `if_match` does not have its `updated_at`, and `Contended`.
+        None where the memory is missing or another user's. A patch that changes nothing leaves
+        `updated_at` as it is. Raises `PreconditionFailed` where the memory's `updated_at` is not in
+        `if_match`, and `Contended` where other writers were quicker at every attempt.
         """
         self._need_all("update a memory")
         check_scope(self._limits, user_id)
@@ -284,7 +289,7 @@ class RecordDriver(BaseMemoryDriver):
     async def update_knowledge(
         self, knowledge_id: str, patch: Patch, *, if_match: Sequence[datetime] | None = None
     ) -> Knowledge | None:
-        """The knowledge after a JSON merge patch of its fields, or None: as `update`."""
+        """Change knowledge by a JSON merge patch, as `update` does; None where it is missing."""
         self._need_all("update knowledge")
         wanted = Get("knowledge", str(check_id(knowledge_id, "knowledge_id")))
         checked = checked_knowledge_patch(patch, self._limits)
@@ -293,7 +298,7 @@ class RecordDriver(BaseMemoryDriver):
     async def _update(
         self, kind: type[Kept], wanted: Get, patch: Patch, if_match: Sequence[datetime] | None
     ) -> Kept | None:
-        """The record after the patch of what is there at that moment."""
+        """Patch the record as it is now; after another writer's change, patch what that left."""
         for attempt in range(_TRIES):
             if attempt:
                 await asyncio.sleep(uniform(0, 2 * attempt * _PAUSE_SECONDS))  # noqa: S311
@@ -321,7 +326,7 @@ class RecordDriver(BaseMemoryDriver):
 
     @final
     async def delete_knowledge(self, knowledge_id: str) -> bool:
-        """Whether it deleted."""
+        """Delete one record; whether it was there."""
         self._need_all("delete knowledge")
         return await self._delete(Delete("knowledge", str(check_id(knowledge_id, "knowledge_id"))))
 
@@ -343,9 +348,12 @@ class RecordDriver(BaseMemoryDriver):
                 self._check_user(record.user_id, (name, n, "user_id"))
 
     def _check_user(self, user_id: str, loc: tuple[str | int, ...] = ("user_id",)) -> None:
-        """Raise `InvalidInput` at `loc` for a user whom it does not serve; there is none."""
+        """Raise `InvalidInput` at `loc` for a user whom the driver does not serve.
 
-    # What a driver is made of. Wrapping drivers call these of the drivers that they hold.
+        By default it serves all.
+        """
+
+    # Hooks: a driver implements them; a wrapping driver calls those of the drivers that it holds.
 
     @abstractmethod
     async def _recall(self, wanted: Recall) -> list[Memory]:
@@ -365,17 +373,18 @@ class RecordDriver(BaseMemoryDriver):
 
     @abstractmethod
     def _export(self) -> AsyncIterator[Record]:
-        """All that it keeps."""
+        """Every record that the driver keeps, each once."""
 
     @abstractmethod
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        """Keep the records; what is kept, in their order."""
+        """Keep the records as `Keep` says; the records as the driver has them, in their order."""
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
-        """Whether it put the record in the place of the one that `wanted` names.
+        """Compare and set: keep the record if the driver has the version `over`; whether it did.
 
-        False where that is gone, or has another `updated_at` by now. A backend that can do both at
-        once overrides this: here another update may come between, and the later one wins.
+        False where the record is gone, or has another `updated_at`. A backend that can compare and
+        set in one step overrides this: here another update may come between, and the later one
+        wins.
         """
         record = wanted.record
         user_id = record.user_id if isinstance(record, Memory) else None
@@ -388,8 +397,8 @@ class RecordDriver(BaseMemoryDriver):
 
     @abstractmethod
     async def _delete(self, wanted: Delete) -> bool:
-        """Whether it deleted."""
+        """Delete one record; whether it was there."""
 
     @abstractmethod
     async def _forget(self, wanted: Forget) -> int:
-        """How many memories it deleted."""
+        """Delete the memories that `wanted` reaches; how many there were."""

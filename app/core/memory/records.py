@@ -1,9 +1,9 @@
 """Memories and knowledge: what drivers keep and give back, and the limits they keep.
 
 Every record gets its id here, a UUIDv7, and `created_at` is that id's own time, so that ordering
-by either is the same. `updated_at` is the record's version: of two, the one that is later replaces
-the other on every driver. `new_memory` and `new_knowledge` check every field: a driver that makes
-its records with them keeps nothing that it could not give back as it was.
+by either is the same. `updated_at` is the record's version: on every driver the later version
+replaces the earlier. `new_memory` and `new_knowledge` check every field: a driver that makes its
+records with them keeps nothing that it could not give back as it was.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from app.ranking import Explanation
 from app.settings import Limits
 
 _AS_CREATED: Final = datetime.min.replace(tzinfo=UTC)
-"""The `updated_at` of a record that is as it was created."""
+"""Given as `updated_at` of a record that was never updated: it becomes `created_at`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,7 @@ class MemoryPage:
 Record: TypeAlias = Memory | Knowledge
 Kept = TypeVar("Kept", bound=Memory | Knowledge)
 """Records of one kind, or of both."""
+Key: TypeAlias = tuple[str | None, str]
 
 
 class Recalled(list[Kept]):
@@ -130,7 +131,10 @@ class Recalled(list[Kept]):
         driver: str,
         degraded: bool = False,
     ) -> "Recalled[Kept]":
-        """`records` in the place of what the driver of that name `found`, however it found that."""
+        """`records` in the place of `found`, with what `found` tells of its answer.
+
+        Where `found` is a plain list, the answer is that of the driver named `driver`.
+        """
         if isinstance(found, Recalled):
             return Recalled(
                 records,
@@ -206,3 +210,11 @@ async def new_knowledge_records(
 def record_id(record: Record) -> str:
     """The id of either kind of record."""
     return record.memory_id if isinstance(record, Memory) else record.knowledge_id
+
+
+def key_of(record: Record) -> Key:
+    """What all versions of a record share, and no two records do: its owner and its id.
+
+    Two users may have memories of one id, as an import brings them. Knowledge has no owner.
+    """
+    return record.user_id if isinstance(record, Memory) else None, record_id(record)

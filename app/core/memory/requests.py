@@ -42,11 +42,11 @@ class RecallKnowledge:
 
 @dataclass(frozen=True, slots=True)
 class Keep(Generic[Kept]):
-    """Records to keep, each in the place of the one of its id that has an older `updated_at`.
+    """Records to insert; each replaces an older version of itself, by `updated_at`.
 
-    One that is there with the same `updated_at`, or a later one, stays as it is: so twice is once,
-    and the order does not matter. `new`: nobody has seen the ids, so that no driver has to look for
-    them, and all of the records are kept or none.
+    A record that the driver has in the same version, or in a later one, stays as it is: so a second
+    delivery changes nothing, and the order of deliveries does not matter. `new`: nobody has used
+    the ids before, so that the driver need not look for them; it keeps all of the records or none.
     """
 
     records: Sequence[Kept]
@@ -55,7 +55,7 @@ class Keep(Generic[Kept]):
 
 @dataclass(frozen=True, slots=True)
 class Replace(Generic[Kept]):
-    """A record to keep in the place of the one of its id, if that has this `updated_at`."""
+    """A version of a record, to be kept if the driver has the version `over` (an `updated_at`)."""
 
     record: Kept
     over: datetime
@@ -81,9 +81,9 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """All memories of a user, to be deleted: those that were created up to the moment `before`.
+    """A user's memories, to be deleted: those created at the moment `before` or earlier.
 
-    Without it, all that are there.
+    Without `before`, all of them.
     """
 
     user_id: str

@@ -1,4 +1,4 @@
-"""Somebody's own driver, with the six verbs, as a driver that wrapping drivers and routes ask."""
+"""Makes a `RecordDriver` of somebody's own driver, which has the six verbs alone."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import NoReturn, cast
@@ -20,12 +20,12 @@ from app.settings import Limits
 
 
 def record_driver(driver: BaseMemoryDriver, limits: Limits) -> RecordDriver:
-    """`driver` itself where it has all verbs, else its six verbs."""
+    """`driver` itself if it is a `RecordDriver`, else a `SixVerbs` around it."""
     return driver if isinstance(driver, RecordDriver) else SixVerbs(driver, limits)
 
 
 class SixVerbs(RecordDriver):
-    """Asks a driver that gives its records ids of its own."""
+    """Asks a driver of six verbs, which gives its records ids of its own."""
 
     complete = False
 

@@ -6,7 +6,15 @@ from urllib.parse import urlsplit
 
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Record,
+    key_of,
+    record_id,
+)
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -35,7 +43,7 @@ from app.drivers.automem.scope import (
 from app.drivers.automem.search import Search, Wanted, everything
 from app.drivers.automem.turns import Turns
 from app.drivers.automem.unembedded import Unembedded
-from app.drivers.automem.versions import key_of, latest
+from app.drivers.automem.versions import latest
 from app.drivers.automem.writing import Writer
 from app.errors import CapabilityMissing
 from app.machine import is_loopback, machine

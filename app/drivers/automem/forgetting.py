@@ -12,7 +12,7 @@ from app.drivers.automem.turns import Turns
 from app.drivers.automem.writing import Writer, some_at_once
 
 _PASSES = 20
-"""How often a scope is read again: others would have to move its memories each time."""
+"""How often a scope is read at most: others would have to move its memories each time."""
 
 
 class Forgetter:
@@ -24,7 +24,7 @@ class Forgetter:
         self._turns = turns
 
     async def forget(self, scope: Scope, wanted: Forget) -> int:
-        """Delete what `wanted` reaches; how many records were deleted by this call."""
+        """Delete what `wanted` reaches; how many records this call deleted."""
         gone: set[str] = set()
         for _ in range(_PASSES):
             if await self._is_done(scope, wanted, gone):
@@ -32,11 +32,11 @@ class Forgetter:
         return len(gone)
 
     async def _is_done(self, scope: Scope, wanted: Forget, gone: set[str]) -> bool:
-        """Read the scope once and delete; whether nothing can have been missed.
+        """Read the scope once and delete; whether that can't have missed a memory.
 
-        What others deleted first may have been replaced by a version that this did not read. And
-        where newer memories stay, each one that others delete moves the rest up, past the page that
-        is read next.
+        Where another service deleted a memory first, it may have put a version on a page that was
+        read before. And where newer memories stay, each memory that another service deletes moves
+        the later ones up, past the page that is read next.
         """
         offset, missed, deleted, more = 0, False, False, True
         while more:

@@ -137,7 +137,7 @@ def from_automem(memory: Mapping[str, Any], automem_id: object) -> Row | None:
         fields = json.loads(box["record"])
         fields.pop("", None)
         for name in ("created_at", "updated_at"):
-            if name in fields:  # before there were updates, records had but the first
+            if name in fields:  # what was stored before updates has `created_at` alone
                 fields[name] = datetime.fromisoformat(fields[name])
         record: Record = Memory(**fields) if "memory_id" in fields else Knowledge(**fields)
         UUID(record_id(record))

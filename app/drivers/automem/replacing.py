@@ -8,9 +8,9 @@ writes the metadata and the tags that it had read before over those of a PATCH.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from app.core.memory.records import Record, record_id
+from app.core.memory.records import Key, Record, key_of, record_id
 from app.drivers.automem.mapping import Row
-from app.drivers.automem.versions import Key, key_of, outdated
+from app.drivers.automem.versions import outdated
 from app.drivers.automem.writing import Writer
 from app.errors import MemoryServiceError, PartlyStored
 from app.logs import get_logger
@@ -25,7 +25,7 @@ class Replacer:
         self._writer = writer
 
     async def keep(self, records: Sequence[Record]) -> None:
-        """Each, unless AutoMem has it in this version or a later one.
+        """Store each record, unless AutoMem has this version of it or a later one.
 
         When it fails, some may be kept: called again it keeps the rest.
         """

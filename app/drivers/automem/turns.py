@@ -1,4 +1,4 @@
-"""Turns: what changes one record of AutoMem waits until the change before it has ended."""
+"""Turns: this process makes the changes of one record one after the other."""
 
 import asyncio
 from collections.abc import AsyncIterator

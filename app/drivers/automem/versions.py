@@ -2,20 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TypeAlias
 
-from app.core.memory.records import Memory, Record, record_id
+from app.core.memory.records import Key, key_of
 from app.drivers.automem.mapping import Row
 
 SPREAD = timedelta(milliseconds=1)
 """AutoMem's timestamp of a version is less than this after its `created_at`."""
-
-Key: TypeAlias = tuple[str | None, str]
-
-
-def key_of(record: Record) -> Key:
-    """What all versions of a record have in common, and no two records have: owner and id."""
-    return record.user_id if isinstance(record, Memory) else None, record_id(record)
 
 
 def is_later(row: Row, than: Row) -> bool:

@@ -14,13 +14,13 @@ from collections.abc import (
 from datetime import datetime
 from typing import Any, TypeVar
 
-from app.core.memory.records import Record, record_id
+from app.core.memory.records import Key, Record, key_of, record_id
 from app.drivers.automem.client import AutomemClient
 from app.drivers.automem.errors import was_sent
 from app.drivers.automem.lookup import rows_of
 from app.drivers.automem.mapping import Clock, Row, Tags, to_automem
 from app.drivers.automem.unembedded import Unembedded
-from app.drivers.automem.versions import Key, key_of, outdated
+from app.drivers.automem.versions import outdated
 from app.errors import (
     DriverTimeout,
     DriverUnavailable,
@@ -74,7 +74,7 @@ class Writer:
     async def put(
         self, records: Sequence[Record], replaced: Mapping[Key, Sequence[Row]] | None = None
     ) -> AsyncIterator[int]:
-        """Store them beside the rows that each shall replace; how many each call has stored."""
+        """Store the records beside the rows that they replace; yields how many a call stored."""
         there = replaced or {}
         bodies = [
             to_automem(

@@ -63,7 +63,7 @@ class PgvectorDriver(RecordDriver):
         recall = recall or RecallSettings()
         self._embedder = embedder
         self.connections = Connections(settings, embedder, recall.language)
-        """To its database."""
+        """The connections to the database."""
         self._ranked = RankedRecall(self.connections, embedder, recall)
         self._writing = Writing(self.connections, embedder, context=recall.context)
         self._knowledge = KnowledgeTable(self.connections, embedder)

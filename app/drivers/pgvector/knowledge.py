@@ -46,7 +46,7 @@ class KnowledgeTable:
     async def merge(self, knowledge: Sequence[Knowledge]) -> None:
         """Keep what is not there, or only in an older version. No id comes twice.
 
-        It comes in the order of its ids, so that no two writers wait for one another.
+        It comes in the order of its ids, so that two writers never deadlock.
         """
         there = await self._there(knowledge)
         wanted = [record for record in knowledge if not _is_kept(record, there)]
@@ -96,7 +96,7 @@ class KnowledgeTable:
     async def _vectors(
         self, knowledge: Sequence[Knowledge], there: Mapping[UUID, asyncpg.Record]
     ) -> dict[int, Vector]:
-        """The vectors by place. Where a content is as it was, its vector is taken over."""
+        """The vectors by place. A content that has not changed keeps the vector of its row."""
         vectors: dict[int, Vector] = {}
         for place, record in enumerate(knowledge):
             row = there.get(UUID(record.knowledge_id)) if there else None

@@ -30,10 +30,10 @@ class Turns:
     async def before(
         self, memories: Sequence[Memory], texts: Sequence[str], places: Iterable[int]
     ) -> dict[int, str]:
-        """By place, of those of `places` that have turns before them, their texts after those.
+        """By place, the text of a memory with those of the turns before it in front.
 
-        The memories are about to be written together, in the order of their time: a turn that is
-        among them counts as it will be.
+        Only for those of `places` that have such turns. The memories are about to be written
+        together, in the order of their time: a turn that is among them counts as it will be.
         """
         wanted = [n for n in places if memories[n].conversation_id is not None]
         if not wanted:
@@ -51,7 +51,7 @@ class Turns:
         return found
 
     async def _kept(self, memories: Sequence[Memory], wanted: list[int]) -> dict[int, list[Turn]]:
-        """The last turns before each, but those that are about to be written."""
+        """The last turns before each, but for those that are about to be written."""
         users, conversations, times, ids = zip(
             *(
                 (m.user_id, m.conversation_id, *Cursor.after(m))

@@ -21,14 +21,13 @@ from app.ranking.runs import parsable
 from app.ranking.speakers import said, speaker_of
 
 There: TypeAlias = Mapping[tuple[str, UUID], asyncpg.Record]
-"""What is kept already, by user and id."""
+"""The rows of the database, by user and id."""
 
 
 class Writing:
     """Keeps memories that are checked already, and come in the order of their time.
 
-    Where two writers change several of the same memories at once, that order keeps each from
-    waiting for the other.
+    In that order, two writers that change several of the same memories never deadlock.
     """
 
     def __init__(self, connections: Connections, embedder: Embedder, *, context: bool) -> None:
@@ -101,7 +100,7 @@ class Writing:
     ) -> tuple[dict[int, PgVector], dict[int, PgVector]]:
         """The vectors by place, and those in context of the memories that have one.
 
-        A vector belongs to its text: where that is as it was, what is there is taken over.
+        A text that has not changed keeps the vector of its row.
         """
         vectors: dict[int, PgVector] = {}
         contexts: dict[int, PgVector] = {}
