@@ -52,7 +52,7 @@ class Entry(Write):
     created_at: float
     """Seconds since the epoch."""
     pending_for: frozenset[str] = frozenset()
-    """The drivers that it is pending for; empty where the reader did not need them."""
+    """The drivers that still have to get it; known to who reads it."""
 
     def without(self, ids: Set[str]) -> Self:
         """The same without the records of these ids."""
