@@ -237,3 +237,28 @@ def test_a_refused_deletion_of_a_user_holds_up_nothing_and_takes_nothing_stored_
         assert set(leaves[0].kept) == stay
 
     tell(shape, tmp_path, story)
+
+
+def test_a_store_whose_writer_stood_still_is_not_back_after_its_delete(tmp_path: Path) -> None:
+    async def story(driver: Journalled, leaves: list[ScriptedDriver]) -> None:
+        first, go_on = leaves[0], asyncio.Event()
+        made = first._keep
+
+        async def frozen(wanted: Any) -> Any:
+            first._keep = made  # type: ignore[method-assign]
+            with suppress(asyncio.CancelledError):  # a machine that stands still hears nothing
+                await asyncio.sleep(60)
+            await go_on.wait()
+            return await made(wanted)
+
+        first._keep = frozen  # type: ignore[method-assign]
+        storing = asyncio.create_task(driver.store("ada", "A jar."))
+        await asyncio.sleep(1)  # its lease ends, and the dispatchers store it
+        (key,) = first.kept
+        assert await driver.delete(key, "ada")
+        await rest(driver)
+        go_on.set()
+        await asyncio.gather(storing, return_exceptions=True)
+        assert not any(leaf.kept for leaf in leaves)
+
+    tell(Shape(), tmp_path, story)
