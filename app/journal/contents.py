@@ -141,7 +141,7 @@ class Contents:
         rows = await self.database.rows(waiting().where(self._mine))
         return {driver: lag for (_, driver), lag in lags(rows).items()}
 
-    async def under_way(self, driver: str) -> Span | None:
+    async def pending_span(self, driver: str) -> Span | None:
         """The places of what is pending for the driver, leased or not, but for dead letters.
 
         None where nothing is pending.
@@ -156,7 +156,7 @@ class Contents:
         ((oldest, newest),) = await self.database.rows(wanted)
         return None if oldest is None else Span(oldest, newest)
 
-    async def due(self, driver: str, after: str | None, limit: int) -> list[Entry]:
+    async def to_deliver(self, driver: str, after: str | None, limit: int) -> list[Entry]:
         """The next entries to deliver to the driver, oldest first, `limit` at most.
 
         Leased entries and dead letters are left out; with `after`, so is what is still pending for

@@ -134,14 +134,14 @@ class Dispatcher:
         async with self._journal.claim(name) as claim:
             if claim is None:
                 return False
-            due = await self._journal.due(name, self._after, _AT_ONCE)
+            due = await self._journal.to_deliver(name, self._after, _AT_ONCE)
             for group in _groups(due, self._most):
                 if not group[0].stores:  # out of turn it might undo an import
                     await claim()
                 await self._deliver(group)
         if not due and monotonic() - self._kept_up > _UPKEEP_SECONDS:
             self._kept_up = monotonic()
-            await self._journal.forget()
+            await self._journal.drop_tombstones()
             await self.try_again()
         return len(due) == _AT_ONCE
 
@@ -160,10 +160,8 @@ class Dispatcher:
                 for entry in group:
                     await self._deliver([entry])
                 return
-            async with asyncio.timeout(_HEALTH_SECONDS):
-                health = await self._driver.health_check()
             reason = error.reason if isinstance(error, MemoryServiceError) else repr(type(error))
-            if health.status == "unavailable" or isinstance(error, ConfigurationError):
+            if not await self._is_healthy() or isinstance(error, ConfigurationError):
                 raise DriverUnavailable(reason=reason) from error  # it is not about the write
             _log.error(
                 "delivery_refused",
@@ -179,6 +177,13 @@ class Dispatcher:
         self._most = min(_RECORDS, 2 * self._most)
         self._delivered()
         await self._journal.settle(group, [self._driver.name])
+
+    async def _is_healthy(self) -> bool:
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                return (await self._driver.health_check()).status != "unavailable"
+        except TimeoutError:
+            return False
 
     async def _refuse(self, entry: Entry, error: Exception) -> None:
         """Make a dead letter of it; an update that nobody was told of does not happen instead."""

@@ -39,11 +39,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
 from app.core.memory.clock import Clock
-from app.core.memory.records import record_id
+from app.core.memory.records import key_of, record_id
 from app.errors import ConnectionLost
 from app.journal.contents import Contents
 from app.journal.database import Database
-from app.journal.entries import Entry, Verb, Write
+from app.journal.entries import Entry, Write
 from app.journal.tables import (
     deliveries,
     entries,
@@ -85,6 +85,7 @@ class Journal(Contents):
     ) -> None:
         """`check`, called before each use, raises `ConfigurationError` where that must not be."""
         super().__init__(Database(settings, wrapper, self._prepare, check), wrapper)
+        self._skew = _SKEW
         self.clock = Clock()
         """Gives the wrapping driver's records and forgets their times."""
         self.drivers: Sequence[str] = ()
@@ -125,7 +126,8 @@ class Journal(Contents):
             said = (await connection.execute(select(self.database.now))).scalar_one()
             received = time()
             self.clock.follow(float(said), sent, received)
-            if received - sent < _SKEW.total_seconds() / 2:
+            self._skew = max(_SKEW, timedelta(seconds=received - sent))
+            if self._skew == _SKEW:
                 return
 
     @asynccontextmanager
@@ -138,11 +140,12 @@ class Journal(Contents):
         if not self.shared:
             yield self.clock.end_of_now()
             return
-        moment = self.clock.end_of_now() + _SKEW
+        skew = self._skew
+        moment = self.clock.end_of_now() + skew
         try:
             yield moment
         finally:
-            left = moment + _SKEW - self.clock.now()
+            left = moment + skew - self.clock.now()
             await asyncio.sleep(left.total_seconds())
 
     async def append(
@@ -201,7 +204,7 @@ class Journal(Contents):
         async def work(connection: AsyncConnection) -> list[Entry]:
             if self.shared:
                 await connection.execute(_ONE_AT_A_TIME, {"record": f"{self._wrapper} {one}"})
-            versions = await self._versions(connection, write.verb, one, refused=waiting)
+            versions = await self._versions(connection, write, refused=waiting)
             if record.updated_at in versions:
                 raise ConnectionLost(reason=f"{self._wrapper}: the update is on its way")
             if any(each > over for each in versions) or (waiting and over not in versions):
@@ -211,11 +214,15 @@ class Journal(Contents):
         return await self.database.transaction(work, then=self._changed)
 
     async def _versions(
-        self, connection: AsyncConnection, verb: Verb, one: str, *, refused: bool
+        self, connection: AsyncConnection, write: Write, *, refused: bool
     ) -> list[datetime]:
-        """Those of the record that are in the journal; also what a driver `refused`, or not."""
+        """Those of the update's record in the journal; with `refused` also dead letters."""
+        (wanted,) = write.records
         stores = select(entries.c.records).where(
-            self._mine, entries.c.verb == verb, entries.c.records.contains(one)
+            self._mine,
+            entries.c.verb == write.verb,
+            entries.c.user_id.is_not_distinct_from(write.user_id),
+            entries.c.records.contains(record_id(wanted)),
         )
         if not refused:
             letters = and_(deliveries.c.seq == entries.c.seq, deliveries.c.dead_letter)
@@ -224,7 +231,7 @@ class Journal(Contents):
             record.updated_at
             for found in (await connection.execute(stores)).scalars()
             for record in codec.decode(found)
-            if record_id(record) == one
+            if key_of(record) == key_of(wanted)
         ]
 
     async def _append(
@@ -369,7 +376,7 @@ class Journal(Contents):
                 again = again.where(deliveries.c.target == driver)
             await connection.execute(again.values(dead_letter=False))
 
-    async def forget(self) -> None:
+    async def drop_tombstones(self) -> None:
         """Drop the tombstones that nothing can need any more."""
         older = (
             select(func.coalesce(func.min(entries.c.seq), 2**62))

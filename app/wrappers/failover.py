@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, key_of
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -162,9 +162,8 @@ class FailoverDriver(WrappingDriver):
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         primary, record = self.members.primary, wanted.record
-        user_id = record.user_id if isinstance(record, Memory) else None
-        pending = await self._reads.pending(user_id, primary)
-        waits = pending.kept.get(record_id(record))
+        user_id, one = key_of(record)
+        waits = (await self._reads.pending(user_id, primary)).kept.get(one)
         if waits is not None and waits.updated_at > wanted.over:
             return False
         waiting = waits is not None and waits.updated_at == wanted.over
@@ -184,10 +183,10 @@ class FailoverDriver(WrappingDriver):
         return bool(made)
 
     async def _delete(self, wanted: Delete) -> bool:
-        pending = await self._reads.pending(wanted.user_id, self.members.primary)
+        pending = await self._reads.is_pending(wanted, self.members.primary)
         counts = await self._delete_everywhere(delete_of(wanted))
         away = len(counts) < len(self.members.nodes)
-        return any(counts) or wanted.record_id in pending.kept or away
+        return any(counts) or pending or away
 
     async def _forget(self, wanted: Forget) -> int:
         if wanted.before is None:
@@ -195,7 +194,7 @@ class FailoverDriver(WrappingDriver):
                 return await self._forget(replace(wanted, before=moment))
         pending = await self._reads.pending(wanted.user_id, self.members.primary)
         counts = await self._delete_everywhere(delete_of(wanted))
-        return max(counts, default=0) + len(pending.created)
+        return max(counts, default=0) + pending.created_in(wanted)
 
     async def _delete_everywhere(self, delete: Write) -> list[int]:
         """What each driver that answered has deleted; dispatchers make the delete on the others."""

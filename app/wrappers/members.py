@@ -155,10 +155,10 @@ class Members:
     async def settled(self, driver: str) -> None:
         try:
             async with asyncio.timeout(_CATCH_UP_SECONDS):
-                first = under_way = await self.journal.under_way(driver)
+                first = under_way = await self.journal.pending_span(driver)
                 while first and under_way and under_way.oldest <= first.newest:
                     await asyncio.sleep(_CATCH_UP_SECONDS / 200)
-                    under_way = await self.journal.under_way(driver)
+                    under_way = await self.journal.pending_span(driver)
         except TimeoutError as error:
             raise DriverTimeout(reason=f"{driver} still has to get earlier writes") from error
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.records import Memory, MemoryPage, Record, record_id
-from app.core.memory.requests import Page
+from app.core.memory.requests import Forget, Page
 from app.journal.entries import Entry
 
 
@@ -57,6 +57,11 @@ class Overlay:
             known = self.kept.get(record_id(record))
             if known is None or known.updated_at < record.updated_at:
                 self.kept[record_id(record)] = record
+
+    def created_in(self, wanted: Forget) -> int:
+        """How many memories that no driver may have had before are to be deleted."""
+        mine = (self.kept.get(one) for one in self.created)
+        return sum(isinstance(each, Memory) and wanted.reaches(each) for each in mine)
 
     @property
     def empty(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Knowledge, Memory, MemoryPage, Recalled, Record
-from app.core.memory.requests import Get, Page, Recall, RecallKnowledge
+from app.core.memory.requests import Delete, Get, Page, Recall, RecallKnowledge
 from app.embedding import Embedder
 from app.errors import DriverTimeout, JournalUnavailable
 from app.journal.entries import Entry
@@ -141,7 +141,21 @@ class PendingReads:
         """
         if not await self._journal.count():
             return Overlay()
-        return self._overlay(await self._journal.of_user(user_id), node)
+        under_way = not self._stored_by_all
+        return self._overlay(await self._journal.of_user(user_id, under_way=under_way), node)
+
+    async def is_pending(self, wanted: Delete, node: Node) -> bool:
+        """Whether the record that is to be deleted is pending for the node.
+
+        Raises `JournalUnavailable`.
+        """
+        if wanted.kind == "knowledge" or wanted.user_id is not None:
+            return wanted.record_id in (await self.pending(wanted.user_id, node)).kept
+        if not await self._journal.count():
+            return False
+        under_way = not self._stored_by_all
+        entries = await self._journal.of_record(wanted.record_id, under_way=under_way)
+        return wanted.record_id in self._overlay(entries, node).kept
 
     def _overlay(self, entries: Sequence[Entry], node: Node) -> Overlay:
         return Overlay.of(entries, node.name, stored_by_all=self._stored_by_all)

@@ -1,7 +1,6 @@
 """Every write on every driver."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import cycle
 from math import inf
@@ -83,7 +82,7 @@ class ReplicatedDriver(WrappingDriver):
         self._reads = PendingReads(
             self._journal, embedder, limits, stored_by_all=True, without_journal=False
         )
-        self._writes = ReplicatedWrites(self.members, settings, self)
+        self._writes = ReplicatedWrites(self.members, settings, self, self._reads)
         self._primary, *self._replicas = self.members.nodes
         self._turns = cycle(self.members.nodes)
         self._late = False
@@ -178,8 +177,12 @@ class ReplicatedDriver(WrappingDriver):
         if self._settings.reads == "replicas":
             node = await self._up_to_date()
             if node is not None:
-                with suppress(DriverUnavailable, DriverTimeout):  # the primary may answer
+                try:
                     return await node.ask(call), node, False
+                except (EmbeddingQueueFull, EmbeddingUnavailable):
+                    raise
+                except (DriverUnavailable, DriverTimeout):
+                    pass  # the primary may answer
         late, pending = await self._is_late()
         if pending:
             return await laid_over(self._anybody), None, late

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from app.core.memory.cursor import Cursor
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Memory, record_id
-from app.core.memory.requests import Delete, Forget, Get, Keep, Kind, Page, Replace
+from app.core.memory.records import Kept, record_id
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Replace
 from app.errors import (
     ConnectionLost,
     DriverTimeout,
@@ -27,6 +27,7 @@ from app.settings import ReplicatedSettings
 from app.wrappers.members import Members
 from app.wrappers.node import time_for
 from app.wrappers.overlay import Overlay
+from app.wrappers.pending_reads import PendingReads
 
 T = TypeVar("T")
 
@@ -45,12 +46,17 @@ class ReplicatedWrites:
     """
 
     def __init__(
-        self, members: Members, settings: ReplicatedSettings, driver: RecordDriver
+        self,
+        members: Members,
+        settings: ReplicatedSettings,
+        driver: RecordDriver,
+        reads: PendingReads,
     ) -> None:
         """`driver`: the replicated driver, whose reads show what a caller sees."""
         self._members = members
         self._settings = settings
         self._driver = driver
+        self._reads = reads
         self._journal = members.journal
         self._primary, *self._replicas = members.nodes
 
@@ -113,20 +119,17 @@ class ReplicatedWrites:
             found = await self._driver._get(Get(wanted.kind, wanted.record_id, wanted.user_id))
             return found is not None
 
-        unmade = wanted.record_id in (await self._unmade(wanted.user_id)).kept
+        unmade = self._accepts and await self._reads.is_pending(wanted, self._primary)
         return await self._delete_everywhere(delete_of(wanted), unmade, is_there) > 0
 
     async def forget(self, wanted: Forget) -> int:
         """Delete the user's memories up to the moment `before`; how many there were."""
-        unmade = len((await self._unmade(wanted.user_id)).created)
+        unmade = (await self._unmade(wanted.user_id)).created_in(wanted)
         return await self._delete_everywhere(delete_of(wanted), unmade, lambda: self._count(wanted))
 
     async def _unmade(self, user_id: str | None) -> Overlay:
         """What the journal answered for and is pending on the primary: the user's, or knowledge."""
-        if not self._accepts or not await self._journal.count():
-            return Overlay()
-        entries = await self._journal.of_user(user_id, under_way=False)
-        return Overlay.of(entries, self._primary.name, stored_by_all=True)
+        return await self._reads.pending(user_id, self._primary) if self._accepts else Overlay()
 
     async def _count(self, wanted: Forget) -> int:
         """How many memories a reader sees that `wanted` reaches."""
@@ -216,10 +219,8 @@ class ReplicatedWrites:
         does not have it. Raises `ConnectionLost` where nobody can tell.
         """
         record = wanted.record
-        (entry,) = made
-        kind: Kind = "memory" if isinstance(record, Memory) else "knowledge"
         try:
-            found = await self._driver._get(Get(kind, record_id(record), entry.user_id))
+            found = await self._driver._get(Get.of(record))
         except MemoryServiceError as error:
             await self._hand_over(made)
             raise_uncertain(error)

@@ -206,5 +206,5 @@ async def test_a_lease_begins_when_the_write_is_in_the_file(tmp_path: Path) -> N
         appending = asyncio.create_task(journal.append([delete], ["first"], lease=0.5))
         await asyncio.sleep(0.6)
     await appending
-    assert await journal.due("first", None, 10) == []
+    assert await journal.to_deliver("first", None, 10) == []
     await journal.close()

@@ -208,7 +208,7 @@ async def test_those_who_share_a_journal_go_by_its_clock(
         deleted = Write(verb="delete", user_id="ada", record_id=str(uuid4()))
         [made] = await journal.append([deleted], ["first"])
         assert abs(time() - made.created_at) < 30
-        assert [entry.seq for entry in await journal.due("first", None, 10)] == [made.seq]
+        assert [entry.seq for entry in await journal.to_deliver("first", None, 10)] == [made.seq]
     finally:
         await journal.close()
 

@@ -8,8 +8,16 @@ import pytest
 
 from app.core.memory.records import Memory, Recalled
 from app.core.memory.requests import Keep
-from app.errors import ConnectionLost, DriverError, DriverUnavailable, PreconditionFailed
+from app.errors import (
+    ConnectionLost,
+    DriverError,
+    DriverUnavailable,
+    EmbeddingQueueFull,
+    PreconditionFailed,
+)
 from app.journal.entries import stores_of
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.replicated import ReplicatedDriver
 from tests.wrappers.conftest import OpenFailover, OpenReplicated
 from tests.wrappers.held import Held, until
 from tests.wrappers.settled import settle
@@ -291,3 +299,58 @@ async def test_an_update_that_the_primary_refuses_after_all_does_not_happen(
     await settle(driver)
     for each in (first, second):
         assert await each.get(stored.memory_id, "ada") == updated
+
+
+async def test_a_pending_memory_is_deleted_also_without_its_user(
+    failover: OpenFailover, first: Held
+) -> None:
+    driver = await failover(writes="journal")
+    stored = [await driver.store("ada", "kettle") for _ in range(2)]
+    first.error = DriverUnavailable()
+    pending = await driver.store("ada", "pan")
+    await driver.members.dispatchers["first"].stop()  # so that the moment lasts
+    first.error = None
+    await until(lambda: _there(driver))
+    assert await driver.delete(pending.memory_id) is True
+    assert await driver.delete(pending.memory_id) is False
+    first.error = DriverUnavailable()
+    await driver.store("ada", "lid")
+    first.error = None
+    await until(lambda: _there(driver))
+    assert await driver.delete_user("ada") == len(stored) + 1
+    driver.members.dispatchers["first"].start()
+    await settle(driver)
+    assert await first.ids() == set()
+
+
+async def test_what_the_journal_answered_for_is_deleted_also_without_its_user(
+    replicated: OpenReplicated, first: Held
+) -> None:
+    driver = await replicated(acknowledge="journal")
+    await driver.members.dispatchers["first"].stop()  # so that the moment lasts
+    first.error = DriverUnavailable()
+    pending = await driver.store("ada", "pan")
+    first.error = None
+    await until(lambda: _there(driver))
+    assert await driver.delete(pending.memory_id) is True
+    assert await driver.delete(pending.memory_id) is False
+    driver.members.dispatchers["first"].start()
+    await settle(driver)
+    assert await first.ids() == set()
+
+
+async def _there(driver: FailoverDriver | ReplicatedDriver) -> bool:
+    """Whether the primary is not left alone."""
+    return not driver.members.primary.reachability.away
+
+
+async def test_a_model_that_is_overloaded_is_asked_once(
+    replicated: OpenReplicated, first: Held, second: Held
+) -> None:
+    driver = await replicated(reads="replicas")
+    first.error = second.error = EmbeddingQueueFull()
+    first.calls.clear()
+    second.calls.clear()
+    with pytest.raises(EmbeddingQueueFull):
+        await driver.recall("ada", query="kettle")
+    assert len(first.calls + second.calls) == 1

@@ -42,14 +42,12 @@ from app.core.memory.records import (
     new_knowledge_records,
     new_memories,
     new_memory,
-    record_id,
 )
 from app.core.memory.requests import (
     Delete,
     Forget,
     Get,
     Keep,
-    Kind,
     Page,
     Recall,
     RecallKnowledge,
@@ -387,9 +385,7 @@ class RecordDriver(BaseMemoryDriver):
         wins.
         """
         record = wanted.record
-        user_id = record.user_id if isinstance(record, Memory) else None
-        kind: Kind = "memory" if isinstance(record, Memory) else "knowledge"
-        found = await self._get(Get(kind, record_id(record), user_id))
+        found = await self._get(Get.of(record))
         if found is None or found.updated_at != wanted.over:
             return False
         await self._keep(Keep([record]))

@@ -6,10 +6,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal
+from typing import Generic, Literal, Self
 
 from app.core.memory.cursor import Cursor
-from app.core.memory.records import Kept, Memory
+from app.core.memory.records import Kept, Knowledge, Memory, key_of
 
 Kind = Literal["memory", "knowledge"]
 
@@ -68,6 +68,12 @@ class Get:
     kind: Kind
     record_id: str
     user_id: str | None = None
+
+    @classmethod
+    def of(cls, record: Memory | Knowledge) -> Self:
+        """What finds the record, in whatever version."""
+        user_id, one = key_of(record)
+        return cls("knowledge" if user_id is None else "memory", one, user_id)
 
 
 @dataclass(frozen=True, slots=True)
