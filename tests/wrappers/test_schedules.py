@@ -1,4 +1,10 @@
-"""Whatever happens in whatever order: drivers end equal, nothing is lost, nothing is back."""
+"""Whatever happens in whatever order: drivers end equal, nothing is lost, nothing is back.
+
+Hypothesis draws a whole schedule, not one rule of a state machine after the other: calls have to go
+on while others begin, all in one event loop. The loop's time is virtual, so that a schedule with
+its seed always does the same, shrinks, and takes a twentieth of a second. What two processes do on
+one PostgreSQL takes its time, and is tried less often.
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -84,7 +90,8 @@ shapes = st.builds(
     writes=st.sampled_from(("primary", "journal")),
     acknowledge=st.sampled_from(("journal", "primary", "quorum", "all")),
     reads=st.sampled_from(("primary", "replicas")),
-)
+    atomic=st.sampled_from((True, True, True, False)),
+).filter(lambda shape: shape.atomic or "failover" not in shape.kind)
 
 alone = shapes.filter(lambda shape: " over " not in shape.kind)
 
