@@ -50,6 +50,11 @@ class Home:
         return self.data / "postgresql" / "postmaster.pid"
 
     @property
+    def sockets(self) -> Path:
+        """The folder of PostgreSQL's socket."""
+        return Path(self.pid_file.read_text().splitlines()[4])
+
+    @property
     def server_log(self) -> str:
         """What PostgreSQL logged in all its lives."""
         return (self.data / "postgresql.log").read_text()
