@@ -1,6 +1,7 @@
 # make run: serve on an embedded PostgreSQL.   make test: every test.   make check: the linters.
 # make storm: long races, servers and services killed under 2,000 writes each, every property with
 # ten times the examples; make test has a short form of all of it.
+# Tests write into memory where /dev/shm has room, and into TMPDIR where that is set.
 # make bench: what it reaches, next to what the machine can do; TEXTS=file.txt or file.jsonl.
 
 PYTHON ?= python3

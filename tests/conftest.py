@@ -14,9 +14,11 @@ from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.embedding import Embedder, build_embedder
 from app.settings import EmbeddingSettings, all_groups
 from tests.hangs import loop_of_the_tests, pytest_runtest_makereport
+from tests.memory_folder import write_into_memory
 
 __all__ = ["loop_of_the_tests", "pytest_runtest_makereport"]
 
+write_into_memory()
 for _name in list(os.environ):
     if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_")):
         del os.environ[_name]

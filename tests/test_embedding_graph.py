@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -24,6 +24,9 @@ from app.embedding.graph import cache, convert
 from app.embedding.locate import locate_model
 from app.errors import ConfigurationError
 from app.settings import EmbeddingSettings
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "kettle", "query", ":", *"abcdefgh"]
 TEXTS = ["the kettle", "a b c " * 30, "", "Kettle QUERY: a", "d e f", "zzz"]
@@ -75,20 +78,25 @@ async def agreement(wanted: EmbeddingSettings, model: Path) -> tuple[float, list
     return float(least), [str(line["event"]) for line in logs]
 
 
-async def test_real_texts_of_every_length_get_the_models_own_vectors(
-    embedder: Embedder,
-) -> None:
+@pytest.fixture(scope="session")
+def own() -> "SentenceTransformer":
+    """The default model; whoever exports its graph afterwards need not load torch again."""
     from sentence_transformers import SentenceTransformer
 
+    return SentenceTransformer(locate_model(EmbeddingSettings()), device="cpu")
+
+
+async def test_real_texts_of_every_length_get_the_models_own_vectors(
+    own: "SentenceTransformer", embedder: Embedder
+) -> None:
     words = re.split(r"\s+", " ".join(topics.values()))
     random = np.random.default_rng(4)
     texts = []
     for size in np.exp2(random.uniform(0, 5, 45)).astype(int).tolist() + [300] * 5:
         start = int(random.integers(len(words) - size))
         texts.append(" ".join(words[start : start + size]))
-    place = locate_model(EmbeddingSettings())
-    own = SentenceTransformer(place, device="cpu").encode(texts, normalize_embeddings=True)
-    assert (await embedder.embed(texts) * own).sum(axis=1).min() >= 0.9999
+    theirs = own.encode(texts, normalize_embeddings=True)
+    assert (await embedder.embed(texts) * theirs).sum(axis=1).min() >= 0.9999
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])

@@ -36,11 +36,11 @@ _NOBODY = {errno.ECONNREFUSED, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENETUNRE
 """The errors of a connection that nobody takes, or that has no way to one of the addresses."""
 
 _PRAGMAS = (
+    "pragma busy_timeout = 1000",  # before the first that needs the lock: Python's own is 5 s
     "pragma locking_mode = exclusive",
     "pragma journal_mode = wal",
     "pragma synchronous = full",  # an acknowledged write survives a power cut
     "pragma foreign_keys = on",
-    "pragma busy_timeout = 1000",
 )
 
 _WRONG = {

@@ -10,7 +10,7 @@ from app.drivers.pgvector import migrations
 from app.drivers.pgvector.access import reached
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.settings import DatabaseSettings
-from tests.commands.running import run_command
+from tests.commands.running import run_command, run_program
 from tests.conftest import NewDatabase
 
 
@@ -25,8 +25,8 @@ async def test_an_index_of_another_kind_is_stale_until_it_is_rebuilt(
     new_database: NewDatabase, root: Path
 ) -> None:
     settings = {"DATABASE_URL": await new_database(), "DATABASE_INDEX": "hnsw"}
-    before = await run(root, settings, "status", "--json")
-    assert before.returncode == 3, before.stderr
+    before = await run_program(root, settings, "index", "status", "--json")
+    assert (before.returncode, before.stderr) == (3, "")
     assert json.loads(before.stdout)["kind"] == "ivfflat"
     rebuilt = await run(root, settings, "rebuild")
     assert (rebuilt.returncode, rebuilt.stdout) == (0, "The index is hnsw, for 0 rows.\n")

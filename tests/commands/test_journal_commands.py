@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from app.settings import JournalSettings, Limits, ReplicatedSettings
 from app.wrappers.replicated import ReplicatedDriver
-from tests.commands.running import run_command
+from tests.commands.running import run_command, run_program
 from tests.conftest import NewDatabase
 from tests.wrappers.flaky import FlakyDriver, OneVector, settled
 
@@ -154,9 +154,11 @@ async def test_only_what_has_a_journal_can_be_given_up(
 
 async def test_a_path_that_is_no_folder_is_refused(tmp_path: Path, root: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused = await run(root, {"MEMORY_JOURNAL_PATH": f"{tmp_path}/file"}, "journal", "show")
-    assert (refused.returncode, refused.stderr) == (
+    settings = {**HOLDS, "MEMORY_JOURNAL_PATH": f"{tmp_path}/file"}
+    refused = await run_program(root, settings, "journal", "show")
+    assert (refused.returncode, refused.stdout, refused.stderr) == (
         1,
+        "",
         f"memory-driver: MEMORY_JOURNAL_PATH: {tmp_path}/file can't be read as a folder "
         "(Not a directory)\n",
     )

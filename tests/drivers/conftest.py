@@ -25,6 +25,7 @@ OF_PGVECTOR = {
 OF_AUTOMEM = {
     "slot_timeout": "app.drivers.automem.client.SLOT_SECONDS",
     "retries": "app.drivers.automem.client.REPEATS",
+    "batch": "app.drivers.automem.writing.BATCH",
     "search_chars": "app.drivers.automem.mapping.SEARCH_CHARS",
 }
 """What no setting changes, and a test may."""

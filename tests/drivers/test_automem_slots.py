@@ -50,12 +50,11 @@ async def test_bursts_and_cancelled_callers_lose_no_slot(
     automem = await open_automem(pool_size=SLOTS, slot_timeout=1.0)
     await automem.store("ada", "a copper kettle")
     fake.before = slow
-    for _ in range(3):
-        answers = await asyncio.gather(
-            *(automem.recall("ada") for _ in range(300)), return_exceptions=True
-        )
-        assert all(isinstance(one, (list, PoolExhausted)) for one in answers)
-        assert any(isinstance(one, PoolExhausted) for one in answers)
+    answers = await asyncio.gather(
+        *(automem.recall("ada") for _ in range(300)), return_exceptions=True
+    )
+    assert all(isinstance(one, (list, PoolExhausted)) for one in answers)
+    assert any(isinstance(one, PoolExhausted) for one in answers)
     for round_ in range(3):
         callers = [asyncio.create_task(automem.recall("ada")) for _ in range(120)]
         await asyncio.sleep(0.1 + 0.05 * round_)
@@ -77,7 +76,7 @@ async def test_probes_answer_beside_callers_that_take_every_connection(
         return await slow(request) if request.url.path.startswith("/memory") else None
 
     fake.before = slow_recalls
-    end = time.monotonic() + 4
+    end = time.monotonic() + 2
 
     async def recaller() -> int:
         count = 0
@@ -109,7 +108,7 @@ async def test_a_call_waits_for_a_slot_no_longer_than_the_setting_says(
     await asyncio.sleep(0.05)
 
     async def stall(request: Request) -> Response | None:
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         return None
 
     fake.before = stall

@@ -17,6 +17,10 @@ import pytest
 from tests.faults.load import CLIENTS, WRITES, Load, pending, settled
 from tests.faults.server import Server, rows
 from tests.service.service import Service
+from tests.storm import times
+
+SOON = {"MEMORY_DRIVERS__MAIN__TIMEOUT": str(times(1, 3))}
+"""For tests that wait for leases to end: these are four times as long."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,9 @@ async def test_replicated_delivers_what_a_killed_service_left(
 ) -> None:
     shared = journal == "shared"
     where = {"MEMORY_JOURNAL_URL": await third.database()} if shared else {}
-    setting = await two("replicated", first, second, MEMORY_JOURNAL_PATH=str(tmp_path), **where)
+    setting = await two(
+        "replicated", first, second, MEMORY_JOURNAL_PATH=str(tmp_path), **where, **SOON
+    )
     load = Load()
     async with setting.services(2 if shared else 1) as services:
         second.kill(away=True)
@@ -181,7 +187,7 @@ async def test_without_its_journal_replicated_refuses_writes_and_reads_on(
 ) -> None:
     url = await third.database()
     setting = await two(
-        "replicated", first, second, MEMORY_JOURNAL_URL=url, MEMORY_JOURNAL_TIMEOUT="2"
+        "replicated", first, second, MEMORY_JOURNAL_URL=url, MEMORY_JOURNAL_TIMEOUT="2", **SOON
     )
     load = Load()
     async with (

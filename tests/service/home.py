@@ -31,7 +31,7 @@ class Home:
                 part.chmod(0o711)  # where root starts it, PostgreSQL is another user
             yield cls(Path(folder) / "data", temporary)
 
-    def service(self) -> Service:
+    def service(self, *, anew: bool = False) -> Service:
         """A service that lives here, not started."""
         return Service(
             {
@@ -40,13 +40,19 @@ class Home:
                 "TMPDIR": str(self.temporary),
                 "PGPORT": "1",  # of another server, which is none of ours
                 "PGHOST": "nowhere.invalid",
-            }
+            },
+            anew=anew,
         )
 
     @property
     def pid_file(self) -> Path:
         """PostgreSQL's own."""
         return self.data / "postgresql" / "postmaster.pid"
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of PostgreSQL's socket."""
+        return Path(self.pid_file.read_text().splitlines()[4])
 
     @property
     def server_log(self) -> str:

@@ -14,6 +14,8 @@ from typing import Self
 
 import httpx
 
+from tests.forks import Fork
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "app", "serve"]
 READY_SECONDS = 120.0
@@ -40,36 +42,58 @@ class Service:
     """`python -m app serve` on a free port, with only the given settings.
 
     As a context manager it starts, waits until it says that it is ready, and is stopped at the end.
-    With a `key` it accepts only that one, which its clients send. `folder` is where it works.
+    With a `key` it accepts only that one, which its clients send. `folder` is where it works. It is
+    a fork of a process that imported the program; with `anew` it imports the program itself.
     """
 
-    def __init__(self, settings: Mapping[str, str], key: str = "", folder: Path = ROOT) -> None:
+    process: Fork | subprocess.Popen[bytes]
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        key: str = "",
+        folder: Path = ROOT,
+        *,
+        anew: bool = False,
+    ) -> None:
         code = {} if folder == ROOT else {"PYTHONPATH": str(ROOT)}
         self._environment = environment({"MEMORY_API_KEYS": key, **code, **settings})
         self._folder = folder
+        self._anew = anew
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._lines: list[str] = []
         self.url = ""
 
     def start(self) -> Self:
         """Start without waiting."""
-        self.process = subprocess.Popen(
-            COMMAND,
-            env=self._environment,
-            cwd=self._folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        reading, writing = os.pipe()
+        try:
+            self.process = self._started(writing)
+        finally:
+            os.close(writing)
+            self._reader = threading.Thread(target=self._read, args=[reading], daemon=True)
+            self._reader.start()
         return self
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.append(line)
+    def _started(self, output: int) -> Fork | subprocess.Popen[bytes]:
+        with open(os.devnull) as nothing:
+            if not self._anew:
+                streams = (nothing, output, output)
+                return Fork(["serve"], self._environment, self._folder, streams)
+            return subprocess.Popen(
+                COMMAND,
+                env=self._environment,
+                cwd=self._folder,
+                stdin=nothing,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _read(self, reading: int) -> None:
+        with open(reading) as lines:
+            for line in lines:
+                self._lines.append(line)
 
     @property
     def output(self) -> str:

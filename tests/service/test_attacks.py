@@ -177,7 +177,7 @@ def test_a_full_batch_is_stored_while_others_are_answered(target: Service) -> No
 
 @pytest.fixture
 def few_descriptors() -> Iterator[None]:
-    """What is started meanwhile may open 256 files."""
+    """What this process starts meanwhile may open 256 files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
@@ -187,7 +187,7 @@ def few_descriptors() -> Iterator[None]:
 
 
 def test_more_connections_than_descriptors(few_descriptors: None) -> None:
-    with Service({"MEMORY_DRIVER": "inmemory"}) as service:
+    with Service({"MEMORY_DRIVER": "inmemory"}, anew=True) as service:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(1_024, hard), hard))
         with ExitStack() as stack:

@@ -1,7 +1,7 @@
 """The process and the PostgreSQL in it: start, stop, start again, be killed.
 
-Three lives of one service on one data directory; each start costs seconds of imports, so several
-tests look at one life. Every test brings the lives before its own about by itself.
+Three lives of one service on one data directory; each start costs seconds, so several tests look at
+one life. Every test brings the lives before its own about by itself.
 """
 
 import signal
@@ -41,7 +41,7 @@ def home() -> Iterator[Home]:
 
 @pytest.fixture(scope="module")
 def first_life(home: Home) -> FirstLife:
-    service, second = home.service().start(), home.service()
+    service, second = home.service(anew=True).start(), home.service()
     try:
         home.postgresql()
         second.start()

@@ -1,13 +1,13 @@
 """What the service refuses to start with: one line that says which variable and what is allowed."""
 
-import json
+import os
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 
 import pytest
 
+from tests.forks import Fork
 from tests.service.service import COMMAND, ROOT, environment
 
 SECRET = "hunter2"  # noqa: S105 - to be looked for in the output
@@ -120,50 +120,20 @@ def assert_refused(output: str, errors: str, code: int, telling: str) -> None:
     assert code == 1
 
 
-# A process for every case, which only needn't import again what the one before all has imported.
-FORKS = """
-import json, os, sys
-import app.cli
-children = {}
-for name, (environment, output, errors) in json.load(sys.stdin).items():
-    children[name] = os.fork()
-    if children[name] == 0:
-        break
-else:
-    codes = {n: os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for n, c in children.items()}
-    print(json.dumps(codes))
-    sys.exit()
-for path, descriptor in ((output, 1), (errors, 2)):
-    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-os.environ.clear()
-os.environ.update(environment)
-sys.argv = ["app", "serve"]
-app.cli.main()
-"""
-
-
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str, int]]:
     """What each case printed, on both ways, and its exit code."""
     folder = tmp_path_factory.mktemp("refused")
-    said = {name: (folder / f"{n}.out", folder / f"{n}.err") for n, name in enumerate(REFUSED)}
-    wanted = {
-        name: (environment(settings), *map(str, said[name]))
-        for name, (settings, _) in REFUSED.items()
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", FORKS],
-        cwd=ROOT,
-        input=json.dumps(wanted),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    codes = json.loads(done.stdout)
+    done = {}
+    for n, (name, (settings, _)) in enumerate(REFUSED.items()):
+        said = folder / f"{n}.out", folder / f"{n}.err"
+        with open(os.devnull) as nothing, said[0].open("w") as output, said[1].open("w") as errors:
+            streams = (nothing, output, errors)
+            done[name] = (*said, Fork(["serve"], environment(settings), ROOT, streams))
+    codes = {name: fork.wait(60) for name, (_, _, fork) in done.items()}
     return {
         name: (output.read_text(), errors.read_text(), codes[name])
-        for name, (output, errors) in said.items()
+        for name, (output, errors, _) in done.items()
     }
 
 

@@ -30,7 +30,7 @@ from app.errors import (
 )
 from app.logs import get_logger
 
-_BATCH = 500
+BATCH = 500
 """The most memories that AutoMem takes at once."""
 _BODY_BYTES = 8_000_000
 _AT_ONCE = 8
@@ -197,7 +197,7 @@ def _parts(bodies: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     size = 0
     for body in bodies:
         length = len(json.dumps(body, ensure_ascii=False).encode())
-        if part and (len(part) == _BATCH or size + length > _BODY_BYTES):
+        if part and (len(part) == BATCH or size + length > _BODY_BYTES):
             yield part
             part, size = [], 0
         part.append(body)
