@@ -131,6 +131,31 @@ def _server() -> _Server:
     return _Server(ours, process, threading.Lock())
 
 
+def program(
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    streams: tuple[int | IO[Any], int | IO[Any], int | IO[Any]],
+    *,
+    anew: bool = False,
+) -> Fork | subprocess.Popen[bytes]:
+    """A process that runs `python -m app` with these words; with `anew` it imports the program.
+
+    Elsewhere than on Linux it always does: a system's library may not survive a fork.
+    """
+    if sys.platform == "linux" and not anew:
+        return Fork(words, environment, folder, streams)
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", *words],
+        env=environment,
+        cwd=folder,
+        stdin=streams[0],
+        stdout=streams[1],
+        stderr=streams[2],
+        start_new_session=True,
+    )
+
+
 def _serve() -> None:
     """Fork for each order that comes from standard input; returns only in the forks."""
     for name in _IMPORTED:

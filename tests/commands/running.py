@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.forks import Fork
+from tests.forks import program
 
 SECONDS = 120.0
 
@@ -52,7 +52,7 @@ def _run(
     ):
         asked.write(said)
         asked.seek(0)
-        code = Fork(words, environment, root, (asked, output, errors)).wait(SECONDS)
+        code = program(words, environment, root, (asked, output, errors)).wait(SECONDS)
         output.seek(0)
         errors.seek(0)
         return subprocess.CompletedProcess(words, code, output.read(), errors.read())

@@ -14,7 +14,7 @@ from typing import Self
 
 import httpx
 
-from tests.forks import Fork
+from tests.forks import Fork, program
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "app", "serve"]
@@ -77,18 +77,8 @@ class Service:
 
     def _started(self, output: int) -> Fork | subprocess.Popen[bytes]:
         with open(os.devnull) as nothing:
-            if not self._anew:
-                streams = (nothing, output, output)
-                return Fork(["serve"], self._environment, self._folder, streams)
-            return subprocess.Popen(
-                COMMAND,
-                env=self._environment,
-                cwd=self._folder,
-                stdin=nothing,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            streams = (nothing, output, output)
+            return program(["serve"], self._environment, self._folder, streams, anew=self._anew)
 
     def _read(self, reading: int) -> None:
         with open(reading) as lines:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.forks import Fork
+from tests.forks import program
 from tests.service.service import COMMAND, ROOT, environment
 
 SECRET = "hunter2"  # noqa: S105 - to be looked for in the output
@@ -129,7 +129,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, st
         said = folder / f"{n}.out", folder / f"{n}.err"
         with open(os.devnull) as nothing, said[0].open("w") as output, said[1].open("w") as errors:
             streams = (nothing, output, errors)
-            done[name] = (*said, Fork(["serve"], environment(settings), ROOT, streams))
+            done[name] = (*said, program(["serve"], environment(settings), ROOT, streams))
     codes = {name: fork.wait(60) for name, (_, _, fork) in done.items()}
     return {
         name: (output.read_text(), errors.read_text(), codes[name])
