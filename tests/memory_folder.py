@@ -27,5 +27,11 @@ def write_into_memory() -> None:
         return
     folder = tempfile.mkdtemp(prefix="tests-", dir=_PLACE)
     os.chmod(folder, 0o711)  # noqa: S103 - where root tests, PostgreSQL is another user
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove, folder, os.getpid())
     os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
+def _remove(folder: str, made_by: int) -> None:
+    """Remove the folder, unless this process is a fork of the one that made it."""
+    if os.getpid() == made_by:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -172,7 +172,7 @@ class Dispatcher:
                 reason=reason,
                 exc_info=None if isinstance(error, MemoryServiceError) else error,
             )
-            await self._refuse(group[0], error)
+            await self._journal.refuse(group[0], self._driver.name)
             return
         self._most = min(_RECORDS, 2 * self._most)
         self._delivered()
@@ -185,21 +185,11 @@ class Dispatcher:
         except TimeoutError:
             return False
 
-    async def _refuse(self, entry: Entry, error: Exception) -> None:
-        """Make a dead letter of it; an update that nobody was told of does not happen instead."""
-        unclear = not isinstance(error, MemoryServiceError) or error.uncertain
-        if unclear or not self._decides(entry) or not await self._journal.withdraw(entry):
-            await self._journal.refuse(entry, self._driver.name)
-
-    def _decides(self, entry: Entry) -> bool:
-        """Whether this driver has to say whether the update happens."""
-        return entry.replaces is not None and self._after is None
-
     async def _make(self, group: list[Entry]) -> None:
         first = group[0]
         if not first.stores:
             await make(self._driver, first)
-        elif first.replaces is not None and self._decides(first):
+        elif first.replaces is not None and self._after is None:
             await self._decide(first, first.replaces)
         else:
             await keep(self._driver, self._journal, group)

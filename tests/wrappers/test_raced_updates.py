@@ -200,3 +200,20 @@ def test_an_update_whose_caller_is_gone_does_not_hold_up_the_next(tmp_path: Path
         assert [leaf.kept for leaf in leaves] == [first.kept] * 3
 
     tell(Shape(), tmp_path, story)
+
+
+def test_an_update_that_was_made_and_is_refused_later_reaches_the_replicas(tmp_path: Path) -> None:
+    async def story(driver: Journalled, leaves: list[ScriptedDriver]) -> None:
+        first = leaves[0]
+        memory = await driver.store("ada", "A jar.")
+        await rest(driver)
+        first.fates = [lost]
+        with pytest.raises(ConnectionLost):
+            await driver.update(memory.memory_id, "ada", {"content": "A lid."})
+        first.refuses.add("replace")
+        await asyncio.sleep(2)
+        first.refuses.clear()
+        await rest(driver)
+        assert [leaf.kept for leaf in leaves] == [first.kept] * 3
+
+    tell(Shape(), tmp_path, story)
