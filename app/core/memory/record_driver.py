@@ -381,8 +381,8 @@ class RecordDriver(BaseMemoryDriver):
         """Compare and set: keep the record if the driver has the version `over`; whether it did.
 
         False where the record is gone, or has another `updated_at`. A backend that can compare and
-        set in one step overrides this: here another update may come between, and the later one
-        wins.
+        set in one step overrides this. Here another write may come between: the later one of two
+        updates wins, and a delete is undone.
         """
         record = wanted.record
         found = await self._get(Get.of(record))
