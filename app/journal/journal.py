@@ -39,7 +39,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
 from app.core.memory.clock import Clock
-from app.core.memory.records import key_of, record_id
+from app.core.memory.records import record_id
 from app.errors import ConnectionLost
 from app.journal.contents import Contents
 from app.journal.database import Database
@@ -53,6 +53,7 @@ from app.journal.tables import (
     tombstones,
 )
 from app.journal.tombstones import bury, lift
+from app.journal.versions import versions
 from app.journal.waiting import refuse_stranded
 from app.settings import JournalSettings
 
@@ -204,35 +205,14 @@ class Journal(Contents):
         async def work(connection: AsyncConnection) -> list[Entry]:
             if self.shared:
                 await connection.execute(_ONE_AT_A_TIME, {"record": f"{self._wrapper} {one}"})
-            versions = await self._versions(connection, write, refused=waiting)
-            if record.updated_at in versions:
+            known = await versions(connection, self._wrapper, write, refused=waiting)
+            if record.updated_at in known:
                 raise ConnectionLost(reason=f"{self._wrapper}: the update is on its way")
-            if any(each > over for each in versions) or (waiting and over not in versions):
+            if any(each > over for each in known) or (waiting and over not in known):
                 return []
             return await self._append(connection, [write], drivers, lease)
 
         return await self.database.transaction(work, then=self._changed)
-
-    async def _versions(
-        self, connection: AsyncConnection, write: Write, *, refused: bool
-    ) -> list[datetime]:
-        """Those of the update's record in the journal; with `refused` also dead letters."""
-        (wanted,) = write.records
-        stores = select(entries.c.records).where(
-            self._mine,
-            entries.c.verb == write.verb,
-            entries.c.user_id.is_not_distinct_from(write.user_id),
-            entries.c.records.contains(record_id(wanted)),
-        )
-        if not refused:
-            letters = and_(deliveries.c.seq == entries.c.seq, deliveries.c.dead_letter)
-            stores = stores.where(~exists().where(letters))
-        return [
-            record.updated_at
-            for found in (await connection.execute(stores)).scalars()
-            for record in codec.decode(found)
-            if key_of(record) == key_of(wanted)
-        ]
 
     async def _append(
         self,
