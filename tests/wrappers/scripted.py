@@ -138,8 +138,12 @@ class Shape:
 
     @property
     def last_wins(self) -> bool:
-        """Whether an update that the journal took may lose one that was made on the primary."""
-        return "failover" in self.kind and self.writes == "journal"
+        """Whether an update that a journal took may lose one that was made on the primary.
+
+        It is made on what a failover's fallback shows, which may be older.
+        """
+        outer_takes = self.kind == "replicated over failover" and self.acknowledge == "journal"
+        return outer_takes or ("failover" in self.kind and self.writes == "journal")
 
 
 def journalled(driver: RecordDriver) -> Iterator[Journalled]:
