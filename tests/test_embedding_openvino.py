@@ -4,7 +4,9 @@ Who needs torch imports it: at the top, every process that collects the tests wo
 """
 
 import asyncio
+import errno
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +67,13 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("graphs")
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept(graphs: Path) -> None:
+    """Let each test compare OpenVINO's vectors for itself."""
+    for kept in graphs.glob("*/openvino-*"):
+        shutil.rmtree(kept)
+
+
 async def opened(**more: Any) -> tuple[Embedder, list[str]]:
     """An embedder on OpenVINO unless told otherwise, and what was logged."""
     embedder = build_embedder(EmbeddingSettings(**{"engine": "openvino", "threads": 1, **more}))
@@ -119,9 +128,9 @@ async def test_other_vectors_than_onnxruntimes_are_not_used(
     """OpenVINO claims bf16 at its own choice; of what passes, the next is taken."""
     own = openvino.OpenVinoEngine.__init__
 
-    def claims(self: Any, folder: Path, manifest: Any, threads: int, wanted: Any = None) -> None:
-        own(self, folder, manifest, threads, wanted)
-        self.precision = wanted or "bf16"
+    def claims(self: Any, *arguments: Any, **named: Any) -> None:
+        own(self, *arguments, **named)
+        self.precision = arguments[3] if arguments[3:] and arguments[3] else "bf16"
 
     def least(ours: openvino.OpenVinoEngine, _: Engine) -> float:
         return 0.99995 if ours.precision == passes_at else float("nan")
@@ -131,7 +140,7 @@ async def test_other_vectors_than_onnxruntimes_are_not_used(
     embedder, events = await opened(model=str(small), cache_dir=graphs)
     await embedder.close()
     assert embedder.engine == ("openvino" if passes_at else "onnxruntime")
-    assert events.count("embedding_openvino_differs") == (1 if passes_at else 2)
+    assert events.count("embedding_openvino_differs") == (2 if passes_at else 3)
     assert ("embedding_falls_back_to_onnxruntime" in events) == (passes_at is None)
 
 
@@ -160,6 +169,79 @@ async def test_a_graph_that_openvino_refuses_runs_on_onnxruntime(
     await embedder.close()
     assert embedder.engine == "onnxruntime"
     assert "embedding_falls_back_to_onnxruntime" in events
+
+
+def kept_in(graphs: Path) -> list[Path]:
+    """What is kept, and what was left of making it."""
+    return list(graphs.glob("*/*openvino-*"))
+
+
+@pytest.fixture
+def agreeing(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The comparisons that were made; all of them find the same vectors."""
+    made: list[float] = []
+
+    def compared(*_: Engine) -> float:
+        made.append(1.0)
+        return 1.0
+
+    monkeypatch.setattr(openvino, "_agreement", compared)
+    return made
+
+
+async def vector_of(small: Path, graphs: Path) -> tuple[Any, list[str]]:
+    """A text's vector by an engine that was opened for it, and what was logged."""
+    embedder, events = await opened(model=str(small), cache_dir=graphs)
+    try:
+        assert embedder.engine == "openvino"
+        return (await embedder.embed(["the kettle"]))[0], events
+    finally:
+        await embedder.close()
+
+
+async def test_what_was_compared_is_kept_for_the_next_start(
+    small: Path, graphs: Path, agreeing: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = await vector_of(small, graphs)
+    second, events = await vector_of(small, graphs)
+    assert len(agreeing) == 1
+    assert "embedding_openvino" in events
+    assert (first == second).all()
+    (kept,) = kept_in(graphs)
+    exported = kept.parent / "model.onnx"
+    assert (kept / "graph.bin").stat().st_size < exported.stat().st_size
+    monkeypatch.setattr(agreement, "AGREEMENT", 0.5)  # what is asked for is another
+    await vector_of(small, graphs)
+    assert len(agreeing) == 2
+
+
+@pytest.mark.parametrize("name", ["graph.bin", "graph.xml", "verdict.json"])
+async def test_a_damaged_one_is_made_anew(
+    small: Path, graphs: Path, agreeing: list[float], name: str
+) -> None:
+    first, _ = await vector_of(small, graphs)
+    (kept,) = kept_in(graphs)
+    damaged = (kept / name).read_bytes()
+    (kept / name).write_bytes(damaged[: len(damaged) // 2])
+    second, _ = await vector_of(small, graphs)
+    third, _ = await vector_of(small, graphs)
+    assert len(agreeing) == 2
+    assert (first == second).all()
+    assert (first == third).all()
+
+
+async def test_where_nothing_can_be_kept_each_start_compares(
+    small: Path, graphs: Path, agreeing: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("app.embedding.engines.openvino_kept.tempfile.mkdtemp", full)
+    for n in (1, 2):
+        _, events = await vector_of(small, graphs)
+        assert len(agreeing) == n
+        assert "embedding_graph_not_kept" in events
+    assert kept_in(graphs) == []
 
 
 def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:

@@ -28,6 +28,7 @@ from app.drivers.pgvector.knowledge import KnowledgeTable
 from app.drivers.pgvector.recall import RankedRecall, explanation
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.upkeep import IndexUpkeep
+from app.drivers.pgvector.vacuum import Vacuum
 from app.drivers.pgvector.writing import Writing
 from app.embedding import Embedder
 from app.errors import MemoryServiceError, PoolExhausted
@@ -65,7 +66,10 @@ class PgvectorDriver(RecordDriver):
         self.connections = Connections(settings, embedder, recall.language)
         """The connections to the database."""
         self._ranked = RankedRecall(self.connections, embedder, recall)
-        self._writing = Writing(self.connections, embedder, context=recall.context)
+        self._vacuum = Vacuum(self.connections)
+        self._writing = Writing(
+            self.connections, embedder, context=recall.context, wrote=self._vacuum.wrote
+        )
         self._knowledge = KnowledgeTable(self.connections, embedder)
         self._upkeep = IndexUpkeep(settings, self.connections)
 
@@ -82,8 +86,10 @@ class PgvectorDriver(RecordDriver):
     async def open(self) -> None:
         await self.connections.open()
         self._upkeep.start()
+        self._vacuum.start()
 
     async def close(self) -> None:
+        await self._vacuum.stop()
         await self._upkeep.stop()
         await self.connections.close()
 
@@ -172,6 +178,7 @@ class PgvectorDriver(RecordDriver):
             late = f"no answer within {_HEALTH_SECONDS:.0f} s"
             return self._health(status, late if isinstance(error, TimeoutError) else error.detail)
         self._upkeep.start()
+        self._vacuum.start()
         latency = round((perf_counter() - started) * 1000, 1)
         if wrong := self.connections.read_only or self.connections.missing:
             return self._health("degraded", wrong, latency_ms=latency)

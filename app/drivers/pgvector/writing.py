@@ -1,6 +1,6 @@
 """Writing memories: what is embedded, and the one statement that keeps them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -30,8 +30,17 @@ class Writing:
     In that order, two writers that change several of the same memories never deadlock.
     """
 
-    def __init__(self, connections: Connections, embedder: Embedder, *, context: bool) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        embedder: Embedder,
+        *,
+        context: bool,
+        wrote: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`wrote` is told how many rows each statement has written."""
         self._connections = connections
+        self._wrote = wrote
         self._embedder = embedder
         self._turns = Turns(connections) if context else None
 
@@ -56,7 +65,9 @@ class Writing:
         return await self._write(sql.REPLACE, [*(value for (value,) in columns), over]) > 0
 
     async def _write(self, statement: str, arguments: Sequence[Any]) -> int:
-        return await self._connections.change(statement, *arguments, with_language=True)
+        rows = await self._connections.change(statement, *arguments, with_language=True)
+        self._wrote(rows)
+        return rows
 
     async def _there(self, memories: Sequence[Memory]) -> There:
         """What is kept under the memories' ids, with the vectors of what is older than they are."""

@@ -11,6 +11,7 @@ from app.embedding.base import Vector
 from app.embedding.engines.base import Engine, Prepared
 from app.embedding.engines.graph import GraphEngine
 from app.embedding.engines.onnx import OnnxEngine
+from app.embedding.engines.openvino_kept import Kept
 from app.embedding.graph import agreement
 from app.embedding.graph.manifest import GRAPH, Manifest
 from app.logs import get_logger
@@ -23,6 +24,8 @@ _PASSES_AT_ONCE = 2
 class OpenVinoEngine(GraphEngine):
     """A graph of one folder of the cache, in `precision`: f32, or None for OpenVINO's choice.
 
+    `graph` is the exported one, or the one that OpenVINO made of it.
+
     Two threads run passes at once, on a compiled graph each: of one, a query would wait for the
     pass of a bulk load.
     """
@@ -31,11 +34,16 @@ class OpenVinoEngine(GraphEngine):
     parallel: ClassVar[bool] = True
 
     def __init__(
-        self, folder: Path, manifest: Manifest, threads: int, precision: str | None = None
+        self,
+        folder: Path,
+        manifest: Manifest,
+        threads: int,
+        precision: str | None = None,
+        graph: Path | None = None,
     ) -> None:
         super().__init__(folder, manifest)
-        core = _openvino().Core()
-        graph = core.read_model(str(folder / GRAPH))
+        core = openvino_package().Core()
+        model = core.read_model(str(graph or folder / GRAPH))
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
@@ -44,10 +52,10 @@ class OpenVinoEngine(GraphEngine):
             "ENABLE_CPU_PINNING": False,
             **({"INFERENCE_PRECISION_HINT": precision} if precision else {}),
         }
-        self._inputs = [each.any_name for each in graph.inputs]
+        self._inputs = [each.any_name for each in model.inputs]
         self._requests: LifoQueue[Any] = LifoQueue()
         for _ in range(_PASSES_AT_ONCE):
-            compiled = core.compile_model(graph, "CPU", options)
+            compiled = core.compile_model(model, "CPU", options)
             self._requests.put(compiled.create_infer_request())
         self.precision: str = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 
@@ -65,25 +73,57 @@ class OpenVinoEngine(GraphEngine):
 
 
 def open_openvino(folder: Path, manifest: Manifest, threads: int) -> Engine:
-    """OpenVINO in the fastest precision whose vectors are ONNX Runtime's, else ONNX Runtime."""
-    reference = OnnxEngine(folder, manifest, threads)
-    wanted: str | None = None
+    """OpenVINO in the fastest form whose vectors are ONNX Runtime's, else ONNX Runtime.
+
+    What was found once is not computed again, until the processor or OpenVINO is another.
+    """
     try:
-        while True:
-            engine = OpenVinoEngine(folder, manifest, threads, wanted)
-            cosine = _agreement(engine, reference)
-            if cosine >= agreement.AGREEMENT:
-                _log.info("embedding_openvino", precision=engine.precision, cosine=cosine)
-                return engine
-            _log.warning("embedding_openvino_differs", precision=engine.precision, cosine=cosine)
-            if engine.precision == "f32":
-                reason = "other vectors"
-                break
-            wanted = "f32"
+        return _open(folder, manifest, threads)
     except Exception as error:  # noqa: BLE001 - OpenVINO's errors are RuntimeError and more
         reason = f"{type(error).__name__}: {str(error)[:200]}"
     _log.warning("embedding_falls_back_to_onnxruntime", reason=reason)
-    return reference
+    return OnnxEngine(folder, manifest, threads)
+
+
+def _open(folder: Path, manifest: Manifest, threads: int) -> Engine:
+    """Raises `_OtherVectors`, and whatever OpenVINO does."""
+    kept = Kept(folder, openvino_package())
+    verdict = kept.verdict()
+    if verdict is not None:
+        engine = OpenVinoEngine(folder, manifest, threads, graph=kept.graph)
+        if engine.precision == verdict.precision:
+            _log.info("embedding_openvino", precision=engine.precision, cosine=verdict.cosine)
+            return engine
+    reference = OnnxEngine(folder, manifest, threads)
+    with kept.new() as graph:
+        if graph is not None:
+            engine = OpenVinoEngine(folder, manifest, threads, graph=graph)
+            cosine = _accepted(engine, reference)
+            if cosine is not None:
+                kept.keep(graph, engine.precision, cosine)
+                return engine
+    wanted: str | None = None
+    while True:
+        engine = OpenVinoEngine(folder, manifest, threads, wanted)
+        if _accepted(engine, reference) is not None:
+            return engine
+        if engine.precision == "f32":
+            raise _OtherVectors
+        wanted = "f32"
+
+
+class _OtherVectors(Exception):
+    """OpenVINO's vectors are not the graph's."""
+
+
+def _accepted(engine: OpenVinoEngine, reference: Engine) -> float | None:
+    """The least cosine of both engines' vectors; None where it is too small."""
+    cosine = _agreement(engine, reference)
+    if cosine >= agreement.AGREEMENT:
+        _log.info("embedding_openvino", precision=engine.precision, cosine=cosine)
+        return cosine
+    _log.warning("embedding_openvino_differs", precision=engine.precision, cosine=cosine)
+    return None
 
 
 def _agreement(ours: Engine, theirs: Engine) -> float:
@@ -110,7 +150,8 @@ def columns_of(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def _openvino() -> Any:
+def openvino_package() -> Any:
+    """The package, which is imported when it is first needed."""
     # Importing it sends an event to its maker, unless this package of its is not there.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return importlib.import_module("openvino")

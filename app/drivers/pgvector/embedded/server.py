@@ -51,6 +51,8 @@ printf %s "$2" > pg_hba.conf && printf %s "$3" > pg_ident.conf
 _PORT = "5432"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+_AUTOVACUUM_SECONDS = 10
+"""Between two looks of autovacuum, also for what other programs wrote; a minute by default."""
 
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 """What may be otherwise in a moment; all else that fails with files somebody has to mend."""
@@ -222,6 +224,7 @@ class EmbeddedPostgres:
                 *("-p", _PORT),
                 *("-c", "listen_addresses="),
                 *("-c", "shared_buffers=256MB"),
+                *("-c", f"autovacuum_naptime={_AUTOVACUUM_SECONDS}"),
                 cwd=self._cluster,
                 env={**programs.ENVIRONMENT, "ROOM": str(self._room.folder)},
                 stdin=asyncio.subprocess.PIPE,

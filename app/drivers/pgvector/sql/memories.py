@@ -124,6 +124,13 @@ DELETE_USER = """
     delete from memories where user_id = $1 and created_at <= coalesce($2, 'infinity'::timestamptz)
 """
 
+# Of others' tables nobody may vacuum; PostgreSQL's autovacuum does.
+MAY_VACUUM = """
+    select pg_has_role(relowner, 'usage') from pg_class where oid = 'memories'::regclass
+"""
+# PostgreSQL reads an index for deleted rows only where they are in 2 % of the pages or more.
+VACUUM = "vacuum (truncate off, skip_locked) memories"
+
 EXPORT_MEMORIES = f"""
     select {_MEMORY} from memories
     where (user_id, memory_id) > ($1, $2) order by user_id, memory_id limit $3
