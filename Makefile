@@ -5,6 +5,7 @@
 # make bench: what it reaches, next to what the machine can do; TEXTS=file.txt or file.jsonl.
 
 PYTHON ?= python3
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # The only place that has torch for Linux without several gigabytes of CUDA.
@@ -19,11 +20,10 @@ run: .venv/.embedded
 	@exec $(BIN)/python -m app serve
 
 test: .venv/.dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-		--max-worker-restart 0 $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 storm: .venv/.dev
-	time TEST_STORM=1 $(BIN)/python -m pytest tests/faults tests/wrappers tests/conformance \
+	TEST_STORM=1 $(BIN)/python -m pytest tests/faults tests/wrappers tests/conformance $(WORKERS) \
 		--durations=20 --timeout 3600 $(ARGS)
 
 bench: .venv/.bench
