@@ -9,7 +9,7 @@ from itertools import groupby
 from time import monotonic
 
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Record, record_id
+from app.core.memory.records import key_of, latest
 from app.core.memory.requests import Delete, Forget, Keep, Kind, Replace
 from app.errors import (
     ConfigurationError,
@@ -223,13 +223,7 @@ async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) 
     """
     dead = await journal.dead(stored)
     gone = {(each.user_id, each.record_id) for each in dead}
-    last: dict[tuple[str | None, str], Record] = {}
-    for entry in stored:
-        for record in entry.records:
-            key = entry.user_id, record_id(record)
-            known = last.setdefault(key, record)
-            if known.updated_at < record.updated_at:
-                last[key] = record
+    last = latest((record for entry in stored for record in entry.records), key_of)
     alive = [record for key, record in last.items() if key not in gone]
     if alive:
         await driver._keep(Keep(alive))

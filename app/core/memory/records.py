@@ -6,7 +6,7 @@ replaces the earlier. `new_memory` and `new_knowledge` check every field: a driv
 records with them keeps nothing that it could not give back as it was.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
@@ -101,6 +101,7 @@ Record: TypeAlias = Memory | Knowledge
 Kept = TypeVar("Kept", bound=Memory | Knowledge)
 """Records of one kind, or of both."""
 Key: TypeAlias = tuple[str | None, str]
+Same = TypeVar("Same")
 
 
 class Recalled(list[Kept]):
@@ -210,6 +211,16 @@ async def new_knowledge_records(
 def record_id(record: Record) -> str:
     """The id of either kind of record."""
     return record.memory_id if isinstance(record, Memory) else record.knowledge_id
+
+
+def latest(records: Iterable[Kept], key: Callable[[Kept], Same]) -> dict[Same, Kept]:
+    """Of the records that share a key the one with the latest `updated_at`; by that key."""
+    found: dict[Same, Kept] = {}
+    for record in records:
+        same = found.setdefault(key(record), record)
+        if same.updated_at < record.updated_at:
+            found[key(record)] = record
+    return found
 
 
 def key_of(record: Record) -> Key:

@@ -8,7 +8,7 @@ writes the metadata and the tags that it had read before over those of a PATCH.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from app.core.memory.records import Key, Record, key_of, record_id
+from app.core.memory.records import Key, Record, key_of, latest, record_id
 from app.drivers.automem.mapping import Row
 from app.drivers.automem.versions import outdated
 from app.drivers.automem.writing import Writer
@@ -29,11 +29,7 @@ class Replacer:
 
         When it fails, some may be kept: called again it keeps the rest.
         """
-        given: dict[Key, Record] = {}
-        for record in records:
-            same = given.setdefault(key_of(record), record)
-            if same.updated_at < record.updated_at:
-                given[key_of(record)] = record
+        given = latest(records, key_of)
         there = await self._versions(given.values())
         due = [
             record

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from time import perf_counter
 from typing import Any, Self
 from uuid import UUID
@@ -12,7 +12,16 @@ import asyncpg
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Record,
+    key_of,
+    latest,
+    record_id,
+)
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -139,7 +148,9 @@ class PgvectorDriver(RecordDriver):
             yield record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        records: Sequence[Record] = wanted.records if wanted.new else _latest(wanted.records)
+        records: Iterable[Record] = wanted.records
+        if not wanted.new:  # one statement can't change a row twice
+            records = latest(records, _row_of).values()
         memories = [record for record in records if isinstance(record, Memory)]
         knowledge = [record for record in records if isinstance(record, Knowledge)]
         if memories and wanted.new:
@@ -222,14 +233,10 @@ class PgvectorDriver(RecordDriver):
         )
 
 
-def _latest(records: Sequence[Record]) -> list[Record]:
-    """Of the records with one id the latest version: one statement can't change a row twice."""
-    latest: dict[tuple[str | None, UUID], Record] = {}
-    for record in records:
-        key = record.user_id if isinstance(record, Memory) else None, UUID(record_id(record))
-        if key not in latest or latest[key].updated_at < record.updated_at:
-            latest[key] = record
-    return [*latest.values()]
+def _row_of(record: Record) -> tuple[str | None, UUID]:
+    """What its row has as its key: an id in capitals is the same id."""
+    user_id, one = key_of(record)
+    return user_id, UUID(one)
 
 
 def _named(wanted: Get | Delete) -> tuple[str, ...]:
