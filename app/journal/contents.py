@@ -65,9 +65,11 @@ class Contents:
 
     async def everything(self, *, under_way: bool = True) -> list[Entry]:
         """All entries, oldest first."""
-        return await self._pending(under_way=under_way) if await self.count() else []
+        return await self._pending(under_way=under_way)
 
     async def _pending(self, *concerned: ColumnElement[bool], under_way: bool) -> list[Entry]:
+        if not await self.count():
+            return []
         wanted = select(entries).where(self._mine, *concerned).order_by("seq")
         if not under_way:
             wanted = wanted.where(entries.c.leased_until <= self.database.now)

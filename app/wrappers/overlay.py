@@ -123,13 +123,9 @@ class Overlays:
 
 def kept_memory(entries: Iterable[Entry], memory_id: str) -> Memory | None:
     """The latest version of the memory in the entries, whoever owns it; None without one."""
-    kept: Memory | None = None
-    for entry in entries:
-        for record in entry.records:
-            if isinstance(record, Memory) and record.memory_id == memory_id:
-                newer = kept is None or kept.updated_at < record.updated_at
-                kept = record if newer else kept
-    return kept
+    records = (record for entry in entries for record in entry.records)
+    versions = (r for r in records if isinstance(r, Memory) and r.memory_id == memory_id)
+    return max(versions, key=lambda memory: memory.updated_at, default=None)
 
 
 def paged(overlay: Overlay, found: MemoryPage, wanted: Page) -> MemoryPage:

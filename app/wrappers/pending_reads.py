@@ -48,10 +48,11 @@ class PendingReads:
         self._limits = limits
         self._recalled = PendingRecall(embedder)
         self._stored_by_all = stored_by_all
+        self._under_way = not stored_by_all
         self._without_journal = without_journal
 
     async def recall(self, wanted: Recall, choose: Choose) -> list[Memory]:
-        pending, blind = await self._of_user(wanted.user_id)
+        pending, blind = await self._found(self._of_user(wanted.user_id))
 
         def ask(node: Node) -> Awaitable[list[Memory]]:
             more = self._with_room(wanted, self._overlay(pending, node))
@@ -63,7 +64,7 @@ class PendingReads:
         return Recalled.like(found, memories, driver=node.name, degraded=degraded or blind)
 
     async def recall_knowledge(self, wanted: RecallKnowledge, choose: Choose) -> list[Knowledge]:
-        pending, blind = await self._of_user(None)
+        pending, blind = await self._found(self._of_user(None))
 
         def ask(node: Node) -> Awaitable[list[Knowledge]]:
             more = self._with_room(wanted, self._overlay(pending, node))
@@ -77,7 +78,7 @@ class PendingReads:
         return Recalled.like(found, knowledge, driver=node.name, degraded=degraded or blind)
 
     async def page(self, wanted: Page, choose: Choose) -> MemoryPage:
-        pending, _ = await self._of_user(wanted.user_id)
+        pending, _ = await self._found(self._of_user(wanted.user_id))
         found, node, _ = await choose(lambda node: node.ask(lambda driver: driver._page(wanted)))
         overlay = self._overlay(pending, node)
         return found if overlay.empty else paged(overlay, found, wanted)
@@ -85,7 +86,7 @@ class PendingReads:
     async def get(self, wanted: Get, choose: Choose) -> Record | None:
         if wanted.kind == "memory" and wanted.user_id is None:
             return await self._get_anyones(wanted, choose)
-        pending, _ = await self._of_user(wanted.user_id)
+        pending, _ = await self._found(self._of_user(wanted.user_id))
         found, node, _ = await choose(lambda node: node.ask(lambda driver: driver._get(wanted)))
         overlay = self._overlay(pending, node)
         if found is None or overlay.hides(found):
@@ -94,9 +95,7 @@ class PendingReads:
 
     async def _get_anyones(self, wanted: Get, choose: Choose) -> Record | None:
         """The memory, whoever owns it: its owner is looked up, and then the owner's memory."""
-        pending, _ = await self._entries(
-            lambda under_way: self._journal.of_record(wanted.record_id, under_way=under_way)
-        )
+        pending, _ = await self._found(self._of_record(wanted.record_id))
         found: Record | None = kept_memory(pending, wanted.record_id)
         if found is None:
             found, _, _ = await choose(lambda node: node.ask(lambda driver: driver._get(wanted)))
@@ -112,7 +111,7 @@ class PendingReads:
         Raises what that driver raises once the first record was given, and `DriverTimeout` where
         the next record does not come within `seconds`.
         """
-        pending = await self._journal.everything(under_way=not self._stored_by_all)
+        pending = await self._journal.everything(under_way=self._under_way)
         records = {node.name: node.driver._export() for node in nodes}
 
         async def first(node: Node) -> Record | None:
@@ -139,10 +138,7 @@ class PendingReads:
 
         Raises `JournalUnavailable`.
         """
-        if not await self._journal.count():
-            return Overlay()
-        under_way = not self._stored_by_all
-        return self._overlay(await self._journal.of_user(user_id, under_way=under_way), node)
+        return self._overlay(await self._of_user(user_id), node)
 
     async def is_pending(self, wanted: Delete, node: Node) -> bool:
         """Whether the record that is to be deleted is pending for the node.
@@ -151,32 +147,26 @@ class PendingReads:
         """
         if wanted.kind == "knowledge" or wanted.user_id is not None:
             return wanted.record_id in (await self.pending(wanted.user_id, node)).kept
-        if not await self._journal.count():
-            return False
-        under_way = not self._stored_by_all
-        entries = await self._journal.of_record(wanted.record_id, under_way=under_way)
+        entries = await self._of_record(wanted.record_id)
         return wanted.record_id in self._overlay(entries, node).kept
 
     def _overlay(self, entries: Sequence[Entry], node: Node) -> Overlay:
         return Overlay.of(entries, node.name, stored_by_all=self._stored_by_all)
 
-    async def _of_user(self, user_id: str | None) -> tuple[Sequence[Entry], bool]:
-        return await self._entries(
-            lambda under_way: self._journal.of_user(user_id, under_way=under_way)
-        )
+    async def _of_user(self, user_id: str | None) -> Sequence[Entry]:
+        return await self._journal.of_user(user_id, under_way=self._under_way)
 
-    async def _entries(
-        self, read: Callable[[bool], Awaitable[Sequence[Entry]]]
-    ) -> tuple[Sequence[Entry], bool]:
-        """What `read` finds in the journal, and whether the journal can't be reached."""
+    async def _of_record(self, memory_id: str) -> Sequence[Entry]:
+        return await self._journal.of_record(memory_id, under_way=self._under_way)
+
+    async def _found(self, entries: Awaitable[Sequence[Entry]]) -> tuple[Sequence[Entry], bool]:
+        """The entries, and whether the journal can't be reached."""
         try:
-            if await self._journal.count():
-                return await read(not self._stored_by_all), False
+            return await entries, False
         except JournalUnavailable:
             if not self._without_journal:
                 raise
             return (), True
-        return (), False
 
     def _with_room(self, wanted: Asked, overlay: Overlay) -> Asked:
         """The request with a larger `top_k`, for the records that the overlay hides."""
