@@ -77,24 +77,36 @@ def open_openvino(folder: Path, manifest: Manifest, threads: int) -> Engine:
 
     What was found once is not computed again, until the processor or OpenVINO is another.
     """
+    reference: Engine | None = None
     try:
-        return _open(folder, manifest, threads)
+        kept = Kept(folder, openvino_package())
+        engine = _as_kept(kept, folder, manifest, threads)
+        if engine is not None:
+            return engine
+        reference = OnnxEngine(folder, manifest, threads)
+        return _compared(kept, reference, folder, manifest, threads)
     except Exception as error:  # noqa: BLE001 - OpenVINO's errors are RuntimeError and more
         reason = f"{type(error).__name__}: {str(error)[:200]}"
     _log.warning("embedding_falls_back_to_onnxruntime", reason=reason)
-    return OnnxEngine(folder, manifest, threads)
+    return reference or OnnxEngine(folder, manifest, threads)
 
 
-def _open(folder: Path, manifest: Manifest, threads: int) -> Engine:
-    """Raises `_OtherVectors`, and whatever OpenVINO does."""
-    kept = Kept(folder, openvino_package())
+def _as_kept(kept: Kept, folder: Path, manifest: Manifest, threads: int) -> Engine | None:
+    """The engine whose vectors an earlier start compared, if there is one."""
     verdict = kept.verdict()
-    if verdict is not None:
-        engine = OpenVinoEngine(folder, manifest, threads, graph=kept.graph)
-        if engine.precision == verdict.precision:
-            _log.info("embedding_openvino", precision=engine.precision, cosine=verdict.cosine)
-            return engine
-    reference = OnnxEngine(folder, manifest, threads)
+    if verdict is None:
+        return None
+    engine = OpenVinoEngine(folder, manifest, threads, graph=kept.graph)
+    if engine.precision != verdict.precision:
+        return None
+    _log.info("embedding_openvino", precision=engine.precision, cosine=verdict.cosine)
+    return engine
+
+
+def _compared(
+    kept: Kept, reference: Engine, folder: Path, manifest: Manifest, threads: int
+) -> Engine:
+    """The first form whose vectors are the reference's; raises `_OtherVectors` without one."""
     with kept.new() as graph:
         if graph is not None:
             engine = OpenVinoEngine(folder, manifest, threads, graph=graph)
