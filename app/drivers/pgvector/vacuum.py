@@ -6,7 +6,6 @@ once a minute at most: a recall just after a load would cost several times what 
 """
 
 import asyncio
-from contextlib import suppress
 
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import memories as sql
@@ -71,11 +70,11 @@ class Vacuum:
         while self._rows < ROWS:
             self._written.clear()
             quiet = QUIET_SECONDS if self._rows >= FEW_ROWS else None
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(quiet):
                     await self._written.wait()
-                    continue
-            return
+            except TimeoutError:
+                return
 
     async def _vacuum(self) -> None:
         async with self._connections.acquire() as connection:
