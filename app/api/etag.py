@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Request
 
+from app.core.memory.moments import from_microseconds, to_microseconds
 from app.errors import InvalidInput
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _LIST = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
@@ -32,7 +30,7 @@ def etag(updated_at: datetime) -> str:
     """The strong ETag of a record that was last changed at that moment."""
     if updated_at.tzinfo is None:  # somebody's own driver may leave it out
         updated_at = updated_at.replace(tzinfo=UTC)
-    return f'"{(updated_at - _EPOCH) // _MICROSECOND}"'
+    return f'"{to_microseconds(updated_at)}"'
 
 
 def versions(headers: Sequence[str]) -> list[datetime] | None:
@@ -57,7 +55,7 @@ def versions(headers: Sequence[str]) -> list[datetime] | None:
 
 def _moment(microseconds: int) -> datetime | None:
     try:
-        return _EPOCH + timedelta(microseconds=microseconds)
+        return from_microseconds(microseconds)
     except OverflowError:
         return None
 

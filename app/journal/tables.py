@@ -9,7 +9,7 @@ Moments are microseconds since the epoch.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import (
@@ -30,6 +30,8 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.schema import CreateColumn
+
+from app.core.memory.moments import from_microseconds, to_microseconds
 
 T = TypeVar("T")
 
@@ -91,8 +93,6 @@ targets = Table(
 _ADDED = (entries.c.before, entries.c.replaces, tombstones.c.before)
 """Columns that a journal from before updates (up to 2026-11) lacks."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def create(connection: Connection) -> None:
     """Make the tables, columns and indexes that are missing; raises if a column still is."""
@@ -124,12 +124,12 @@ def _add(connection: Connection, column: Column[int]) -> None:
 
 def from_moment(moment: datetime | None) -> int | None:
     """The moment in microseconds since the epoch."""
-    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
+    return None if moment is None else to_microseconds(moment)
 
 
 def to_moment(microseconds: int | None) -> datetime | None:
     """The moment in UTC."""
-    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+    return None if microseconds is None else from_microseconds(microseconds)
 
 
 def parts(keys: Sequence[T]) -> list[Sequence[T]]:

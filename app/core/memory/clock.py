@@ -2,11 +2,11 @@
 
 import secrets
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from time import time
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from app.core.memory.moments import EPOCH, MICROSECOND, from_microseconds
+
 _COUNTS = 1 << 12
 """Ids that one millisecond has: the next one belongs to the next millisecond."""
 
@@ -22,7 +22,7 @@ class Clock:
         self._ahead = 0.0
         self._last = 0
         self._count = 0
-        self._version = _EPOCH
+        self._version = EPOCH
 
     def set_floor(self, seconds: float) -> None:
         """Let every later time be after this one, in seconds since the epoch."""
@@ -58,8 +58,8 @@ class Clock:
         It is later than `over` and than every version that this clock gave before.
         """
         with self._lock:
-            now = _EPOCH + timedelta(microseconds=int(1_000_000 * time() + 1_000 * self._ahead))
-            self._version = max(now, over + _MICROSECOND, self._version + _MICROSECOND)
+            now = from_microseconds(int(1_000_000 * time() + 1_000 * self._ahead))
+            self._version = max(now, over + MICROSECOND, self._version + MICROSECOND)
             return self._version
 
     def new_id(self) -> tuple[str, datetime]:
@@ -88,7 +88,7 @@ class Clock:
 
 
 def _moment(milliseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=milliseconds)
+    return from_microseconds(1_000 * milliseconds)
 
 
 CLOCK = Clock()

@@ -2,14 +2,13 @@
 
 import base64
 import binascii
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, Self
 from uuid import UUID
 
+from app.core.memory.moments import from_microseconds, to_microseconds
 from app.core.memory.records import Memory, MemoryPage
 from app.errors import InvalidInput
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Cursor(NamedTuple):
@@ -23,7 +22,7 @@ class Cursor(NamedTuple):
         return cls(memory.created_at, UUID(memory.memory_id))
 
     def encode(self) -> str:
-        microseconds = (self.created_at - _EPOCH) // timedelta(microseconds=1)
+        microseconds = to_microseconds(self.created_at)
         packed = microseconds.to_bytes(8, "big", signed=True) + self.memory_id.bytes
         return base64.urlsafe_b64encode(packed).decode()
 
@@ -33,7 +32,7 @@ class Cursor(NamedTuple):
         try:
             packed = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
             microseconds = int.from_bytes(packed[:8], "big", signed=True)
-            created_at = _EPOCH + timedelta(microseconds=microseconds)
+            created_at = from_microseconds(microseconds)
             cursor = cls(created_at, UUID(bytes=packed[8:]))
         except (UnicodeEncodeError, binascii.Error, ValueError, OverflowError):
             cursor = None
