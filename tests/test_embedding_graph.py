@@ -154,7 +154,7 @@ async def test_a_graph_that_gives_other_vectors_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = distilbert(tmp_path)
-    monkeypatch.setattr(convert, "_prompt", lambda *_: "a b c d ")
+    monkeypatch.setattr(convert, "document_prompt", lambda _: "a b c d ")
     least, events = await agreement(settings(model, tmp_path / "graphs"), model)
     assert least >= 0.9999
     assert "embedding_falls_back_to_torch" in events

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.embedding import Embedder, build_embedder
+from app.embedding.openai import WINDOW_BYTES
 from app.errors import (
     ConfigurationError,
     DriverError,
@@ -168,6 +169,56 @@ async def test_queries_that_find_no_free_call_in_time_are_told_to_come_again(
     answers = await asyncio.gather(*first, *others, return_exceptions=True)
     assert {type(answer) for answer in answers} == {DriverTimeout, EmbeddingQueueFull}
     await embedder.close()
+
+
+LONG = "".join(f"Shelf {n} has a copper kettle of Ada's. " for n in range(200))
+"""Of four windows or more."""
+
+
+async def test_a_long_text_is_cut_by_its_bytes(embedder: Embedder, endpoint: Endpoint) -> None:
+    for text in (LONG, "Ада поставила чайник. " * 300, "銅のやかん" * 1_000, "🫖" * 2_000):
+        windows = await embedder.windows(text)
+        assert len(windows) >= 4
+        assert max(len(window.encode()) for window in windows) <= WINDOW_BYTES
+        assert (text[:20], text[-20:]) == (windows[0][:20], windows[-1][-20:])
+    assert endpoint.bodies == []
+
+
+async def test_a_text_of_as_many_bytes_as_a_window_is_not_cut(embedder: Embedder) -> None:
+    for text in ("x" * WINDOW_BYTES, "é" * (WINDOW_BYTES // 2), "🫖" * (WINDOW_BYTES // 4)):
+        assert await embedder.windows(text) == [text]
+        assert len(await embedder.windows(text + "é")) == 2
+
+
+async def test_a_name_goes_before_every_window(embedder: Embedder) -> None:
+    windows = await embedder.windows("Ada: " + LONG, "Ada: ")
+    assert len(windows) >= 4
+    assert all(window.startswith("Ada: ") for window in windows)
+    assert max(len(window.encode()) for window in windows) <= WINDOW_BYTES
+
+
+async def test_a_long_question_asked_again_is_not_embedded_again(
+    url: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.embedding.query_cache.QUERIES", 100)
+    embedder = build_embedder(settings(url))
+    windows = await embedder.windows(LONG)
+    vectors = await embedder.embed_question(LONG)
+    assert vectors == expected(windows)
+    asked = len(endpoint.bodies)
+    assert (await embedder.embed_question(LONG)).tolist() == vectors.tolist()
+    assert np.array([await embedder.embed_query(windows[-1])]).tolist() == [vectors[-1].tolist()]
+    assert len(endpoint.bodies) == asked
+    await embedder.close()
+
+
+@pytest.mark.usefixtures("once")
+async def test_a_long_question_fails_as_a_query_does(
+    embedder: Embedder, endpoint: Endpoint
+) -> None:
+    endpoint.traps = [0.0, 0.0, (503, {}, b"")]
+    with pytest.raises(EmbeddingUnavailable):
+        await embedder.embed_question(LONG)
 
 
 def encoded(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What drivers ask of an embedder."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
@@ -8,6 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 Vector: TypeAlias = npt.NDArray[np.float32]
+
+
+MOST_WINDOWS = 64
+"""Windows of one text at most: as many vectors, and passes of the model, as a text may cost."""
+
+
+class Windows(list[str]):
+    """Pieces of a text in their order, each of which the model reads whole."""
+
+    truncated: bool = False
+    """Whether parts of the text are in no window, because it has more than `MOST_WINDOWS`."""
 
 
 class SharedVectors(Protocol):
@@ -32,7 +44,10 @@ class Embedder(ABC):
 
     dimension: int
     max_tokens: int | None
-    """Tokens of a text that count; what follows them does not change the vector."""
+    """Tokens that the model reads of one text; what follows them does not change the vector."""
+
+    truncated_texts: int = 0
+    """Texts to be found that had more than `MOST_WINDOWS`, so that parts of them are in none."""
 
     def share_queries(self, vectors: SharedVectors) -> None:  # noqa: B027
         """Also look for the vectors of queries there, and keep them there; if it keeps any."""
@@ -52,3 +67,20 @@ class Embedder(ABC):
     @abstractmethod
     async def embed(self, texts: Sequence[str]) -> Vector:
         """The vectors of texts to be found: float32, shape (len(texts), dimension), length 1."""
+
+    async def windows(self, text: str, prefix: str = "") -> Windows:
+        """The text as pieces that the model reads whole, one or more; they overlap.
+
+        Every character is in at least one, unless they are `truncated`. A text that the model reads
+        whole is the only piece. Where the text starts with `prefix`, a name for example, every
+        piece does; a prefix that fills a quarter of a window stays where it stands.
+        """
+        return Windows([text])
+
+    async def embed_question(self, text: str) -> Vector:
+        """The vectors of a question's windows: float32, shape (windows, dimension)."""
+        return await self._embed_queries(await self.windows(text))
+
+    async def _embed_queries(self, texts: Sequence[str]) -> Vector:
+        """`embed_query` of each, at once."""
+        return np.stack(await asyncio.gather(*(self.embed_query(text) for text in texts)))

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from app.embedding import query_cache
-from app.embedding.base import Embedder, SharedVectors, Vector
+from app.embedding.base import Embedder, SharedVectors, Vector, Windows
 from app.embedding.batching import BATCH, QUEUE, Lane
+from app.embedding.cutting import Cutter
 from app.embedding.engines.opening import open_engine
 from app.settings import EmbeddingSettings
 
@@ -32,6 +33,7 @@ class LocalEmbedder(Embedder):
         self._threads: list[ThreadPoolExecutor] = []
         self._queries: Lane | None = None
         self._texts: Lane | None = None
+        self._cutter: Cutter | None = None
         self._cache = query_cache.QueryCache(query_cache.QUERIES, self._embed_query)
 
     async def open(self) -> None:
@@ -45,6 +47,7 @@ class LocalEmbedder(Embedder):
             engine = await loop.run_in_executor(thread, open_engine, self._settings)
             self.dimension, self.max_tokens = engine.dimension, engine.max_tokens
             self.engine = engine.name
+            self._cutter = Cutter(engine.reader) if engine.reader is not None else None
             bulk = thread
             if engine.parallel:
                 bulk = ThreadPoolExecutor(1, "embedding-bulk", _step_back)
@@ -83,6 +86,19 @@ class LocalEmbedder(Embedder):
             await self.open()
         assert self._texts is not None  # noqa: S101 - open() made it
         return await self._texts.embed(texts)
+
+    async def windows(self, text: str, prefix: str = "") -> Windows:
+        if self._texts is None:
+            await self.open()
+        windows = await self._cutter.text(text, prefix) if self._cutter else Windows([text])
+        self.truncated_texts += windows.truncated
+        return windows
+
+    async def embed_question(self, text: str) -> Vector:
+        if self._queries is None:
+            await self.open()
+        windows = await self._cutter.question(text) if self._cutter else [text]
+        return await self._embed_queries(windows)
 
 
 def _step_back() -> None:

@@ -17,24 +17,29 @@ _WHEELS = {
 
 
 def locate_model(settings: EmbeddingSettings) -> str:
+    """What to give sentence-transformers for the embedding; as `locate`."""
+    return locate(settings.model, "MEMORY_EMBEDDING_MODEL")
+
+
+def locate(model: str, variable: str) -> str:
     """What to give sentence-transformers: a folder, or a name that it will look up on the hub.
 
-    Raises `ConfigurationError` for a path that is not there.
+    Raises `ConfigurationError` that names the variable for a path that is not there.
     """
-    path = Path(settings.model).expanduser()
+    path = Path(model).expanduser()
     if path.is_dir():
         return str(path)
-    if path.is_absolute() or settings.model.startswith((".", "~")):
-        raise ConfigurationError(f"MEMORY_EMBEDDING_MODEL: there is no folder {path}")
-    package = _WHEELS.get(settings.model)
+    if path.is_absolute() or model.startswith((".", "~")):
+        raise ConfigurationError(f"{variable}: there is no folder {path}")
+    package = _WHEELS.get(model)
     spec = importlib.util.find_spec(package) if package else None
     if spec is not None and spec.origin is not None:
         bundled = Path(spec.origin).parent / "model"
         if (bundled / "modules.json").is_file():
             return str(bundled)
-    if not _is_cached(settings.model):
-        _log.warning("embedding_model_download", model=settings.model)
-    return settings.model
+    if not _is_cached(model):
+        _log.warning("model_download", model=model, change=variable)
+    return model
 
 
 def local_folder(place: str) -> Path | None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from app.embedding import query_cache
-from app.embedding.base import Embedder, SharedVectors, Vector
+from app.embedding.base import Embedder, SharedVectors, Vector, Windows
 from app.embedding.batching import BATCH, QUEUE
+from app.embedding.cutting import Cutter
 from app.errors import (
     ConfigurationError,
     DriverError,
@@ -25,12 +26,15 @@ from app.slots import NoSlotFree, Slots
 try:
     import httpx
 
+    from app.embedding.bytes_read import ByteReader
     from app.retries import attempts
 except ImportError as error:  # pragma: no cover - both are in the extra
     raise ConfigurationError(
         f"MEMORY_EMBEDDING_URL needs {error.name}: pip install '.[embedding]'"
     ) from error
 
+WINDOW_BYTES = 2_048
+"""In UTF-8. English prose of this length has about 450 tokens, and small models read 512."""
 REPEATS = 2
 """How often a call is repeated that failed and may pass."""
 _AT_ONCE = 4
@@ -52,6 +56,9 @@ class _Answered(Exception):
 class OpenAIEmbedder(Embedder):
     """The model `MEMORY_EMBEDDING_MODEL` of `MEMORY_EMBEDDING_URL`.
 
+    Endpoints do not tell how much their model reads: longer texts are refused by some and cut by
+    others. So a text of more than `WINDOW_BYTES` is embedded in windows.
+
     No try starts later than `MEMORY_EMBEDDING_TIMEOUT` seconds after the first. Raises
     `EmbeddingUnavailable`, `EmbeddingQueueFull`, `DriverTimeout`, `DriverError` for an answer that
     makes no sense, and `ConfigurationError` for one that refuses the key.
@@ -67,6 +74,7 @@ class OpenAIEmbedder(Embedder):
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._query_slots = Slots(_QUERIES_AT_ONCE, settings.timeout)
         self._waiting = 0
+        self._cutter = Cutter(ByteReader(WINDOW_BYTES))
         self._cache = query_cache.QueryCache(query_cache.QUERIES, self._embed_query)
 
     async def open(self) -> None:
@@ -87,6 +95,14 @@ class OpenAIEmbedder(Embedder):
 
     async def embed_query(self, text: str) -> Vector:
         return await self._cache.get(text)
+
+    async def windows(self, text: str, prefix: str = "") -> Windows:
+        windows = await self._cutter.text(text, prefix)
+        self.truncated_texts += windows.truncated
+        return windows
+
+    async def embed_question(self, text: str) -> Vector:
+        return await self._embed_queries(await self._cutter.question(text))
 
     async def _embed_query(self, text: str) -> Vector:
         await self.open()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from app.embedding.base import Vector
+from app.embedding.reader import Reader
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class Engine(ABC):
 
     dimension: int
     max_tokens: int | None
+    reader: Reader | None = None
+    """How much of a text it reads; None where that is all of any."""
 
     @abstractmethod
     def prepare(self, texts: Sequence[str], *, query: bool) -> list[Prepared]:

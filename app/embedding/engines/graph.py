@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from app.embedding.engines.base import Engine, Prepared
+from app.embedding.engines.tokens import TokenReader
 from app.embedding.graph.manifest import TOKENIZER, Manifest
 
 # The cores belong to the passes; and a process that forked after parallel tokenizing is warned at.
@@ -26,6 +27,8 @@ class GraphEngine(Engine, ABC):
         self.max_tokens: int = manifest.max_tokens
         self._manifest = manifest
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        prompts = (manifest.query_prompt, manifest.document_prompt)
+        self.reader = TokenReader(self._tokenizer, prompts, manifest.max_tokens)
 
     def prepare(self, texts: Sequence[str], *, query: bool) -> list[Prepared]:
         manifest = self._manifest

@@ -1,19 +1,24 @@
 """sentence-transformers on torch: every model and device, and what graphs are exported from."""
 
+import copy
 import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from app.embedding.base import Vector
 from app.embedding.engines.base import Engine, Prepared
+from app.embedding.engines.tokens import CountingReader, TokenReader
+from app.embedding.reader import Reader
 from app.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _CHARS_PER_TOKEN = 4
+_ANY_LENGTH = 1_000_000
+"""More tokens than this are said by models that have no bound."""
 
 
 def load_model(place: str, name: str, device: str) -> "SentenceTransformer":
@@ -63,6 +68,7 @@ class TorchEngine(Engine):
         assert dimension is not None  # noqa: S101 - load_model refuses such a model
         self.dimension = dimension
         self.max_tokens = model.get_max_seq_length()
+        self.reader = _reader(model, self.max_tokens)
 
     def prepare(self, texts: Sequence[str], *, query: bool) -> list[Prepared]:
         most = self.max_tokens or 512
@@ -86,3 +92,38 @@ def encode(model: "SentenceTransformer", texts: list[str], *, query: bool) -> Ve
         show_progress_bar=False,
     )
     return np.asarray(vectors, np.float32)
+
+
+def query_prompt(model: "SentenceTransformer") -> str:
+    """What encode_query puts before a text."""
+    return _prompt(model, "query")
+
+
+def document_prompt(model: "SentenceTransformer") -> str:
+    """What encode_document puts before a text."""
+    return _prompt(model, "document", "passage", "corpus")
+
+
+def _prompt(model: "SentenceTransformer", *names: str) -> str:
+    for name in names:
+        if name in model.prompts:
+            return model.prompts[name] or ""
+    return model.prompts.get(model.default_prompt_name or "") or ""
+
+
+def _reader(model: "SentenceTransformer", max_tokens: int | None) -> Reader | None:
+    """None for a model that reads texts of any length."""
+    if max_tokens is None or max_tokens > _ANY_LENGTH:
+        return None
+    prompts = (query_prompt(model), document_prompt(model))
+    tokenizer: Any = model.tokenizer  # a copy is read: the model changes its own at will
+    in_rust = getattr(tokenizer, "backend_tokenizer", None)
+    if in_rust is None:
+        in_python = copy.deepcopy(tokenizer)
+        return CountingReader(
+            lambda text: len(in_python(text, verbose=False)["input_ids"]), prompts, max_tokens
+        )
+    own = type(in_rust).from_str(in_rust.to_str())
+    own.no_padding()
+    own.enable_truncation(max_tokens)
+    return TokenReader(own, prompts, max_tokens)

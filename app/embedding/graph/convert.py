@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.embedding.engines.torch import encode
+from app.embedding.engines.torch import document_prompt, encode, query_prompt
 from app.embedding.graph.agreement import AGREEMENT, SAMPLES, alone, least_cosine, together
 from app.embedding.graph.fusion import fuse, plain_attention
 from app.embedding.graph.manifest import GRAPH, TOKENIZER, Manifest, sha256
@@ -50,8 +50,8 @@ def _compared(model: "SentenceTransformer", name: str, folder: Path, tokenizer: 
         dimension=int(model.get_embedding_dimension() or 0),
         max_tokens=int(model.get_max_seq_length() or 0),
         pad_id=int(tokenizer.pad_token_id or 0),
-        query_prompt=_prompt(model, "query"),
-        document_prompt=_prompt(model, "document", "passage", "corpus"),
+        query_prompt=query_prompt(model),
+        document_prompt=document_prompt(model),
         files={file: sha256(folder / file) for file in (GRAPH, TOKENIZER)},
     )
     _compare(model, folder, manifest)
@@ -72,14 +72,6 @@ def _check_modules(model: "SentenceTransformer") -> None:
     pooling: Any = model[1]
     if not pooling.include_prompt and any(model.prompts.values()):
         raise Unsupported("its pooling leaves the prompt out")
-
-
-def _prompt(model: "SentenceTransformer", *names: str) -> str:
-    """What encode_query and encode_document put before a text."""
-    for name in names:
-        if name in model.prompts:
-            return model.prompts[name] or ""
-    return model.prompts.get(model.default_prompt_name or "") or ""
 
 
 def _write_tokenizer(model: "SentenceTransformer", folder: Path) -> Any:
