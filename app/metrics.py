@@ -22,3 +22,8 @@ JOURNAL_AGE = Gauge(
     "Age of the oldest of them.",
     ["wrapper", "driver"],
 )
+RERANKINGS = Counter(
+    "memory_driver_rerankings_total",
+    "Recalls to be reranked: reranked, failed, or skipped while the reranker fails.",
+    ["outcome"],
+)

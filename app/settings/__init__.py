@@ -13,6 +13,7 @@ from app.settings.limits import TENANT, Limits, LimitSettings
 from app.settings.named import NamedDriver, below, check_drivers
 from app.settings.places import check_places, databases_among, names_with_journal
 from app.settings.recall import PARTS, RecallSettings
+from app.settings.rerank import RerankSettings
 from app.settings.service import (
     Settings,
     all_groups,
@@ -46,6 +47,7 @@ __all__ = [
     "NamedDriver",
     "RecallSettings",
     "ReplicatedSettings",
+    "RerankSettings",
     "Scope",
     "Settings",
     "all_groups",

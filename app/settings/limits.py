@@ -86,7 +86,7 @@ class LimitSettings(BaseSettings):
     content_chars: int = Field(
         Limits.content_chars,
         ge=1,
-        le=131_072,  # a longer one can have more words than a text search vector has room for
+        le=131_072,  # beyond that, words and windows of one text would hold others up
         description="characters of a content",
     )
     top_k: int = Field(Limits.top_k, ge=50, le=10_000, description="records of one recall or page")

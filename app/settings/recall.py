@@ -9,7 +9,7 @@ from app.settings.group import group
 
 
 class RecallSettings(BaseSettings):
-    """How the pgvector driver ranks memories for a query."""
+    """How memories are ranked for a query."""
 
     model_config = group("MEMORY_RECALL_")
 
@@ -21,13 +21,20 @@ class RecallSettings(BaseSettings):
     language: str = Field(
         "english",
         pattern=r"^[a-z_][a-z0-9_]{0,62}$",
-        description="PostgreSQL text search configuration; one that it does not know: simple",
+        description="of stems and stop words: english, german ... or simple, which has neither",
     )
 
     context: bool = Field(
         False,
         description="also embed each memory with the two before it in its conversation: finds "
         "more, and storing costs twice",
+    )
+
+    resident_mb: int = Field(
+        64,
+        ge=0,
+        le=1_000_000,
+        description="megabytes for the memories of users who were recalled lately; 0: none is kept",
     )
 
     @field_validator("ranking")

@@ -26,6 +26,7 @@ from app.settings.limits import Limits, LimitSettings, read_limits
 from app.settings.named import NamedDriver, read_drivers, tenants_above
 from app.settings.options import check_alone, check_options, with_options
 from app.settings.recall import RecallSettings
+from app.settings.rerank import RerankSettings
 from app.settings.types import TYPES
 from app.settings.wrappers import (
     CacheSettings,
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=read_limits)
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
     recall: RecallSettings = Field(default_factory=RecallSettings)
+    rerank: RerankSettings = Field(default_factory=RerankSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     automem: AutomemSettings = Field(default_factory=AutomemSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
