@@ -24,6 +24,15 @@ def machine() -> str:
     return f"{socket.gethostname()}/{where}"
 
 
+def memory_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """The memory that this process and its children may use: the machine's, or the container's."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(whole, int(limit.read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return whole
+
+
 def is_loopback(host: str) -> bool:
     """Whether a name or address means the machine that says it, such as localhost or 0.0.0.0."""
     name = host.lower().rstrip(".")

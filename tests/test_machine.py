@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.machine import is_loopback, machine
+from app.drivers.pgvector.embedded.server import shared_buffers
+from app.machine import is_loopback, machine, memory_bytes
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,23 @@ def test_processes_of_a_machine_tell_the_same_one(root: Path) -> None:
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     ).stdout
     assert said.strip() == machine()
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_less"), [("1048576\n", True), ("max\n", False), (None, False)]
+)
+def test_a_container_has_the_memory_of_its_limit(
+    tmp_path: Path, limit: str | None, is_less: bool
+) -> None:
+    file = tmp_path / "memory.max"
+    if limit is not None:
+        file.write_text(limit)
+    assert (memory_bytes(file) == 1_048_576) is is_less
+    assert memory_bytes(file) > 0
+
+
+@pytest.mark.parametrize(
+    ("memory", "megabytes"), [(2**29, 64), (2**31, 128), (2**32, 256), (2**40, 256)]
+)
+def test_the_embedded_servers_cache_follows_the_memory(memory: int, megabytes: int) -> None:
+    assert shared_buffers(memory) == megabytes

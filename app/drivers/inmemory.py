@@ -5,9 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Self
+from uuid import UUID
+
+import numpy as np
 
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import Cursor, page
+from app.core.memory.querying import check_language, query_of
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, Key, Knowledge, Memory, MemoryPage, Record, key_of
 from app.core.memory.requests import (
@@ -20,60 +24,124 @@ from app.core.memory.requests import (
     RecallKnowledge,
     Replace,
 )
+from app.core.memory.reranked import Reranked
 from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
-from app.ranking.similarity import similarity
-from app.ranking.words import share, words
-from app.settings import Limits
+from app.ranking.candidates import Candidates
+from app.ranking.evidence import weigh
+from app.ranking.outlines import number_of, packed, signs_of, unpacked
+from app.ranking.ranked import Found, best, best_by_words, cosines, likeliest
+from app.ranking.similarity import nearest
+from app.ranking.speakers import name_before, said
+from app.reranking import Reranking
+from app.settings import Limits, RecallSettings
 
 
 class InMemoryDriver(RecordDriver):
-    """Exact search over Python dictionaries: for trying the API out, and as the tests' yardstick.
+    """Everything in Python dictionaries: for trying the API out, and as the tests' yardstick.
 
-    `score` is (1 + cosine) / 2 by vector, and the share of the query's words by `use_vector=False`.
+    How memories are ranked, and what `score` is, tells `app/ranking`; knowledge's is
+    (1 + cosine) / 2.
     """
 
     name = "inmemory"
+    explains = True
+    weighs_recency = True
 
-    def __init__(self, embedder: Embedder, limits: Limits) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        limits: Limits,
+        recall: RecallSettings | None = None,
+        reranking: Reranking | None = None,
+    ) -> None:
         super().__init__(limits)
         self._embedder = embedder
+        self._reranked = Reranked(reranking)
+        self._settings = recall or RecallSettings()
+        check_language(self._settings.language)
         self._memories: dict[str, dict[str, Memory]] = {}
         self._knowledge: dict[str, Knowledge] = {}
         self._vectors: dict[Key, Vector] = {}
+        """Of each record those of its text's windows, shape (windows, dimension)."""
+        self._outlines: dict[Key, bytes] = {}
+        self._users: dict[str, tuple[Candidates, Vector]] = {}
+        """Who was recalled since the last change: what ranking wants, and the vectors."""
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
-        return cls(context.embedder, context.settings.limits)
+        settings = context.settings
+        return cls(context.embedder, settings.limits, settings.recall, reranking=context.reranking)
 
     async def open(self) -> None:
         await self._embedder.open()
+        await self._reranked.open()
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
-        query, vector = wanted.query, None
-        if query is not None and wanted.use_vector:
-            vector = await self._embedder.embed_query(query)
-        found = [
-            memory
-            for memory in self._newest_first(wanted.user_id, wanted.conversation_id)
-            if not set(memory.tags).intersection(wanted.exclude_tags)
-        ]
-        if query is None:
-            return await in_pieces(deepcopy, found[: wanted.top_k])
-        if vector is not None:
-            scored = [
-                (similarity(vector, self._vectors[key_of(memory)]), memory) for memory in found
+        return await self._reranked.recall(self.name, wanted, self._found)
+
+    async def _found(self, wanted: Recall) -> list[Memory]:
+        if wanted.query is None:
+            newest = [
+                memory
+                for memory in self._newest_first(wanted.user_id, wanted.conversation_id)
+                if not set(memory.tags).intersection(wanted.exclude_tags)
             ]
+            return await in_pieces(deepcopy, newest[: wanted.top_k])
+        query = query_of(wanted, self._settings, self._settings.language)
+        if not wanted.use_vector:
+            candidates, _ = await self._candidates(wanted)
+            found = await asyncio.to_thread(best_by_words, query, candidates, wanted.top_k)
         else:
-            scored = await asyncio.to_thread(_by_words, query, found)
-        best = sorted(scored, key=lambda pair: pair[0], reverse=True)[: wanted.top_k]
-        return await in_pieces(lambda pair: replace(deepcopy(pair[1]), score=pair[0]), best)
+            question = await self._embedder.embed_question(wanted.query)
+            candidates, vectors = await self._candidates(wanted)
+            evidence = await asyncio.to_thread(weigh, query, candidates)
+            rows = likeliest(evidence, candidates, question, wanted.top_k)
+            near = cosines(candidates, rows, vectors, question)
+            found = best(evidence, candidates, rows, near, wanted.top_k, explain=wanted.explain)
+        own = self._memories.get(wanted.user_id, {})
+        keys = candidates.keys(np.array([one.row for one in found], np.intp))
+        pairs = ((own.get(str(UUID(bytes=key))), one) for key, one in zip(keys, found, strict=True))
+        there = [(memory, one) for memory, one in pairs if memory is not None]
+        return await in_pieces(lambda pair: _recalled(*pair), there)
+
+    async def _candidates(self, wanted: Recall) -> tuple[Candidates, Vector]:
+        """Those of the scope, and the vectors that they count."""
+        own = dict(self._memories.get(wanted.user_id, {}))
+        kept = self._users.get(wanted.user_id)
+        if kept is None:
+            kept = await self._columns(list(own.values()))
+            if self._memories.get(wanted.user_id, {}) == own:  # else it was changed meanwhile
+                self._users[wanted.user_id] = kept
+        candidates, vectors = kept
+        if wanted.conversation_id is None and not wanted.exclude_tags:
+            return candidates, vectors
+        mask = np.ones(len(candidates), np.bool_)
+        if wanted.conversation_id is not None:
+            mask &= candidates.conversation == number_of(wanted.conversation_id)
+        if wanted.exclude_tags:
+            excluded = set(wanted.exclude_tags)
+            keys = candidates.keys(np.arange(len(candidates)))
+            tags = (own[str(UUID(bytes=key))].tags for key in keys)
+            mask &= np.array([excluded.isdisjoint(each) for each in tags], np.bool_)
+        return candidates.taken(np.flatnonzero(mask)), vectors
+
+    async def _columns(self, memories: list[Memory]) -> tuple[Candidates, Vector]:
+        keys = [key_of(memory) for memory in memories]
+        outlines = [self._outlines[key] for key in keys]
+        vectors = [np.zeros((0, self._embedder.dimension), np.float32)]
+        vectors += [self._vectors[key] for key in keys]
+        ids = b"".join(UUID(memory.memory_id).bytes for memory in memories)
+        sizes = np.array([len(outline) for outline in outlines], np.int64)
+        dimension = self._embedder.dimension
+        columns = await asyncio.to_thread(unpacked, ids, sizes, b"".join(outlines), dimension)
+        return columns, np.concatenate(vectors)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
-        vector = await self._embedder.embed_query(wanted.query)
+        question = await self._embedder.embed_question(wanted.query)
         newest_first = sorted(self._knowledge.values(), key=lambda k: k.knowledge_id, reverse=True)
         scored = [
-            (similarity(vector, self._vectors[key_of(knowledge)]), knowledge)
+            (nearest(question, self._vectors[key_of(knowledge)]), knowledge)
             for knowledge in newest_first
             if wanted.category in (None, knowledge.category)
         ]
@@ -112,11 +180,11 @@ class InMemoryDriver(RecordDriver):
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         kept = await in_pieces(deepcopy, wanted.records)
-        vectors = await self._embedder.embed([record.content for record in kept])
-        for record, vector in zip(kept, vectors, strict=True):
+        vectors = await self._embed(kept)
+        for record, own in zip(kept, vectors, strict=True):
             there = self._there(record)
             if there is None or there.updated_at < record.updated_at:
-                self._put(record, vector)
+                self._put(record, own)
         return wanted.records
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
@@ -124,15 +192,22 @@ class InMemoryDriver(RecordDriver):
         there = self._there(record)
         if there is None or there.updated_at != wanted.over:
             return False
-        if there.content == record.content:
-            vector = self._vectors[key_of(record)]
+        if _text(there) == _text(record):
+            own = self._vectors[key_of(record)]
         else:
-            (vector,) = await self._embedder.embed([record.content])
+            (own,) = await self._embed([record])
             there = self._there(record)  # others may have been quicker
             if there is None or there.updated_at != wanted.over:
                 return False
-        self._put(record, vector)
+        self._put(record, own)
         return True
+
+    async def _embed(self, records: Sequence[Record]) -> list[Vector]:
+        """The vectors of each record's windows."""
+        windows = [await self._embedder.windows(_text(record), _name(record)) for record in records]
+        vectors = await self._embedder.embed([text for own in windows for text in own])
+        ends = np.cumsum([len(own) for own in windows])
+        return np.split(vectors, ends[:-1])
 
     def _there(self, record: Record) -> Record | None:
         """What is kept under the record's id."""
@@ -140,9 +215,18 @@ class InMemoryDriver(RecordDriver):
             return self._memories.get(record.user_id, {}).get(record.memory_id)
         return self._knowledge.get(record.knowledge_id)
 
-    def _put(self, record: Record, vector: Vector) -> None:
-        self._vectors[key_of(record)] = vector
+    def _put(self, record: Record, vectors: Vector) -> None:
+        self._vectors[key_of(record)] = vectors
         if isinstance(record, Memory):
+            self._users.pop(record.user_id, None)
+            self._outlines[key_of(record)] = packed(
+                record.content,
+                record.metadata,
+                record.conversation_id,
+                record.created_at,
+                signs_of(vectors),
+                self._settings.language,
+            )
             self._memories.setdefault(record.user_id, {})[record.memory_id] = record
         else:
             self._knowledge[record.knowledge_id] = record
@@ -152,7 +236,8 @@ class InMemoryDriver(RecordDriver):
         if found is None:
             return False
         if isinstance(found, Memory):
-            del self._memories[found.user_id][found.memory_id]
+            del self._memories[found.user_id][found.memory_id], self._outlines[key_of(found)]
+            self._users.pop(found.user_id, None)
         else:
             del self._knowledge[found.knowledge_id]
         del self._vectors[key_of(found)]
@@ -162,7 +247,8 @@ class InMemoryDriver(RecordDriver):
         own = self._memories.get(wanted.user_id, {})
         gone = [memory for memory in own.values() if wanted.reaches(memory)]
         for memory in gone:
-            del own[memory.memory_id], self._vectors[key_of(memory)]
+            del own[memory.memory_id], self._vectors[key_of(memory)], self._outlines[key_of(memory)]
+        self._users.pop(wanted.user_id, None)
         if not own:
             self._memories.pop(wanted.user_id, None)
         return len(gone)
@@ -172,11 +258,17 @@ class InMemoryDriver(RecordDriver):
             "memories": sum(map(len, self._memories.values())),
             "knowledge": len(self._knowledge),
         }
-        return DriverHealth(driver=self.name, status="ok", facts=facts)
+        return self._reranked.health(DriverHealth(driver=self.name, status="ok", facts=facts))
 
 
-def _by_words(query: str, memories: list[Memory]) -> list[tuple[float, Memory]]:
-    """Those that share a word with the query. Long texts take long: not for the event loop."""
-    asked = words(query)
-    scored = [(share(asked, memory.content), memory) for memory in memories]
-    return [(score, memory) for score, memory in scored if score > 0]
+def _text(record: Record) -> str:
+    """What the record's vectors are made of."""
+    return said(record.content, record.metadata) if isinstance(record, Memory) else record.content
+
+
+def _name(record: Record) -> str:
+    return name_before(record.content, record.metadata) if isinstance(record, Memory) else ""
+
+
+def _recalled(memory: Memory, found: Found) -> Memory:
+    return replace(deepcopy(memory), score=found.score, explanation=found.explanation)

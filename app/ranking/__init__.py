@@ -19,24 +19,34 @@ from dataclasses import dataclass
 
 LEXICAL = 1.3
 DATE = 0.3
-SPEAKER = 0.3
+SPEAKER = 0.2
 STATEMENT = 0.1
-LENGTH = 0.05
+LENGTH = 0.07
+
+DECIMALS = 6
+"""Points and scores are compared to so many decimals: rounding errors do not break a tie."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a memory was recalled: the points of each piece of evidence, as they were added up."""
+    """Why a memory was recalled: the points of each piece of evidence, as they were added up.
+
+    `recency` is None unless the recall asked for it. `rerank` is the reranker's score, which is no
+    part of the points; None where the memory was not reranked.
+    """
 
     cosine: float
     lexical: float = 0.0
     date: float = 0.0
     speaker: float = 0.0
     form: float = 0.0
+    recency: float | None = None
+    rerank: float | None = None
 
     @property
     def points(self) -> float:
-        return self.cosine + self.lexical + self.date + self.speaker + self.form
+        evidence = self.cosine + self.lexical + self.date + self.speaker + self.form
+        return evidence + (self.recency or 0.0)
 
 
 def score(points: float, possible: float) -> float:
@@ -46,4 +56,4 @@ def score(points: float, possible: float) -> float:
     words, DATE if it names one, SPEAKER if it names one. The form only breaks near ties, so it is
     not among them; what it adds above 1 is cut off.
     """
-    return round(min(1.0, max(0.0, (1 + points) / (2 + possible))), 6)
+    return round(min(1.0, max(0.0, (1 + points) / (2 + possible))), DECIMALS)

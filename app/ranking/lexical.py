@@ -10,78 +10,95 @@ itself; what only a neighbour in the same conversation has counts less, by how n
 nothing about their neighbours.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-_NEIGHBOURS = {1: 0.7, 2: 0.5, -1: 0.5, -2: 0.3}
-"""Weight of a word of the memory that many turns before; negative: after."""
+from app.ranking.candidates import Candidates, Rows
+
+_NEIGHBOURS = ((-3, 0.2), (3, 0.25), (-2, 0.3), (-1, 0.5), (2, 0.5), (1, 0.7))
+"""How many turns after the word, negative: before it; and its weight there, the greatest last."""
+
+_DISTANCES, _WEIGHTS = (
+    np.array(column)[:, np.newaxis] for column in zip(*_NEIGHBOURS, strict=True)
+)
 
 _ASKED = 0.9
 """Weight of a word of the turn just before, where that turn asks something."""
 
 _COMMON = 0.2
 
+_CELLS = 1_000_000
+"""Words times candidates that are weighed at once: 8 MB."""
+
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Turns:
-    """Memories, ordered by conversation and time, and which words of the query each has.
-
-    A row is there for every memory with a word, and for its two neighbours on either side.
-    """
-
-    words: npt.NDArray[np.uint64]
-    """Shape (rows,): bit t is set if the memory has the word t."""
-
-    conversation: npt.NDArray[np.int64]
-    """Shape (rows,): the same number for the same conversation; 0: none, and so no neighbours."""
-
-    asks: npt.NDArray[np.bool_]
-    """Shape (rows,): whether the memory is a question."""
-
-    def has(self, terms: Sequence[int]) -> Floats:
-        """Shape (terms, rows): 1 where the memory has the word, else 0."""
-        bits = np.array(terms, np.uint64)[:, np.newaxis]
-        return (self.words >> bits & np.uint64(1)).astype(np.float64)
-
-
-def idf(n: float, df: Floats | float) -> Floats:
-    """The weight of a word that `df` of `n` memories have."""
+def idf(n: float, df: Floats) -> Floats:
+    """The weight of each word, where `df` of `n` memories have it."""
     return np.log1p((n - df + 0.5) / (df + 0.5))
 
 
-def lexical(turns: Turns, n: float, df: Mapping[int, float], *, window: bool) -> Floats:
-    """The lexical evidence of each row, 0..1.
+def shares(having: Sequence[Rows], n: int) -> Floats:
+    """The lexical evidence of each of n texts by its own words, shape (n,), 0..1.
 
-    `n` memories were searched; `df` tells how many of them have each word that counts, by its bit.
+    `having` tells which of them have each of the query's words.
     """
-    if not df:
-        return np.zeros(len(turns.words))
-    has, having = turns.has(list(df)), np.array(list(df.values()))
-    if window:
-        common = (having > _COMMON * n)[:, np.newaxis]
-        has = np.where(common, has, _near(has, turns))
-    weights = idf(n, having)
-    found: Floats = weights @ has / weights.sum()
+    if not n or not having:
+        return np.zeros(n)
+    weights = idf(n, _counts(having))
+    found: Floats = np.minimum(_own(having, weights, n) / weights.sum(), 1.0)
     return found
 
 
-def _near(has: Floats, turns: Turns) -> Floats:
-    """The weight of each word for each row, by the rows that have it."""
-    best = has.copy()
-    conversation = turns.conversation
-    for distance, weight in _NEIGHBOURS.items():
-        if abs(distance) >= has.shape[1]:
-            continue
-        earlier, later = slice(None, -abs(distance)), slice(abs(distance), None)
-        source, target = (earlier, later) if distance > 0 else (later, earlier)
-        together = (conversation[source] == conversation[target]) & (conversation[source] != 0)
-        worth = together * (
-            np.where(turns.asks[source], _ASKED, weight) if distance == 1 else weight
-        )
-        np.maximum(best[:, target], has[:, source] * worth, out=best[:, target])
-    return best
+def lexical(terms: Sequence[int], candidates: Candidates, *, window: bool) -> Floats:
+    """The lexical evidence of each candidate for the hashes `terms`, shape (n,), 0..1.
+
+    With `window` the words of neighbours count, too.
+    """
+    n = len(candidates)
+    having = candidates.having(terms)
+    if not window or not n or not terms:
+        return shares(having, n)
+    df = _counts(having)
+    weights = idf(n, df)
+    found = _own(having, weights, n)
+    rare = np.flatnonzero((df > 0) & (df <= _COMMON * n))
+    at_once = max(1, _CELLS // n)
+    for start in range(0, len(rare), at_once):
+        some = rare[start : start + at_once]
+        found += weights[some] @ _beside([having[place] for place in some], candidates)
+    evidence: Floats = np.minimum(found / weights.sum(), 1.0)
+    return evidence
+
+
+def _counts(having: Sequence[Rows]) -> Floats:
+    return np.array([len(rows) for rows in having], np.float64)
+
+
+def _own(having: Sequence[Rows], weights: Floats, n: int) -> Floats:
+    """The weight of the words that each has itself, shape (n,)."""
+    own = np.repeat(weights, [len(rows) for rows in having])
+    return np.bincount(np.concatenate(having), own, minlength=n).astype(np.float64)
+
+
+def _beside(having: Sequence[Rows], candidates: Candidates) -> Floats:
+    """What neighbours give, shape (words, n), where those rows have each of the words.
+
+    A candidate that has a word itself has nothing from its neighbours for it.
+    """
+    n = len(candidates)
+    conversation = candidates.conversation
+    rows = np.concatenate(having).astype(np.intp)
+    word = np.repeat(np.arange(len(having)), [len(own) for own in having])
+    own, asks = conversation[rows], candidates.asks[rows]
+    cell = word * n + rows
+    beside = rows + _DISTANCES
+    inside = np.minimum(np.maximum(beside, 0), n - 1)
+    same = (beside == inside) & (own == conversation[inside]) & (own != 0)
+    weights = np.where(asks & (_DISTANCES == 1), _ASKED, _WEIGHTS)
+    found = np.zeros(len(having) * n)
+    found[(cell + _DISTANCES)[same]] = weights[same]  # each overwrites what counts less
+    found[cell] = 0.0
+    return found.reshape(len(having), n)

@@ -3,13 +3,14 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
+
+from app.ranking.normal import folded, normal
 
 _PREFIX = re.compile(r"\s*([^\W\d_][^\W_]*(?:[ '\u2019.-]{1,2}[^\W_]+){0,3}\.?):\s")
 _MOST = 80
 _WORD = re.compile(r"\w+")
-_PIECE = re.compile(r"\s*\S{1,100}|\s+")
-"""At most 100 characters after white space, which no mark is composed with."""
 
 
 def speaker_of(content: str, metadata: Mapping[str, Any]) -> str | None:
@@ -27,9 +28,17 @@ def said(content: str, metadata: Mapping[str, Any]) -> str:
     On public conversations `Name: text` finds half as much again as the text alone.
     """
     speaker = speaker_of(content, metadata)
-    if speaker is None or _begins(content.lstrip().casefold(), speaker.casefold()):
+    if speaker is None or _begins(_spelled(content.lstrip()[: 4 * _MOST]), _spelled(speaker)):
         return content
     return f"{speaker}: {content}"
+
+
+def name_before(content: str, metadata: Mapping[str, Any]) -> str:
+    """What `said` begins with where it tells the speaker: `Name: `; else nothing."""
+    speaker = speaker_of(content, metadata)
+    if speaker is None or not said(content, metadata).startswith(f"{speaker}: "):
+        return ""
+    return f"{speaker}: "
 
 
 def _begins(text: str, name: str) -> bool:
@@ -38,21 +47,25 @@ def _begins(text: str, name: str) -> bool:
 
 
 def speakers_named(query: str, speakers: Iterable[str]) -> list[str]:
-    """The one of `speakers` whose first name is in `query`, in every spelling; else nobody.
-
-    Two people who are named both do not tell whose words are wanted.
-    """
+    """Those of `speakers` whose first name is in `query`, in every spelling."""
     asked = set(_words(query))
-    named = [name for name in speakers if asked.intersection(_words(name)[:1])]
-    return named if len({name.casefold() for name in named}) == 1 else []
+    return [name for name in speakers if _first_name(name) in asked]
+
+
+def one_person(names: Iterable[str]) -> bool:
+    """Whether the names are spellings of one: two people do not tell whose words are wanted."""
+    return len(set(map(_spelled, names))) == 1
+
+
+@lru_cache(maxsize=4_096)
+def _first_name(name: str) -> str | None:
+    return next(iter(_words(name)), None)
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(_composed(text).casefold())
+    return _WORD.findall(_spelled(text))
 
 
-def _composed(text: str) -> str:
-    """`text` in NFC, piece by piece: to order n combining marks in a row takes n² steps."""
-    if text.isascii():
-        return text
-    return "".join(unicodedata.normalize("NFC", piece) for piece in _PIECE.findall(text))
+def _spelled(text: str) -> str:
+    """The same for all spellings that differ in their case or in how they are encoded."""
+    return folded(normal(text))

@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from typing import Any, Generic, Self, TypeVar, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
@@ -225,8 +226,14 @@ class CachedDriver(WrappingDriver):
         if identity is None:
             return None
         asked = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
-        text = json.dumps([identity, type(wanted).__name__, asked], ensure_ascii=False)
+        described = [identity, type(wanted).__name__, asked]
+        text = json.dumps(described, ensure_ascii=False, default=_told)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _told(value: Any) -> Any:
+    """A moment with its offset, as another offset may be another day; of a dataclass its fields."""
+    return value.isoformat() if isinstance(value, datetime) else asdict(value)
 
 
 def _scope_of(record: Record) -> str:

@@ -6,10 +6,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 
+import numpy as np
+
 from app.core.memory.records import Key, Knowledge, Memory, Record, key_of, record_id
 from app.core.memory.requests import Recall, RecallKnowledge
 from app.embedding import Embedder, Vector
-from app.ranking.similarity import similarity
+from app.ranking.similarity import nearest
+from app.ranking.speakers import said
 from app.ranking.words import share, words
 from app.wrappers.overlay import Overlay
 
@@ -28,6 +31,11 @@ class PendingRecall:
     Their `score` is (1 + cosine) / 2, or the share of the query's words with `use_vector=False`. A
     recall embeds at most 100 of them, the newest first; for one that has no vector yet, the share
     of words stands for the cosine.
+
+    In that share every word counts alike: only the driver has all of the user's memories, and so
+    knows which words are rare among them. All of the words score 1 and none 0 on both sides. With
+    some of them, a pending memory that has the common ones stands higher among the driver's than
+    it will once the driver has it, and one that has the rare ones lower.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -67,18 +75,18 @@ class PendingRecall:
             return []
         if not use_vector:
             asked = words(query)
-            shared = [(share(asked, record.content), record) for record in wanted]
+            shared = [(share(asked, words(record.content)), record) for record in wanted]
             return [replace(record, score=score) for score, record in shared if score > 0]
         await self._embedder.open()
         vectors = await self._embedded(wanted)
-        vector = await self._embedder.embed_query(query)
+        question = await self._embedder.embed_question(query)
         asked = words(query)
 
         def score(record: Record) -> float:
             own = vectors.get(_version(record))
             if own is None:
-                return (1 + share(asked, record.content)) / 2
-            return similarity(vector, own)
+                return (1 + share(asked, words(record.content))) / 2
+            return nearest(question, own)
 
         return [replace(record, score=score(record)) for record in wanted]
 
@@ -86,8 +94,10 @@ class PendingRecall:
         """The vectors of those records that have one by now."""
         new = [record for record in wanted if _version(record) not in self._vectors]
         if new := new[-_EMBEDDED_AT_ONCE:]:
-            vectors = await self._embedder.embed([record.content for record in new])
-            self._vectors.update(zip(map(_version, new), vectors, strict=True))
+            windows = [await self._embedder.windows(_text(record)) for record in new]
+            vectors = await self._embedder.embed([text for own in windows for text in own])
+            each = np.split(vectors, np.cumsum([len(own) for own in windows])[:-1])
+            self._vectors.update(zip(map(_version, new), each, strict=True))
         known = [one for one in map(_version, wanted) if one in self._vectors]
         for one in known:
             self._vectors.move_to_end(one)
@@ -95,6 +105,11 @@ class PendingRecall:
         while len(self._vectors) > _VECTORS:
             self._vectors.popitem(last=False)
         return found
+
+
+def _text(record: Record) -> str:
+    """What the record's vectors are made of."""
+    return said(record.content, record.metadata) if isinstance(record, Memory) else record.content
 
 
 def _version(record: Record) -> _Version:

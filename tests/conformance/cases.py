@@ -20,9 +20,15 @@ class Case:
     compares_and_sets: bool = True
     """Whether the driver keeps all of several updates at once; else the later one wins."""
 
+    embeds_whole_texts: bool = True
+    """Whether all of a long text counts by its vectors; else by words, and its beginning by both.
+
+    The same holds for a long question.
+    """
+
 
 DRIVERS = [
-    Case("automem", automem, compares_and_sets=False),
+    Case("automem", automem, compares_and_sets=False, embeds_whole_texts=False),
     Case("inmemory", inmemory),
     Case("pgvector", pgvector),
 ]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ranking.form import asks
-from app.ranking.speakers import said, speaker_of, speakers_named
+from app.ranking.speakers import one_person, said, speaker_of, speakers_named
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,29 @@ def test_the_one_whose_first_name_is_in_the_query_is_named(
 
 
 def test_two_who_are_named_both_are_nobody() -> None:
-    assert speakers_named("What did Ada tell Bob?", ["Ada", "Bob", "Cleo"]) == []
-    assert speakers_named("What did Ada buy?", ["Ada King", "Ada Byron"]) == []
+    named = speakers_named("What did Ada tell Bob?", ["Ada", "Bob", "Cleo"])
+    assert not one_person(named)
+    assert not one_person(speakers_named("What did Ada buy?", ["Ada King", "Ada Byron"]))
+    assert not one_person([])
 
 
 def test_a_person_is_named_in_every_spelling() -> None:
-    assert speakers_named("What did ada buy?", ["Ada", "ADA", "Bob"]) == ["Ada", "ADA"]
+    named = speakers_named("What did ada buy?", ["Ada", "ADA", "Bob"])
+    assert named == ["Ada", "ADA"]
+    assert one_person(named)
+
+
+@pytest.mark.parametrize("query", ["Zoë", "Zoe\u0308", "ZOË", "Ｚｏë"])
+def test_a_person_is_named_however_the_name_is_encoded(query: str) -> None:
+    speakers = ["Zoë", "Zoe\u0308", "Zoe"]
+    named = speakers_named(f"What did {query} buy?", speakers)
+    assert named == speakers[:2]
+    assert one_person(named)
+
+
+def test_a_name_that_the_content_has_in_another_encoding_is_not_put_before_it() -> None:
+    assert said("Zoe\u0308: hi", {"speaker": "Zoë"}) == "Zoe\u0308: hi"
+    assert said("Zoes are gone", {"speaker": "Zoë"}) == "Zoë: Zoes are gone"
 
 
 @given(st.text(), st.dictionaries(st.sampled_from(["speaker", "x"]), st.text() | st.integers()))

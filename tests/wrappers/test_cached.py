@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from app.wrappers.cache.freshness import Freshness, freshness
 from app.wrappers.cached import CachedDriver, new_store
 from tests.wrappers.backend import Backend
 from tests.wrappers.conftest import NewCached, Where
+
+SAME_MOMENT_ANOTHER_DAY = datetime.fromisoformat("2026-05-09T01:00:00+09:00")
 
 
 def was_cached(found: Sequence[object]) -> bool:
@@ -62,6 +65,9 @@ async def test_other_arguments_are_another_question(cached: NewCached) -> None:
         {"user_id": "ada", "query": "kettle", "conversation_id": "kettle"},
         {"user_id": "ada", "query": "kettle", "exclude_tags": ["kettle"]},
         {"user_id": "bob", "query": "kettle"},
+        {"user_id": "ada", "query": "kettle", "as_of": datetime(2026, 5, 8, 16, tzinfo=UTC)},
+        {"user_id": "ada", "query": "kettle", "as_of": datetime(2026, 5, 9, 16, tzinfo=UTC)},
+        {"user_id": "ada", "query": "kettle", "as_of": SAME_MOMENT_ANOTHER_DAY},
     ]
     for arguments in asked:
         assert not was_cached(await driver.recall(**arguments)), arguments

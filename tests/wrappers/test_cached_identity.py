@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -27,6 +27,7 @@ from app.settings import (
     JournalSettings,
     Limits,
     NamedDriver,
+    RerankSettings,
     Settings,
 )
 from app.wrappers.cache.identity import configured
@@ -225,6 +226,24 @@ def test_two_tenants_are_configured_differently() -> None:
         return configured(DriverContext("main", Settings(named=named), OneVector()))
 
     assert of("acme") == of("acme") != of("globex")
+
+
+def test_services_that_rerank_otherwise_share_no_answers() -> None:
+    def of(**rerank: Any) -> str:
+        named = {"main": NamedDriver(type="cached", inner=("pgvector",))}
+        settings = Settings(named=named, rerank=RerankSettings(**rerank))
+        return configured(DriverContext("main", settings, OneVector()))
+
+    ways: list[dict[str, Any]] = [
+        {},
+        {"model": "some/model"},
+        {"model": "other/model"},
+        {"url": "http://reranker"},
+        {"url": "http://reranker", "form": "jina", "name": "one"},
+        {"url": "http://reranker", "form": "jina", "name": "two"},
+    ]
+    assert len({of(**way) for way in ways}) == len(ways)
+    assert of(model="some/model") == of(model="some/model")
 
 
 def test_the_working_folder_tells_embedded_servers_apart_and_nothing_else(

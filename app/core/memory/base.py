@@ -11,6 +11,7 @@ from uuid import uuid4
 from app.core.memory.checks import Metadata
 from app.core.memory.records import Knowledge, Memory
 from app.embedding import Embedder
+from app.reranking import Reranking
 from app.settings import Settings
 
 HealthStatus = Literal["ok", "degraded", "unavailable"]
@@ -42,6 +43,8 @@ class DriverContext:
     """The drivers that a wrapping driver holds, built, in order."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The driver's own options, as the configuration names them."""
+    reranking: Reranking | None = None
+    """What scores the best of a recall again; None: nothing does."""
 
 
 class BaseMemoryDriver(ABC):

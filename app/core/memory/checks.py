@@ -6,9 +6,11 @@ Each check raises `InvalidInput` that names the value's place, and what its limi
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 from uuid import UUID
 
 from app.errors import InvalidInput
@@ -16,8 +18,15 @@ from app.settings import Limits
 
 Metadata = Mapping[str, Any]
 
+MOST_RECENCY: Final = 0.2
+"""The most points for being new: more would bury what answers the query."""
+
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _BRACKET = re.compile(r"[][{}]")
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -206,6 +215,20 @@ def check_recall(
     check_tags(exclude_tags, limits, ("exclude_tags",))
 
 
+def check_half_life(days: float, loc: tuple[str | int, ...]) -> float:
+    """`days` itself when it is a number above 0."""
+    if type(days) not in (int, float) or not 0 < days <= sys.float_info.max:
+        raise InvalidInput(f"{_name(loc)} must be a number above 0", loc)
+    return days
+
+
+def check_recency_weight(weight: float, loc: tuple[str | int, ...]) -> float:
+    """`weight` itself when it is a number from 0 to `MOST_RECENCY`."""
+    if type(weight) not in (int, float) or not 0 <= weight <= MOST_RECENCY:
+        raise InvalidInput(f"{_name(loc)} must be a number from 0 to {MOST_RECENCY}", loc)
+    return weight
+
+
 def check_recall_knowledge(limits: Limits, query: str, top_k: int, category: str | None) -> None:
     """Refuse a recall of knowledge that is not within the limits."""
     check_text(query, limits.query_chars, ("query",))
@@ -219,6 +242,21 @@ def check_top_k(top_k: int, limits: Limits, name: str = "top_k") -> int:
     if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= limits.top_k:
         raise InvalidInput(f"{name} must be an integer from 1 to {limits.top_k}", (name,))
     return top_k
+
+
+def check_moment(value: datetime, name: str) -> datetime:
+    """`value` with its offset, or in UTC where it has none."""
+    if not isinstance(value, datetime):
+        raise InvalidInput(f"{name} must be a datetime", (name,))
+    return value if value.utcoffset() is not None else value.replace(tzinfo=UTC)
+
+
+def read_moment(text: str, name: str) -> datetime:
+    """The moment that `text` tells as RFC 3339 does, in UTC where it has no offset."""
+    if isinstance(text, str) and _MOMENT.fullmatch(text):
+        with suppress(ValueError):  # 31 February
+            return check_moment(datetime.fromisoformat(text.upper()), name)
+    raise InvalidInput(f"{name} is no moment such as 2026-05-08T13:56:00+02:00", (name,))
 
 
 def check_batch(batch: Sequence[object], limits: Limits, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 from app.core.memory.base import BaseMemoryDriver, DriverContext
 from app.embedding import Embedder, build_embedder
 from app.errors import ConfigurationError, DriverNotFound
+from app.reranking import Reranking, build_reranking
 from app.settings import TYPES, Settings, check_drivers, check_places, load_settings
 
 Maker: TypeAlias = type[BaseMemoryDriver] | Callable[[DriverContext], BaseMemoryDriver]
@@ -37,6 +38,7 @@ class MemoryDriverManager:
         self._selected = self.settings.driver
         self._drivers: dict[str, BaseMemoryDriver] = {}
         self._embedder: Embedder | None = None
+        self._reranking: Reranking | None = None
         self._lock = threading.RLock()
 
     @classmethod
@@ -87,12 +89,13 @@ class MemoryDriverManager:
             return driver
 
     async def close(self) -> None:
-        """Close every driver that was built, then their embedder; they may be opened again."""
+        """Close every driver that was built, then what they share; they may be opened again."""
         with self._lock:
-            drivers, embedder = list(self._drivers.values()), self._embedder
+            drivers, shared = list(self._drivers.values()), (self._embedder, self._reranking)
         async with AsyncExitStack() as stack:
-            if embedder is not None:
-                stack.push_async_callback(embedder.close)
+            for each in shared:
+                if each is not None:
+                    stack.push_async_callback(each.close)
             for driver in drivers:
                 stack.push_async_callback(driver.close)
 
@@ -153,11 +156,13 @@ class MemoryDriverManager:
         maker = self._find(kind, setting)
         if self._embedder is None:
             self._embedder = build_embedder(self.settings.embedding)
+            self._reranking = build_reranking(self.settings.rerank)
         # The inner drivers are built first, so that `close` closes them last.
         held = declared.inner if declared else ()
         inner = tuple(self._driver(each, f"drivers.{name}.inner") for each in held)
         options = declared.options if declared else {}
-        context = DriverContext(name, self.settings.of(name), self._embedder, inner, options)
+        own = self.settings.of(name)
+        context = DriverContext(name, own, self._embedder, inner, options, self._reranking)
         if isinstance(maker, type):
             driver = _call(kind, _checked(kind, maker, setting).from_context, context, setting)
         else:

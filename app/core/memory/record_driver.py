@@ -16,9 +16,12 @@ from typing import final
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.checks import (
     Metadata,
+    check_half_life,
     check_id,
+    check_moment,
     check_recall,
     check_recall_knowledge,
+    check_recency_weight,
     check_scope,
     check_top_k,
 )
@@ -51,6 +54,7 @@ from app.core.memory.requests import (
     Page,
     Recall,
     RecallKnowledge,
+    Recency,
     Replace,
 )
 from app.errors import CapabilityMissing, Contended, PreconditionFailed
@@ -95,6 +99,9 @@ class RecordDriver(BaseMemoryDriver):
     explains: bool = False
     """Whether `recall` takes `explain`; where False it raises `CapabilityMissing`."""
 
+    weighs_recency: bool = False
+    """Whether `recall` takes `recency`; where False it raises `CapabilityMissing`."""
+
     clock: Clock = CLOCK
     """Gives the driver's records their ids and times."""
 
@@ -102,9 +109,13 @@ class RecordDriver(BaseMemoryDriver):
         self._limits = limits
 
     def capabilities(self) -> frozenset[str]:
-        """The verbs beyond the six that the driver has, and `explain_recall` if it explains."""
+        """The verbs beyond the six that the driver has, and what its `recall` takes more.
+
+        `explain_recall`: it explains; `weigh_recency`: it weighs recency.
+        """
         found = _BEYOND_SIX_VERBS if self.complete else frozenset()
-        return found | {"explain_recall"} if self.explains else found
+        more = {"explain_recall": self.explains, "weigh_recency": self.weighs_recency}
+        return found.union(name for name, is_there in more.items() if is_there)
 
     # Reading
 
@@ -119,10 +130,21 @@ class RecordDriver(BaseMemoryDriver):
         exclude_tags: Sequence[str] | None = None,
         *,
         explain: bool = False,
+        recency: Recency | None = None,
+        as_of: datetime | None = None,
     ) -> list[Memory]:
-        """As `BaseMemoryDriver` has it; with `explain` each memory has its `explanation`."""
+        """As `BaseMemoryDriver` has it; with `explain` each memory has its `explanation`.
+
+        With `recency` new memories get more points, where there is a query and vectors take part.
+        The query speaks from the day of `as_of`, in its own offset, else in UTC; by default now.
+        """
         if explain and not self.explains:
             raise CapabilityMissing(f"The driver {self.name!r} can't explain a recall")
+        if recency is not None:
+            if not self.weighs_recency:
+                raise CapabilityMissing(f"The driver {self.name!r} can't weigh recency")
+            check_half_life(recency.half_life_days, ("recency", "half_life_days"))
+            check_recency_weight(recency.weight, ("recency", "weight"))
         check_recall(self._limits, user_id, conversation_id, query, top_k, exclude_tags)
         self._check_user(user_id)
         return await self._recall(
@@ -134,6 +156,8 @@ class RecordDriver(BaseMemoryDriver):
                 use_vector=bool(use_vector),
                 exclude_tags=tuple(exclude_tags or ()),
                 explain=explain,
+                recency=recency,
+                as_of=None if as_of is None else check_moment(as_of, "as_of"),
             )
         )
 

@@ -14,12 +14,26 @@ from app.core.memory.records import Kept, Knowledge, Memory, key_of
 Kind = Literal["memory", "knowledge"]
 
 
+@dataclass(frozen=True, slots=True)
+class Recency:
+    """How much it counts that a memory is new: weight * 0.5 ** (its age in days / half_life_days).
+
+    A memory of this moment gets `weight` points, 0..0.2, and one that is `half_life_days` old half
+    of them.
+    """
+
+    half_life_days: float
+    weight: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
     """A user's memories, best first; without a `query`, newest first.
 
     Only memories of `conversation_id`, if given, and with none of `exclude_tags` take part. With
-    `explain` each has its `explanation` where vectors took part.
+    `explain` each has its `explanation` where vectors took part. `recency` counts there too, and
+    only there. `as_of` has an offset: its day is the one that "yesterday" in the query is the day
+    before; None: now.
     """
 
     user_id: str
@@ -29,6 +43,8 @@ class Recall:
     use_vector: bool = True
     exclude_tags: tuple[str, ...] = ()
     explain: bool = False
+    recency: Recency | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 from app.core.memory.base import DriverContext, DriverHealth
+from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Kept,
@@ -25,6 +26,7 @@ from app.core.memory.requests import (
     RecallKnowledge,
     Replace,
 )
+from app.core.memory.reranked import Reranked
 from app.drivers.automem.client import AutomemClient
 from app.drivers.automem.forgetting import Forgetter
 from app.drivers.automem.health import Health
@@ -47,6 +49,7 @@ from app.drivers.automem.versions import latest
 from app.drivers.automem.writing import Writer
 from app.errors import CapabilityMissing
 from app.machine import is_loopback, machine
+from app.reranking import Reranking
 from app.settings import AutomemSettings, Limits
 
 _SPARE = 5
@@ -61,20 +64,29 @@ class AutomemDriver(RecordDriver):
 
     Isolation is made here: scopes are tags that only this service can make, and the owner of every
     record that comes back is checked. `score` is f / (1 + f), f being AutoMem's `final_score`, and
-    1 for the same text. With `use_vector=False` it is the share of the query's words that the
-    memory has.
+    1 for the same text. With `use_vector=False` it is what `app/ranking` makes of the words.
     """
 
     name = "automem"
 
-    def __init__(self, settings: AutomemSettings, limits: Limits) -> None:
+    def __init__(
+        self,
+        settings: AutomemSettings,
+        limits: Limits,
+        reranking: Reranking | None = None,
+        *,
+        language: str = "english",
+    ) -> None:
+        """`language`: that of the words of texts and queries."""
         super().__init__(limits)
+        check_language(language)
+        self._reranked = Reranked(reranking)
         self._settings = settings
         self._tags = Tags(settings.tag_secret.get_secret_value())
         self._client = AutomemClient(settings)
         self._health = Health(self._client)
         unembedded = Unembedded()
-        self._search = Search(self._client, self._tags, unembedded)
+        self._search = Search(self._client, self._tags, unembedded, language)
         self._writer = Writer(self._client, self._tags, unembedded)
         self._listing = Listing(self._search)
         self._turns = Turns()
@@ -83,19 +95,29 @@ class AutomemDriver(RecordDriver):
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
-        return cls(context.settings.automem, context.settings.limits)
+        settings = context.settings
+        return cls(
+            settings.automem,
+            settings.limits,
+            reranking=context.reranking,
+            language=settings.recall.language,
+        )
 
     async def open(self) -> None:
         """Check that AutoMem answers and takes the token.
 
         Raises `DriverUnavailable`, or `ConfigurationError` for a token that AutoMem refuses.
         """
+        await self._reranked.open()
         await self._health.check()
 
     async def close(self) -> None:
         await self._client.close()
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
+        return await self._reranked.recall(self.name, wanted, self._found)
+
+    async def _found(self, wanted: Recall) -> list[Memory]:
         scope = self._scope(wanted.user_id, wanted.conversation_id)
         allowed = _without(wanted.exclude_tags)
         found: Sequence[Record]
@@ -192,7 +214,7 @@ class AutomemDriver(RecordDriver):
         return frozenset({f"automem/{url}{here}"})
 
     async def health_check(self) -> DriverHealth:
-        return await self._health.state(self.name)
+        return self._reranked.health(await self._health.state(self.name))
 
     def _scope(self, user_id: str, conversation_id: str | None = None) -> Scope:
         return memory_scope(self._tags, user_id, conversation_id, self._settings.legacy_tag)

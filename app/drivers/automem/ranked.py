@@ -19,10 +19,11 @@ class Ranked:
     with another text does not count.
     """
 
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, language: str) -> None:
         self.rows: dict[str, Row] = {}
         self._query = query
-        self._words = words(query)
+        self._language = language
+        self._words = words(query, language)
         self._given: dict[str, float] = {}
         self._own: dict[str, float] = {}
         self._certain: set[str] = set()
@@ -31,7 +32,7 @@ class Ranked:
     def score(self, row: Row, score: float) -> None:
         """Take AutoMem's score for the row's text."""
         text = row.record.content
-        if text.strip() == self._query.strip():
+        if is_same_text(self._query, row):
             score = 1.0
         self._given[text] = max(score, self._given.get(text, 0.0))
 
@@ -43,7 +44,7 @@ class Ranked:
                 self.rows[row.record_id] = row
                 text = row.record.content
                 if text not in self._given and text not in self._own:
-                    self._own[text] = own_score(self._words, self._query, row, 0.5)
+                    self._own[text] = self._own_score(row)
 
     def add(self, rows: Iterable[Row]) -> None:
         """Take rows as the graph has them, each the latest version of its record."""
@@ -78,16 +79,20 @@ class Ranked:
     def _ordered(self) -> list[tuple[float, Row]]:
         return best_first((self._score_of(row), row) for row in self.rows.values())
 
+    def _own_score(self, row: Row) -> float:
+        """1 for the query's own text, else half the share of its words that the row has."""
+        if is_same_text(self._query, row):
+            return 1.0
+        return round(share(self._words, words(row.record.content, self._language)) / 2, 6)
+
     def _score_of(self, row: Row) -> float:
         text = row.record.content
         return self._given[text] if text in self._given else self._own[text]
 
 
-def own_score(asked: frozenset[str], query: str, row: Row, scale: float) -> float:
-    """1 for the query's own text, else so much of the share of its words that the row has."""
-    if row.record.content.strip() == query.strip():
-        return 1.0
-    return round(scale * share(asked, row.record.content), 6)
+def is_same_text(query: str, row: Row) -> bool:
+    """Whether the query is the record's own text."""
+    return row.record.content.strip() == query.strip()
 
 
 def best_first(scored: Iterable[tuple[float, Row]]) -> list[tuple[float, Row]]:

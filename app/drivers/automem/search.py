@@ -11,11 +11,11 @@ from app.core.memory.records import Record
 from app.drivers.automem.client import AutomemClient
 from app.drivers.automem.lookup import rows_of
 from app.drivers.automem.mapping import Row, Tags
-from app.drivers.automem.ranked import Ranked, age, best_first, own_score
+from app.drivers.automem.ranked import Ranked, age, best_first, is_same_text
 from app.drivers.automem.scope import Scope, dict_of, listed, read_all
 from app.drivers.automem.unembedded import Unembedded
 from app.drivers.automem.versions import Latest
-from app.ranking.words import words
+from app.ranking.word_shares import WordShares
 
 _RECALL_MAX = 100
 """The most that AutoMem recalls, whatever is asked for."""
@@ -33,10 +33,13 @@ Wanted = Callable[[Record], bool]
 class Search:
     """The ways to find a scope's records."""
 
-    def __init__(self, client: AutomemClient, tags: Tags, unembedded: Unembedded) -> None:
+    def __init__(
+        self, client: AutomemClient, tags: Tags, unembedded: Unembedded, language: str
+    ) -> None:
         self._client = client
         self._tags = tags
         self._unembedded = unembedded
+        self._language = language
 
     async def newest(
         self,
@@ -59,23 +62,33 @@ class Search:
                 break
         return sorted(found, key=age, reverse=True)[:count]
 
-    async def by_words(
-        self, scope: Scope, query: str, count: int, wanted: Wanted, least: float = 0.0
-    ) -> list[Record]:
+    async def by_words(self, scope: Scope, query: str, count: int, wanted: Wanted) -> list[Record]:
         """Those that share a word with the query, best first; reads all of the scope.
 
-        `score` is the share of the query's words. With `least` below 0, those without come too.
+        `score` is the share of the query's words, each by how rare it is among those wanted.
         """
-        asked = words(query)
-        found: list[tuple[float, Row]] = []
-        async for rows in read_all(self._client, scope):
-            # Long texts take long to split into words: not on the event loop.
-            scores = await asyncio.to_thread(_own_scores, asked, query, rows, 1.0)
-            for score, row in zip(scores, rows, strict=True):
-                if score > least and wanted(row.record):
-                    found.append((score, row))
-        best = best_first(found)[:count]
+        best = best_first(await self._by_words(scope, query, wanted))[:count]
         return [replace(row.record, score=score) for score, row in best]
+
+    async def _by_words(
+        self, scope: Scope, query: str, wanted: Wanted, *, without: bool = False
+    ) -> list[tuple[float, Row]]:
+        """Those that share a word with the query, and `without` those that do not."""
+        shares = WordShares(query, self._language)
+        found: list[tuple[int, Row]] = []
+        searched = 0
+        async for rows in read_all(self._client, scope):
+            own = [row for row in rows if wanted(row.record)]
+            # Long texts take long to split into words: not on the event loop.
+            matched = await asyncio.to_thread(shares.add, [row.record.content for row in own])
+            found += [
+                (place, row)
+                for place, (has, row) in enumerate(zip(matched, own, strict=True), searched)
+                if has or without
+            ]
+            searched += len(own)
+        scores = shares.all()
+        return [(float(scores[place]), row) for place, row in found]
 
     async def by_meaning(
         self, scope: Scope, query: str, count: int, wanted: Wanted
@@ -92,8 +105,10 @@ class Search:
         text = query.strip()
         if len(text) < 3:
             # AutoMem would answer with what is important, whatever the query says.
-            return await self.by_words(scope, query, count, wanted, least=-1.0)
-        ranked = Ranked(query)
+            scored = await self._by_words(scope, query, wanted, without=True)
+            same = ((1.0 if is_same_text(query, row) else one, row) for one, row in scored)
+            return [replace(row.record, score=one) for one, row in best_first(same)[:count]]
+        ranked = Ranked(query, self._language)
         hidden = await self._ask(scope, text, count, wanted, ranked)
         if len(ranked.rows) >= count:
             await self._confirm(scope, count, wanted, ranked)
@@ -218,9 +233,3 @@ def _score(given: object) -> float:
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
         return 0.0
     return round(1 - 1 / (1 + given), 6)
-
-
-def _own_scores(
-    asked: frozenset[str], query: str, rows: Iterable[Row], scale: float
-) -> list[float]:
-    return [own_score(asked, query, row, scale) for row in rows]

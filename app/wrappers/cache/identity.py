@@ -49,7 +49,13 @@ def _digest(described: list[Any]) -> str:
 def _describe(settings: Settings, name: str) -> list[Any]:
     named = settings.named.get(name)
     own = settings.of(name)
-    groups: list[BaseSettings] = [own.database, own.automem, own.recall, own.embedding]
+    groups: list[BaseSettings] = [
+        own.database,
+        own.automem,
+        own.recall,
+        own.rerank,
+        own.embedding,
+    ]
     embedded = any(each.url is None for each in databases_among(settings, [name]).values())
     return [
         name,
