@@ -8,7 +8,7 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 cli.command()(serve.serve)
 cli.add_typer(database.index, name="index")
 cli.add_typer(journal.journal, name="journal")
-cli.command()(database.language)
+cli.add_typer(database.words, name="words")
 cli.command()(repair.repair)
 
 

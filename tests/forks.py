@@ -29,7 +29,7 @@ _IMPORTED = (
     "app.drivers.pgvector",
     "app.drivers.pgvector.access",
     "app.drivers.pgvector.indexes",
-    "app.drivers.pgvector.language",
+    "app.drivers.pgvector.words",
     "app.embedding.local",
     "app.journal.upkeep",
     "app.wrappers.cached",

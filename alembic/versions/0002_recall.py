@@ -5,15 +5,16 @@ user with many memories are found without reading a row. docs/decisions/0010 and
 """
 
 import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from alembic import op
-from app.ranking.dates import occurred_at
 from app.ranking.form import asks
-from app.ranking.runs import parsable
 from app.ranking.speakers import speaker_of
 
 revision = "0002"
@@ -38,6 +39,84 @@ FILL = """
         words = to_tsvector('english', :parsable)
     where user_id = :user_id and memory_id = :memory_id
 """
+
+
+# Text as PostgreSQL's parser of words can take it, as this revision gave it to that parser.
+MARKS = 16
+AT_SIGNS = 1
+PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+RUN = re.compile(rf"\S{{{2 * (AT_SIGNS + 1)},}}")
+COMMENT = "<!--"
+
+
+def parsable(text: str) -> str:
+    """`text`, with a space for each ASCII mark of a run of characters that has too many, and for
+    those that begin a comment of HTML.
+
+    After each mark the parser looks again how far an address, a path or a compound may reach: up to
+    the next white space. In a run of n marks that is n times the run. Addresses that people write
+    have up to 16 marks, and one @: they stay whole. At each start of a comment it looks for the end
+    of one, up to the text's: n times the text.
+    """
+    return RUN.sub(apart, text.replace(COMMENT, " " * len(COMMENT)))
+
+
+def apart(run: re.Match[str]) -> str:
+    apart, marks = PUNCTUATION.subn(" ", run[0])
+    return apart if marks > MARKS or run[0].count("@") > AT_SIGNS else run[0]
+
+
+# When a memory happened, as this revision read it in the metadata: the service reads more by now.
+MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
+NUMBERS = {
+    spelling: n for n, name in enumerate(MONTHS, start=1) for spelling in (name, name[:3])
+} | {"sept": 9}
+NAME = "|".join(sorted(NUMBERS, key=len, reverse=True))
+DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
+YEAR = r"(?P<year>(?:19|20)\d\d)"
+DAYS = (
+    rf"\b{YEAR}-(?P<number>[01]?\d)-{DAY}(?!\d)",
+    rf"\b{DAY}(?: of)? (?P<month>{NAME})\.?,?(?: of)? {YEAR}\b",
+    rf"\b(?P<month>{NAME})\.? {DAY},? {YEAR}\b",
+)
+FIELDS = ("date", "datetime", "timestamp", "created_at", "time")
+FIRST_SECOND = 1e8
+MILLISECONDS = 1e11
+
+
+def occurred_at(metadata: Mapping[str, Any], created_at: datetime) -> datetime:
+    found = (_parsed(metadata.get(name)) for name in FIELDS)
+    return next((moment for moment in found if moment is not None), created_at)
+
+
+def _parsed(value: Any) -> datetime | None:
+    try:
+        if isinstance(value, (int, float)):
+            if not value >= FIRST_SECOND:  # not a number neither
+                return None
+            return datetime.fromtimestamp(value / 1000 if value > MILLISECONDS else value, UTC)
+        if not isinstance(value, str) or len(value) > 100:
+            return None
+        parsed = datetime.fromisoformat(value.strip())
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        return _day(value.casefold()) if isinstance(value, str) else None
+
+
+def _day(text: str) -> datetime | None:
+    for match in filter(None, (re.search(pattern, text) for pattern in DAYS)):
+        parts = match.groupdict()
+        name = parts.get("month")
+        try:
+            month = int(parts["number"]) if name is None else NUMBERS[name]
+            day = date(int(match["year"]), month, int(match["day"]))
+        except ValueError:
+            continue
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return None
 
 
 def _fill(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""The commands on the database: `memory-driver index status|rebuild`, and `memory-driver language`.
+"""The commands on the database: `memory-driver index status|rebuild` and `words rebuild`.
 
 Only a command that runs imports what PostgreSQL needs: other drivers do without.
 """
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 index = typer.Typer(no_args_is_help=True, help="The vector index of the knowledge in PostgreSQL.")
+
+words = typer.Typer(no_args_is_help=True, help="The words of the memories in PostgreSQL.")
 
 Driver = Annotated[
     str | None,
@@ -86,17 +88,18 @@ def rebuild(
         typer.echo(f"Set {database.called('index')}={wanted}, or /health calls the index stale.")
 
 
-def language(
-    name: Annotated[
+@words.command("rebuild")
+def rebuild_words(
+    language: Annotated[
         str | None, typer.Argument(help="In place of MEMORY_RECALL_LANGUAGE.", show_default=False)
     ] = None,
     driver: Driver = None,
 ) -> None:
-    """Split the stored memories into words anew, by another language; stop the service before."""
+    """Split the stored memories into words anew; recalls go on meanwhile, stores wait."""
     settings = read_settings()
-    wanted = name or settings.recall.language
+    wanted = language or settings.recall.language
     database = _chosen(settings, driver)
-    count = _run(database, _change_language(database, wanted))
+    count = _run(database, _rebuild_words(database, wanted))
     typer.echo(f"The words of {count} memories are {wanted}.")
     if wanted != settings.recall.language:
         typer.echo(f"Set MEMORY_RECALL_LANGUAGE={wanted}, or the service refuses to start.")
@@ -122,11 +125,11 @@ def _chosen(settings: Settings, driver: str | None) -> DatabaseSettings:
     return settings.database
 
 
-async def _change_language(database: DatabaseSettings, name: str) -> int:
-    from app.drivers.pgvector.language import change
+async def _rebuild_words(database: DatabaseSettings, language: str) -> int:
+    from app.drivers.pgvector.words import rebuild
 
     async with _connected(database) as (connection, _):
-        return await change(connection, name)
+        return await rebuild(connection, language)
 
 
 async def _status(database: DatabaseSettings) -> "indexes.IndexState":

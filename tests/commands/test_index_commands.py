@@ -116,7 +116,7 @@ async def test_a_database_that_is_not_to_be_had_is_told_with_the_setting_to_chan
 
 async def test_every_command_tells_which_server_can_t_be_reached(root: Path) -> None:
     settings = {**NAMED, "MEMORY_DRIVERS__HERE__URL": NOWHERE}
-    for command in (("index", "status"), ("index", "rebuild"), ("language",)):
+    for command in (("index", "status"), ("index", "rebuild"), ("words", "rebuild")):
         refused = await run_command(root, settings, *command, "--driver", "here")
         assert (refused.returncode, refused.stderr) == (
             1,

@@ -8,8 +8,9 @@ from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.records import NewMemory
 from app.drivers.inmemory import InMemoryDriver
 from app.settings import Limits
+from tests.conftest import NewDatabase
 from tests.drivers.automem_fake import FakeAutomem
-from tests.drivers.conftest import OpenAutomem
+from tests.drivers.conftest import OpenAutomem, OpenDriver
 from tests.wrappers.flaky import OneVector
 
 
@@ -45,3 +46,15 @@ async def test_others_are_served_while_what_automem_gave_is_searched(
     driver = await open_automem()
     await driver.store_many(batch)
     await check(driver, QUERY)
+
+
+@pytest.mark.parametrize("pattern", ["e@1", "b_", "/~", "kettle <!-- ", "漢"])
+async def test_a_long_text_of_marks_is_stored_and_found_in_time(
+    open_driver: OpenDriver, new_database: NewDatabase, pattern: str
+) -> None:
+    driver = await open_driver(await new_database(), timeout=3.0)
+    text, query = (pattern * 32_768)[:32_768], (pattern * 8_192)[:8_192]
+    await driver.store("ada", text)
+    for use_vector in (True, False):
+        found = await driver.recall("ada", query=query, use_vector=use_vector)
+        assert [memory.content for memory in found] == [text] or pattern == "/~"

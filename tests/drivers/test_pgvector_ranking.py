@@ -9,21 +9,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from structlog.testing import capture_logs
 
 from app.core.memory.records import Memory, NewMemory
 from app.drivers.pgvector import PgvectorDriver
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
-from app.drivers.pgvector.sql.recall import EXACT
 from app.embedding import Embedder, Vector
 from app.errors import ConfigurationError, InvalidInput
 from app.ranking import DATE, LEXICAL, SPEAKER, STATEMENT, Explanation
+from app.ranking.ranked import NEAREST
 from app.settings import PARTS, DatabaseSettings, Limits, RecallSettings
 from tests.conftest import NewDatabase, database_url
 from tests.drivers.conftest import OpenDriver
 
 CROWD = "crowd"
-"""A user of more memories than are all looked at."""
+"""A user of more memories than whose cosines are all computed."""
 
 TALK = [
     ("Ada", "Hello Bob, how was the market?", None),
@@ -107,7 +106,7 @@ async def url(postgres: EmbeddedPostgres, template: str, embedder: Embedder) -> 
                 ]
             )
         crowd = [turn(n) for n in range(2_000)]
-        assert len(crowd) > EXACT
+        assert len(crowd) > NEAREST
         for start in range(0, len(crowd), 1_000):
             await driver.store_many(crowd[start : start + 1_000])
     return url
@@ -169,10 +168,12 @@ async def test_a_date_in_the_query_lifts_what_happened_then(driver: PgvectorDriv
         ("What happened in May 2023?", "The varnish took them three weeks."),
         ("What happened on 8 May 2023?", "The varnish took them three weeks."),
         ("What happened on 2021-07-01?", "We leave for the mountains on Friday."),
+        ("What happened in May?", "The varnish took them three weeks."),
+        ("What happened on 30 June?", "We leave for the mountains on Friday."),
     ):
         found = await explained(driver, "ada", query)
         assert {c: r.date for c, r in found.items() if r.date} == {lifted: DATE}
-    found = await explained(driver, "ada", "What happened in May?")
+    found = await explained(driver, "ada", "What happened, if I may ask?")
     assert not any(reason.date for reason in found.values())
 
 
@@ -385,21 +386,24 @@ async def test_among_many_a_neighbour_in_another_conversation_is_none(
 ) -> None:
     found = await explained(driver, CROWD, "399", 100)
     assert {content for content, reason in found.items() if reason.lexical} == {
-        f"Turn {n} about nothing." for n in (397, 398, 399)
+        f"Turn {n} about nothing." for n in (396, 397, 398, 399)
     }
 
 
-async def test_among_many_a_word_that_too_many_have_is_no_evidence(driver: PgvectorDriver) -> None:
+async def test_among_many_a_word_that_all_have_tells_them_apart_from_nothing(
+    driver: PgvectorDriver,
+) -> None:
     found = await driver.recall(CROWD, query="Turn about nothing.", top_k=5, explain=True)
-    assert not any(reason.lexical for reason in reasons(found).values())
+    assert {reason.lexical for reason in reasons(found).values()} == {LEXICAL}
 
 
 async def test_among_many_a_speaker_is_named_even_where_no_word_is_rare(
     driver: PgvectorDriver,
 ) -> None:
     found = await driver.recall(CROWD, query="What did Mira say about nothing?", explain=True)
-    assert all(memory.metadata["speaker"] == "Mira" for memory in found)
-    assert {reason.speaker for reason in reasons(found).values()} == {SPEAKER}
+    said = [m for m in found if m.explanation is not None and m.explanation.speaker == SPEAKER]
+    assert len(said) >= 9  # the only other has a vector that is not one of chance
+    assert all(memory.metadata["speaker"] == "Mira" for memory in said)
 
 
 async def test_among_many_a_date_lifts_what_the_vector_or_a_word_has_found(
@@ -503,20 +507,13 @@ async def test_words_are_split_by_the_rules_of_the_language(
     assert await again.recall("ada", query="Häusern", use_vector=False) == found
 
 
-async def test_a_language_that_postgresql_does_not_know_is_simple_and_told_once(
-    new_database: NewDatabase, open_driver: OpenDriver
+async def test_a_language_that_there_are_no_words_of_is_refused_in_one_line(
+    open_driver: OpenDriver,
 ) -> None:
-    with capture_logs() as logs:
-        recall = RecallSettings(language="klingon")
-        driver = await open_driver(await new_database(), recall=recall)
-        await driver.store("ada", "The kettles are copper.")
-        assert await driver.recall("ada", query="the", use_vector=False)
-        assert not await driver.recall("ada", query="kettle", use_vector=False)
-        await driver.close()
-        await driver.open()
-    assert [(log["event"], log.get("language"), log.get("instead")) for log in logs] == [
-        ("language_unknown", "klingon", "simple")
-    ]
+    with pytest.raises(ConfigurationError) as refused:
+        await open_driver("postgresql://localhost", recall=RecallSettings(language="klingon"))
+    assert str(refused.value).startswith("MEMORY_RECALL_LANGUAGE: 'klingon' is none of arabic,")
+    assert "\n" not in str(refused.value)
 
 
 async def test_a_database_without_memories_takes_another_language(
@@ -566,4 +563,5 @@ async def test_of_a_long_query_by_words_the_longest_sixty_count(driver: Pgvector
     query = f"short extraordinarily {many}"
     found = await driver.recall("words", query=query, use_vector=False)
     assert [memory.content for memory in found] == ["extraordinarily"]
-    assert found[0].score == pytest.approx(1 / 60)
+    rare, missing = np.log1p(1.5 / 1.5), np.log1p(2.5 / 0.5)  # of two memories, in one and in none
+    assert found[0].score == pytest.approx(rare / (rare + 59 * missing), abs=1e-6)

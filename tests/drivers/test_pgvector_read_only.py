@@ -28,7 +28,10 @@ from tests.drivers.test_pgvector_as_opened import status_within
 from tests.drivers.test_pgvector_changed import all_verbs, run, used
 from tests.wrappers.held import Held
 
-TABLES = "memories, global_knowledge, embedding_model, alembic_version"
+TABLES = (
+    "memories, memory_windows, memory_changes, global_knowledge, knowledge_windows, "
+    "embedding_model, alembic_version"
+)
 
 
 @pytest.fixture
@@ -109,7 +112,7 @@ async def test_a_store_alone_finds_that_a_database_may_be_written_again(
                 await asyncio.sleep(0.2)
 
 
-@pytest.mark.parametrize("table", ["memories", "global_knowledge"])
+@pytest.mark.parametrize("table", ["memories", "global_knowledge", "knowledge_windows"])
 @pytest.mark.parametrize("privilege", ["insert", "update", "delete"])
 async def test_a_role_that_may_not_write_is_told_what_to_be_granted(
     url: str, of_limited: str, open_driver: OpenDriver, table: str, privilege: str
@@ -134,6 +137,7 @@ async def test_a_table_of_another_owner_is_an_outage(
     try:
         await run(url, "grant all on schema public to owning, another")
         await run(url, *(f"alter table {each} owner to owning" for each in TABLES.split(", ")))
+        await run(url, "alter function memories_changed() owner to owning")
         driver = await open_driver(url.replace(f"{urlsplit(url).username}@", "owning@"))
         await used(driver)
         await run(url, f"alter table {table} owner to another")

@@ -28,7 +28,13 @@ async def steps(url: str) -> list[str]:
         subprocess.run, [program("pg_dump"), *options], check=True, capture_output=True, text=True
     )
     lines = [line for line in dumped.stdout.splitlines() if not line.startswith(("--", "\\"))]
-    return [step for step in "\n".join(lines).split(";\n") if step.strip()]
+    found: list[str] = []
+    for part in "\n".join(lines).split(";\n"):
+        if found and found[-1].count("$$") % 2:  # amid a function
+            found[-1] += f";\n{part}"
+        else:
+            found.append(part)
+    return [step for step in found if step.strip()]
 
 
 async def models(url: str) -> int:

@@ -1,6 +1,7 @@
 """Alembic owns the schema: up, down and up again, by one process at a time."""
 
 import asyncio
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,15 @@ from pydantic import SecretStr
 
 from app.drivers.pgvector import PgvectorDriver, migrations
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
+from app.drivers.pgvector.words import LARGEST_TUPLE
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits
 from tests.conftest import NewDatabase, database_url
 
-TABLES = {"memories", "global_knowledge", "embedding_model", "alembic_version"}
+TABLES = {
+    *("memories", "memory_windows", "memory_changes"),
+    *("global_knowledge", "knowledge_windows", "embedding_model", "alembic_version"),
+}
 
 
 async def tables(url: str) -> set[str]:
@@ -119,14 +124,15 @@ async def test_the_dimension_is_the_models(postgres: EmbeddedPostgres, dimension
     user = "".join(f"\x1f{tenant}\x1f" for tenant in tenants) + longest
     await connection.execute(
         "insert into memories (user_id, memory_id, conversation_id, content, tags, metadata,"
-        " created_at, updated_at, embedding, speaker, occurred_at, asks, words)"
-        " values ($5, gen_random_uuid(), $1, $2, $3, '{}', now(), now(), $4::text::vector, $1,"
-        " now(), false, to_tsvector('simple', $1))",
+        " created_at, updated_at, embedding, context, outline)"
+        " values ($5, gen_random_uuid(), $1, $2, $3, '{}', now(), now(), $4::text::vector,"
+        " $4::text::vector, $6)",
         longest,
         "x" * 32_768,
         ["t" * 128] * 64,
         vector,
         user,
+        random.Random(1).randbytes(LARGEST_TUPLE - len(user.encode())),
     )
     kept = await connection.fetchval("select vector_dims(embedding) from memories")
     await connection.close()

@@ -15,6 +15,7 @@ from app.drivers.pgvector.sql import memories as sql
 from app.embedding import Embedder, Vector
 from app.errors import ConfigurationError, DatabaseChanged, DriverTimeout, DriverUnavailable
 from app.logs import get_logger
+from app.ranking.words import VERSION
 from app.settings import DatabaseSettings, place, real
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -46,9 +47,7 @@ class Checks:
 
     def __init__(self, settings: DatabaseSettings, embedder: Embedder, language: str) -> None:
         self.language = language
-        """The text search configuration that texts and queries are split into words by."""
-        self._wanted_language = language
-        """The one to use in every database that knows it."""
+        """The language of the words that texts and queries have."""
         self._settings = settings
         self._embedder = embedder
         self._sample: Vector | None = None
@@ -72,7 +71,7 @@ class Checks:
             schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
             await register_vector(connection, schema=schema)
             await self._check_model(connection)
-            await self._check_language(connection)
+            await self._check_words(connection)
             wrong = await self.changed(connection)
         except pg.ReadOnlySQLTransactionError as error:
             raise ConfigurationError(f"the database at {self._place(dsn)}: {_READ_ONLY}") from error
@@ -91,7 +90,7 @@ class Checks:
         ours = self._embedder
         try:
             rows = await connection.fetch(
-                sql.AS_OPENED, self._sample, ours.dimension, _AGREEMENT, self.language
+                sql.AS_OPENED, self._sample, ours.dimension, _AGREEMENT, self.language, VERSION
             )
         except pg.InsufficientPrivilegeError as error:
             return await self._lacking(connection, error)
@@ -110,8 +109,8 @@ class Checks:
         [row] = rows
         if not row["same_model"]:
             return "its vectors are another model's: set that model, or restore"
-        if not row["same_language"]:
-            return "its words are another language's: set that language, or restore"
+        if not row["same_words"]:
+            return "its words are of another language or version: set that language, or restore"
         self._see(_privileges(row["lacking"]) or (_READ_ONLY if row["read_only"] else None))
         return None
 
@@ -213,7 +212,9 @@ class Checks:
             sample = self._sample = (await ours.embed([_SAMPLE]))[0]
             model = await connection.fetchrow(sql.MODEL, sample)
             if model is None:
-                await connection.execute(sql.REMEMBER_MODEL, ours.name, ours.dimension, sample)
+                await connection.execute(
+                    sql.REMEMBER_MODEL, ours.name, ours.dimension, sample, VERSION
+                )
                 model = await connection.fetchrow(sql.MODEL, sample)
             assert model is not None  # noqa: S101 - it was just remembered
             same = model["agreement"] >= _AGREEMENT
@@ -226,21 +227,21 @@ class Checks:
                 "`alembic downgrade base` and `alembic upgrade head`"
             )
 
-    async def _check_language(self, connection: Connection) -> None:
-        """Take the language that the stored words are of, or `simple` for one not known here."""
-        row = await connection.fetchrow(sql.LANGUAGE, self._wanted_language)
+    async def _check_words(self, connection: Connection) -> None:
+        """Refuse words of another language or version; where there are none, take ours."""
+        row = await connection.fetchrow(sql.WORDS)
         assert row is not None  # noqa: S101 - `_check_model` has made it
-        if row["wanted"] not in {self._wanted_language, self.language}:  # else it is told already
-            _log.warning("language_unknown", language=self._wanted_language, instead=row["wanted"])
-        if row["wanted"] != row["language"]:
-            if await connection.fetchval(sql.HAS_MEMORIES):
-                raise ConfigurationError(
-                    f"MEMORY_RECALL_LANGUAGE: the words of the stored memories are "
-                    f"{row['language']}, not {row['wanted']}: set it back, or run "
-                    "`memory-driver language` to split them anew"
-                )
-            await connection.execute(sql.SET_LANGUAGE, row["wanted"])
-        self.language = row["wanted"]
+        if (row["language"], row["words"]) == (self.language, VERSION):
+            return
+        if await connection.fetchval(sql.HAS_MEMORIES):
+            other = f"{row['language']}, not {self.language}"
+            if row["language"] == self.language:
+                other = f"of version {row['words']}, not {VERSION}"
+            raise ConfigurationError(
+                f"MEMORY_RECALL_LANGUAGE: the words of the stored memories are {other}: set it "
+                "back, or run `memory-driver words rebuild`"
+            )
+        await connection.execute(sql.SET_WORDS, self.language, VERSION)
 
 
 def _privileges(lacking: str | None) -> str | None:

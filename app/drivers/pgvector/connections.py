@@ -36,10 +36,12 @@ from app.tasks import end
 
 _SESSION = """
     set plan_cache_mode = force_generic_plan;
+    set enable_seqscan = off;
     set jit = off;
     set max_parallel_workers_per_gather = 0
 """
-"""For every connection of the pool. Each statement has the plan that its test guards, made once. To
+"""For every connection of the pool. Each statement has the plan that its test guards, made once:
+also while a table is so small that PostgreSQL would rather read all of it. To
 compile statements as short as these, or to share them among processes, costs more than it saves."""
 
 POOL_MIN_SIZE = 1
@@ -189,15 +191,10 @@ class Connections:
         async with self.acquire() as connection:
             return await connection.fetch(statement, *arguments)
 
-    async def change(self, statement: str, *arguments: Any, with_language: bool = False) -> int:
-        """How many rows one statement wrote or deleted.
-
-        With the language as its last argument, where it splits texts into words: which one that is
-        depends on the database, so it is known only when that is open.
-        """
+    async def change(self, statement: str, *arguments: Any) -> int:
+        """How many rows one statement wrote or deleted."""
         async with self.acquire() as connection:
-            language = (self.language,) if with_language else ()
-            status = await connection.execute(statement, *arguments, *language)
+            status = await connection.execute(statement, *arguments)
         return int(status.rpartition(" ")[2])
 
     async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Pooled:
@@ -228,7 +225,7 @@ class Connections:
 
     @property
     def language(self) -> str:
-        """The text search configuration that texts and queries are split into words by."""
+        """The language of the words that texts and queries have."""
         return self._checks.language
 
     def answered_within(self, seconds: float) -> bool:

@@ -11,6 +11,7 @@ import asyncpg
 
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, page
+from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Kept,
@@ -32,9 +33,11 @@ from app.core.memory.requests import (
     RecallKnowledge,
     Replace,
 )
+from app.core.memory.reranked import Reranked
+from app.drivers.pgvector.changes import OldChanges
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.knowledge import KnowledgeTable
-from app.drivers.pgvector.recall import RankedRecall, explanation
+from app.drivers.pgvector.recall import RankedRecall
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.upkeep import IndexUpkeep
 from app.drivers.pgvector.vacuum import Vacuum
@@ -42,7 +45,8 @@ from app.drivers.pgvector.writing import Writing
 from app.embedding import Embedder
 from app.errors import MemoryServiceError, PoolExhausted
 from app.pieces import in_pieces
-from app.ranking.runs import parsable
+from app.ranking.ranked import Found
+from app.reranking import Reranking
 from app.settings import DatabaseSettings, Limits, RecallSettings
 
 _EXPORT_PAGE = 500
@@ -55,12 +59,12 @@ class PgvectorDriver(RecordDriver):
     """PostgreSQL 13 or newer with pgvector.
 
     How memories are ranked, and what `score` is, tells `app/ranking`; knowledge's is
-    (1 + cosine) / 2. With `use_vector=False` it is the share of the query's words that the memory
-    has. A batch is one statement.
+    (1 + cosine) / 2. A batch is one statement.
     """
 
     name = "pgvector"
     explains = True
+    weighs_recency = True
 
     def __init__(
         self,
@@ -68,14 +72,18 @@ class PgvectorDriver(RecordDriver):
         embedder: Embedder,
         limits: Limits,
         recall: RecallSettings | None = None,
+        reranking: Reranking | None = None,
     ) -> None:
         super().__init__(limits)
         recall = recall or RecallSettings()
+        check_language(recall.language)
         self._embedder = embedder
         self.connections = Connections(settings, embedder, recall.language)
         """The connections to the database."""
+        self._reranked = Reranked(reranking)
         self._ranked = RankedRecall(self.connections, embedder, recall)
         self._vacuum = Vacuum(self.connections)
+        self._changes = OldChanges(self.connections)
         self._writing = Writing(
             self.connections, embedder, context=recall.context, wrote=self._vacuum.wrote
         )
@@ -85,7 +93,13 @@ class PgvectorDriver(RecordDriver):
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
         settings = context.settings
-        return cls(settings.database, context.embedder, settings.limits, settings.recall)
+        return cls(
+            settings.database,
+            context.embedder,
+            settings.limits,
+            settings.recall,
+            reranking=context.reranking,
+        )
 
     def identity(self) -> frozenset[str] | None:
         """The database; the instance's own where the role may not ask which one it is."""
@@ -93,28 +107,30 @@ class PgvectorDriver(RecordDriver):
         return database if database or database is None else super().identity()
 
     async def open(self) -> None:
+        await self._reranked.open()
         await self.connections.open()
         self._upkeep.start()
         self._vacuum.start()
+        self._changes.start()
 
     async def close(self) -> None:
+        await self._ranked.residents.stop()
+        await self._changes.stop()
         await self._vacuum.stop()
         await self._upkeep.stop()
         await self.connections.close()
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
+        return await self._reranked.recall(self.name, wanted, self._found)
+
+    async def _found(self, wanted: Recall) -> list[Memory]:
+        if wanted.query is not None:
+            best = await self._ranked.best(wanted)
+            return await in_pieces(lambda each: _memory(*each), best)
         scope = (wanted.user_id, wanted.conversation_id, list(wanted.exclude_tags))
-        scoped = wanted.conversation_id is not None
-        if wanted.query is None:
-            rows = await self.connections.fetch(sql.RECALL_NEWEST[scoped], *scope, wanted.top_k)
-            return await in_pieces(_memory, rows)
-        if wanted.use_vector:
-            best = await self._ranked.best(scope, wanted.query, wanted.top_k)
-            return await in_pieces(lambda each: _memory(*each, explain=wanted.explain), best)
-        statement, language = sql.RECALL_BY_WORDS[scoped], self.connections.language
-        query = parsable(wanted.query)
-        rows = await self.connections.fetch(statement, *scope, wanted.top_k, query, language)
-        return await in_pieces(lambda row: _memory(row, row["score"]), rows)
+        statement = sql.RECALL_NEWEST[wanted.conversation_id is not None]
+        rows = await self.connections.fetch(statement, *scope, wanted.top_k)
+        return await in_pieces(_memory, rows)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
         return await self._knowledge.recall(wanted)
@@ -179,6 +195,9 @@ class PgvectorDriver(RecordDriver):
         return await self.connections.change(sql.DELETE_USER, wanted.user_id, wanted.before)
 
     async def health_check(self) -> DriverHealth:
+        return self._reranked.health(await self._state())
+
+    async def _state(self) -> DriverHealth:
         started = perf_counter()
         try:
             await self._answers()
@@ -190,6 +209,7 @@ class PgvectorDriver(RecordDriver):
             return self._health(status, late if isinstance(error, TimeoutError) else error.detail)
         self._upkeep.start()
         self._vacuum.start()
+        self._changes.start()
         latency = round((perf_counter() - started) * 1000, 1)
         if wrong := self.connections.read_only or self.connections.missing:
             return self._health("degraded", wrong, latency_ms=latency)
@@ -220,6 +240,8 @@ class PgvectorDriver(RecordDriver):
                 "dimension": self._embedder.dimension,
                 "max_tokens": self._embedder.max_tokens,
             }
+            if self._embedder.truncated_texts:
+                embedding["truncated_texts"] = self._embedder.truncated_texts
         return DriverHealth(
             driver=self.name,
             status=status,
@@ -228,6 +250,7 @@ class PgvectorDriver(RecordDriver):
                 **facts,
                 **self.connections.facts(),
                 **self._upkeep.facts(),
+                **self._ranked.residents.facts(),
                 "embedding": embedding,
             },
         )
@@ -245,7 +268,7 @@ def _named(wanted: Get | Delete) -> tuple[str, ...]:
     return (wanted.record_id, *user)
 
 
-def _memory(row: asyncpg.Record, score: float | None = None, *, explain: bool = False) -> Memory:
+def _memory(row: asyncpg.Record, found: Found | None = None) -> Memory:
     return Memory(
         memory_id=str(row["memory_id"]),
         user_id=row["user_id"],
@@ -255,6 +278,6 @@ def _memory(row: asyncpg.Record, score: float | None = None, *, explain: bool = 
         metadata=json.loads(row["metadata"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
-        score=score,
-        explanation=explanation(row) if explain else None,
+        score=None if found is None else found.score,
+        explanation=None if found is None else found.explanation,
     )

@@ -8,12 +8,16 @@ from uuid import UUID
 
 import asyncpg
 import numpy as np
+from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
 from app.core.memory.records import Knowledge
 from app.core.memory.requests import RecallKnowledge
+from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import knowledge as sql
+from app.drivers.pgvector.sql import knowledge_windows as windows
+from app.drivers.pgvector.sql.knowledge import Searches
 from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
 
@@ -28,20 +32,45 @@ class KnowledgeTable:
         self._embedder = embedder
 
     async def recall(self, wanted: RecallKnowledge) -> list[Knowledge]:
-        """The best for the query: exact in small numbers of rows, else nearly so."""
-        vector = await self._embedder.embed_query(wanted.query)
-        searches = sql.searches(self._embedder.dimension)
+        """The best for the query: exact in small numbers of rows, else nearly so.
+
+        Each counts by the nearest two of the query's windows and its own.
+        """
+        found: dict[UUID, asyncpg.Record] = {}
+        for vector in await self._embedder.embed_question(wanted.query):
+            for row in await self._nearest(vector, wanted):
+                there = found.get(row["knowledge_id"])
+                if there is None or there["score"] < row["score"]:
+                    found[row["knowledge_id"]] = row
+        best = sorted(found.values(), key=_score_and_age, reverse=True)[: wanted.top_k]
+        return await in_pieces(_knowledge, best)
+
+    async def _nearest(self, vector: Vector, wanted: RecallKnowledge) -> list[asyncpg.Record]:
+        """The best by their first vectors; and by their others, where there are any."""
+        dimension = self._embedder.dimension
+        rows = await self._searched(sql.searches(dimension), vector, wanted)
+        if rows and rows[0]["has_windows"]:
+            rows += await self._searched(windows.searches(dimension), vector, wanted)
+        return rows
+
+    async def _searched(
+        self, ways: Searches, vector: Vector, wanted: RecallKnowledge
+    ) -> list[asyncpg.Record]:
         if wanted.category is None:
-            rows = await self._connections.fetch(searches.everything, vector, wanted.top_k)
-        else:
-            rows = await self._connections.fetch(
-                searches.category, vector, wanted.top_k, wanted.category
-            )
-        return await in_pieces(_knowledge, rows)
+            return await self._connections.fetch(ways.everything, vector, wanted.top_k)
+        return await self._connections.fetch(ways.category, vector, wanted.top_k, wanted.category)
 
     async def store(self, knowledge: Sequence[Knowledge]) -> None:
         """Insert what is new, all or none."""
-        await self._write(sql.STORE, await self._rows(knowledge, {}))
+        vectors = await self._embedded(knowledge)
+        rows = _rows(knowledge, vectors)
+        async with self._connections.acquire() as connection:
+            if all(len(own) == 1 for own in vectors):
+                await connection.executemany(sql.STORE, rows)
+                return
+            async with connection.transaction():
+                await connection.executemany(sql.STORE, rows)
+                await connection.execute(windows.STORE, *_others(knowledge, vectors))
 
     async def merge(self, knowledge: Sequence[Knowledge]) -> None:
         """Keep what is not there, or only in an older version. No id comes twice.
@@ -50,8 +79,14 @@ class KnowledgeTable:
         """
         there = await self._there(knowledge)
         wanted = [record for record in knowledge if not _is_kept(record, there)]
-        if wanted:
-            await self._write(sql.MERGE, await self._rows(wanted, there))
+        if not wanted:
+            return
+        # Before the statement others may change what is there: whatever windows there are then go.
+        short = {key: row for key, row in there.items() if not row["has_windows"]}
+        vectors = await self._embedded(wanted, short)
+        async with self._connections.acquire() as connection, connection.transaction():
+            await connection.executemany(sql.MERGE, _rows(wanted, vectors))
+            await _keep_windows(connection, wanted, vectors)
 
     async def replace(self, record: Knowledge, over: datetime) -> bool:
         """Whether it put the record in the place of its version `over`."""
@@ -59,12 +94,17 @@ class KnowledgeTable:
         found = there.get(UUID(record.knowledge_id))
         if found is None or found["updated_at"] != over:
             return False
-        [row] = await self._rows([record], there)
-        return await self._connections.change(sql.REPLACE, *row, over) > 0
-
-    async def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        async with self._connections.acquire() as connection:
-            await connection.executemany(statement, rows)
+        vectors = await self._embedded([record], there)
+        [row] = _rows([record], vectors)
+        if len(vectors[0]) == 1 and not found["has_windows"]:
+            return await self._connections.change(sql.REPLACE, *row, over) > 0
+        async with self._connections.acquire() as connection, connection.transaction():
+            kept = await connection.fetch(sql.REPLACE + sql.RETURNING, *row, over)
+            if found["content"] == record.content:
+                await connection.execute(windows.MOVE, record.knowledge_id, record.category)
+            else:
+                await _keep_windows(connection, [record], vectors)
+        return bool(kept)
 
     async def _there(self, knowledge: Sequence[Knowledge]) -> Mapping[UUID, asyncpg.Record]:
         """What is kept under the ids, with the vectors of what is older than the records are."""
@@ -73,44 +113,27 @@ class KnowledgeTable:
         rows = await self._connections.fetch(sql.THERE, ids, versions)
         return {row["knowledge_id"]: row for row in rows}
 
-    async def _rows(
-        self, knowledge: Sequence[Knowledge], there: Mapping[UUID, asyncpg.Record]
-    ) -> list[tuple[Any, ...]]:
-        """The arguments of the statement that keeps each of the records."""
-        vectors = await self._vectors(knowledge, there)
-        return [
-            (
-                record.knowledge_id,
-                record.category,
-                record.content,
-                record.title,
-                record.doc_id,
-                dump_json(record.metadata),
-                record.created_at,
-                record.updated_at,
-                vectors[place],
-            )
-            for place, record in enumerate(knowledge)
-        ]
+    async def _embedded(
+        self, knowledge: Sequence[Knowledge], there: Mapping[UUID, asyncpg.Record] | None = None
+    ) -> list[Vector]:
+        """The vectors of each record's windows, shape (windows, dimension).
 
-    async def _vectors(
-        self, knowledge: Sequence[Knowledge], there: Mapping[UUID, asyncpg.Record]
-    ) -> dict[int, Vector]:
-        """The vectors by place. A content that has not changed keeps the vector of its row."""
-        vectors: dict[int, Vector] = {}
-        for place, record in enumerate(knowledge):
-            row = there.get(UUID(record.knowledge_id)) if there else None
-            if (
-                row is not None
-                and row["embedding"] is not None
-                and row["content"] == record.content
-            ):
-                vectors[place] = np.asarray(row["embedding"].to_numpy(), np.float32)
+        A content that is `there` keeps the vector of its row, and the windows that it has.
+        """
+        vectors = {
+            place: np.asarray(row["embedding"].to_numpy(), np.float32)[np.newaxis]
+            for place, record in enumerate(knowledge)
+            if (row := there.get(UUID(record.knowledge_id)) if there else None) is not None
+            and row["embedding"] is not None
+            and row["content"] == record.content
+        }
         changed = [place for place in range(len(knowledge)) if place not in vectors]
         if changed:
-            made = await self._embedder.embed([knowledge[place].content for place in changed])
-            vectors |= zip(changed, made, strict=True)
-        return vectors
+            texts = [await self._embedder.windows(knowledge[place].content) for place in changed]
+            made = await self._embedder.embed([text for own in texts for text in own])
+            ends = np.cumsum([len(own) for own in texts])[:-1]
+            vectors |= zip(changed, np.split(made, ends), strict=True)
+        return [vectors[place] for place in range(len(knowledge))]
 
     async def get(self, knowledge_id: str) -> Knowledge | None:
         rows = await self._connections.fetch(sql.GET, knowledge_id)
@@ -127,6 +150,48 @@ class KnowledgeTable:
             for knowledge in await in_pieces(_knowledge, rows):
                 yield knowledge
             last = rows[-1]["knowledge_id"]
+
+
+def _rows(knowledge: Sequence[Knowledge], vectors: Sequence[Vector]) -> list[tuple[Any, ...]]:
+    """The arguments of the statement that keeps each of the records."""
+    return [
+        (
+            record.knowledge_id,
+            record.category,
+            record.content,
+            record.title,
+            record.doc_id,
+            dump_json(record.metadata),
+            record.created_at,
+            record.updated_at,
+            own[0],
+        )
+        for record, own in zip(knowledge, vectors, strict=True)
+    ]
+
+
+async def _keep_windows(
+    connection: Pooled, knowledge: Sequence[Knowledge], vectors: Sequence[Vector]
+) -> None:
+    """Put the records' windows in the place of those that there are; of later versions, none."""
+    versions = [(record.knowledge_id, record.updated_at) for record in knowledge]
+    await connection.execute(windows.DELETE, *zip(*versions, strict=True))
+    if others := _others(knowledge, vectors):
+        await connection.execute(windows.STORE, *others)
+
+
+def _others(knowledge: Sequence[Knowledge], vectors: Sequence[Vector]) -> list[Sequence[Any]]:
+    """The arguments of the statement that keeps the records' other vectors."""
+    rows = [
+        (record.knowledge_id, record.updated_at, n, PgVector(vector))
+        for record, own in zip(knowledge, vectors, strict=True)
+        for n, vector in enumerate(own[1:], 1)
+    ]
+    return [*zip(*rows, strict=True)]
+
+
+def _score_and_age(row: asyncpg.Record) -> tuple[float, datetime, UUID]:
+    return row["score"], row["created_at"], row["knowledge_id"]
 
 
 def _is_kept(record: Knowledge, there: Mapping[UUID, asyncpg.Record]) -> bool:

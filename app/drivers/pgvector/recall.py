@@ -1,42 +1,40 @@
-"""A recall with a query: evidence while the query is being embedded, then one ranking statement."""
+"""A recall with a query: evidence while it is being embedded, then cosines, then records."""
 
 import asyncio
-import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import numpy as np
-from asyncpg.pgproto.pgproto import UUID
 
-from app import ranking
+from app.core.memory.querying import query_of
+from app.core.memory.requests import Recall
 from app.drivers.pgvector.connections import Connections
-from app.drivers.pgvector.sql import recall as sql
+from app.drivers.pgvector.reading import Scope, read_cosines, read_records, read_scope
+from app.drivers.pgvector.residents import Residents
 from app.embedding import Embedder, Vector
-from app.ranking.dates import dates_named
-from app.ranking.lexical import Turns, lexical
-from app.ranking.runs import parsable
-from app.ranking.speakers import speakers_named
+from app.ranking.candidates import Candidates
+from app.ranking.evidence import Evidence, weigh
+from app.ranking.outlines import number_of
+from app.ranking.query import Query
+from app.ranking.ranked import Found, best, best_by_words, cosines, likeliest
 from app.settings import RecallSettings
+
+_LARGE = 20_000
+"""More candidates than these are weighed in a thread: others are answered meanwhile."""
+
+Made = TypeVar("Made")
+Row = tuple[asyncpg.Record, Found]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What is known of a scope's memories before the query has a vector."""
+class Known:
+    """Candidates of a recall, and what is known of them without asking PostgreSQL."""
 
-    many: bool = False
-    """Whether the scope is known to be too large to look at all of it."""
-
-    memories: Sequence[UUID] = ()
-    points: Sequence[float] = ()
-    """Lexical points of `memories`."""
-
-    speakers: Sequence[str] = ()
-    """The spellings of the one person whom the query names."""
-
-    has_words: bool = False
-    """Whether any word of the query counts: none does that is a name, or too common to look up."""
+    candidates: Candidates
+    vectors: Vector | None = None
+    records: Mapping[bytes, asyncpg.Record] | None = None
 
 
 class RankedRecall:
@@ -47,90 +45,103 @@ class RankedRecall:
     ) -> None:
         self._connections = connections
         self._embedder = embedder
-        self._parts = settings.parts
-        self._context = settings.context
+        self._settings = settings
+        self.residents = Residents(
+            connections,
+            embedder,
+            size=settings.resident_mb * 1_000_000,
+            context=settings.context,
+        )
 
-    async def best(
-        self, scope: tuple[str, str | None, list[str]], query: str, top_k: int
-    ) -> list[tuple[asyncpg.Record, float]]:
-        """The `top_k` best rows of (user, conversation, excluded tags), with their scores."""
-        kind = sql.Scope(conversation=scope[1] is not None, tags=bool(scope[2]))
-        if self._parts & {"lexical", "speaker"}:
-            vector, evidence = await _both(
-                self._embedder.embed_query(query), self._evidence(kind, scope, query)
+    async def best(self, wanted: Recall) -> list[Row]:
+        """The best rows for a query, with what was found of each."""
+        query = query_of(wanted, self._settings, self._connections.language)
+        if not wanted.use_vector:
+            known = await self._known(wanted, query)
+            found = await _aside(
+                known.candidates, lambda: best_by_words(query, known.candidates, wanted.top_k)
             )
+            return await self._rows(wanted, known, found)
+        question, (known, evidence) = await _both(
+            self._embedder.embed_question(wanted.query or ""), self._evidence(wanted, query)
+        )
+        candidates = known.candidates
+        rows = likeliest(evidence, candidates, question, wanted.top_k)
+        if known.vectors is not None:
+            near = cosines(candidates, rows, known.vectors, question)
+        elif len(rows):
+            async with self._connections.acquire() as connection:
+                rows, near = await read_cosines(
+                    connection,
+                    wanted.user_id,
+                    candidates,
+                    rows,
+                    question,
+                    context=self._settings.context,
+                )
         else:
-            vector, evidence = await self._embedder.embed_query(query), Evidence()
-        dates = dates_named(query) if "date" in self._parts else None
-        spoken = ranking.SPEAKER if evidence.speakers else 0.0
-        arguments = (
-            *scope,
-            top_k,
-            vector,
-            evidence.memories,
-            evidence.points,
-            *(dates or (None, None)),
-            ranking.DATE if dates else 0.0,
-            evidence.speakers,
-            spoken,
-            *((ranking.STATEMENT, ranking.LENGTH) if "form" in self._parts else (0.0, 0.0)),
-        )
-        async with self._connections.acquire() as connection:
-            rows: list[asyncpg.Record] = []
-            if not evidence.many:
-                rows = await connection.fetch(sql.RANKED[self._context][kind], *arguments)
-            if not rows:
-                rows = await connection.fetch(sql.RANKED_OF_MANY[self._context][kind], *arguments)
-        possible = (
-            (ranking.LEXICAL if evidence.has_words else 0.0)
-            + (ranking.DATE if dates else 0.0)
-            + spoken
-        )
-        return [(row, ranking.score(row["points"], possible)) for row in rows]
+            near = np.zeros(0)
+        found = best(evidence, candidates, rows, near, wanted.top_k, explain=wanted.explain)
+        return await self._rows(wanted, known, found)
 
-    async def _evidence(
-        self, kind: sql.Scope, scope: tuple[str, str | None, list[str]], query: str
-    ) -> Evidence:
-        arguments = (*scope, parsable(query), self._connections.language)
-        async with self._connections.acquire() as connection:
-            row = await connection.fetchrow(sql.EVIDENCE[kind], *arguments)
-            assert row is not None  # noqa: S101 - an aggregate without groups always has one
-            many = row["n"] > sql.EXACT
-            if many:
-                row = await connection.fetchrow(sql.EVIDENCE_OF_MANY[kind], *arguments)
-                assert row is not None  # noqa: S101
-        return self._weigh(row, query, many=many)
+    async def _evidence(self, wanted: Recall, query: Query) -> tuple[Known, Evidence]:
+        known = await self._known(wanted, query)
+        return known, await _aside(known.candidates, lambda: weigh(query, known.candidates))
 
-    def _weigh(self, row: asyncpg.Record, query: str, *, many: bool) -> Evidence:
-        """What the words and speakers that `row` tells of are worth."""
-        names: dict[str, list[str]] = json.loads(row["speakers"] or "{}")
-        speakers = speakers_named(query, names) if "speaker" in self._parts else []
-        of_names = {lexeme for lexemes in names.values() for lexeme in lexemes}
-        terms = [n for n, lexeme in enumerate(row["terms"] or ()) if lexeme not in of_names]
-        if not terms or "lexical" not in self._parts:
-            return Evidence(many, speakers=speakers)
-        turns = Turns(
-            words=np.frombuffer(row["words"] or b"", ">u8").astype(np.uint64),
-            conversation=np.frombuffer(row["conversations"] or b"", ">i8").astype(np.int64),
-            asks=np.frombuffer(row["asks"] or b"", np.bool_),
+    async def _known(self, wanted: Recall, query: Query) -> Known:
+        """The candidates: of a user who is kept, else as PostgreSQL has them."""
+        resident = await self.residents.find(wanted.user_id)
+        if resident is not None and (resident.records is not None or not wanted.exclude_tags):
+            known = Known(resident.candidates, resident.vectors, resident.records)
+            return _filtered(known, wanted)
+        scope = Scope(wanted.user_id, wanted.conversation_id, wanted.exclude_tags)
+        terms = [number for _, number in query.terms()]
+        async with self._connections.acquire() as connection:
+            candidates = await read_scope(connection, scope, self._embedder.dimension, terms)
+        return Known(candidates)
+
+    async def _rows(self, wanted: Recall, known: Known, found: Sequence[Found]) -> list[Row]:
+        if not found:
+            return []
+        keys = known.candidates.keys(np.array([one.row for one in found], np.intp))
+        records = known.records
+        if records is None:
+            async with self._connections.acquire() as connection:
+                records = await read_records(connection, wanted.user_id, keys)
+        pairs = ((records.get(key), one) for key, one in zip(keys, found, strict=True))
+        return [(row, one) for row, one in pairs if row is not None and _belongs(row, wanted)]
+
+
+def _filtered(known: Known, wanted: Recall) -> Known:
+    """Those of the conversation, and without the tags."""
+    candidates = known.candidates
+    if wanted.conversation_id is None and not wanted.exclude_tags:
+        return known
+    mask = np.ones(len(candidates), np.bool_)
+    if wanted.conversation_id is not None:
+        mask &= candidates.conversation == number_of(wanted.conversation_id)
+    if wanted.exclude_tags and known.records is not None:
+        keys = candidates.keys(np.arange(len(candidates)))
+        excluded = set(wanted.exclude_tags)
+        mask &= np.array(
+            [excluded.isdisjoint(known.records[key]["tags"]) for key in keys], np.bool_
         )
-        counts = row["df"] if many else dict(zip(terms, turns.has(terms).sum(axis=1), strict=True))
-        df = {n: counts[n] for n in terms if not many or counts[n] < sql.HITS}
-        searched = row["n"] if many else len(turns.words)
-        found = lexical(turns, searched, df, window="window" in self._parts)
-        rows, ids = np.flatnonzero(found), row["ids"]
-        return Evidence(
-            many,
-            [UUID(ids[16 * n : 16 * n + 16]) for n in rows.tolist()],
-            (ranking.LEXICAL * found[rows]).tolist(),
-            speakers,
-            has_words=bool(df),
-        )
+    return Known(candidates.taken(np.flatnonzero(mask)), known.vectors, known.records)
+
+
+def _belongs(row: asyncpg.Record, wanted: Recall) -> bool:
+    """Whether it is of the conversation: two may have one number."""
+    return wanted.conversation_id in (None, row["conversation_id"])
+
+
+async def _aside(candidates: Candidates, work: Callable[[], Made]) -> Made:
+    """What `work` makes of the candidates: in a thread where they are many."""
+    return await asyncio.to_thread(work) if len(candidates) > _LARGE else work()
 
 
 async def _both(
-    embedding: Coroutine[Any, Any, Vector], evidence: Coroutine[Any, Any, Evidence]
-) -> tuple[Vector, Evidence]:
+    embedding: Coroutine[Any, Any, Vector], evidence: Coroutine[Any, Any, tuple[Known, Evidence]]
+) -> tuple[Vector, tuple[Known, Evidence]]:
     """Both results; the first failure ends the other."""
     looking = asyncio.ensure_future(evidence)
     try:
@@ -141,14 +152,3 @@ async def _both(
             await asyncio.wait({looking})
         elif not looking.cancelled():
             looking.exception()
-
-
-def explanation(row: asyncpg.Record) -> ranking.Explanation:
-    """Why a row that `RankedRecall.best` gave is there."""
-    return ranking.Explanation(
-        cosine=round(row["cosine"], 6),
-        lexical=round(row["lexical"], 6),
-        date=row["date"],
-        speaker=row["said"],
-        form=round(row["form"], 6),
-    )

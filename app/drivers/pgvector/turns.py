@@ -1,9 +1,12 @@
 """Turns of a conversation: a memory's vector in context is made with those before it."""
 
+import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 from uuid import UUID
+
+import asyncpg
 
 from app.core.memory.cursor import Cursor
 from app.core.memory.records import Memory
@@ -66,8 +69,12 @@ class Turns:
         kept: dict[int, list[Turn]] = {n: [] for n in wanted}
         for row in rows:
             if (row["user_id"], row["memory_id"]) not in written:
-                text = said(row["content"], {"speaker": row["speaker"]})
                 kept[wanted[row["turn"] - 1]].append(
-                    (Cursor(row["created_at"], row["memory_id"]), text)
+                    (Cursor(row["created_at"], row["memory_id"]), said_in(row))
                 )
         return kept
+
+
+def said_in(row: asyncpg.Record) -> str:
+    """What the vector of a row, of its content and its metadata, was made of."""
+    return said(row["content"], json.loads(row["metadata"]))

@@ -1,8 +1,7 @@
 """Vacuums the memories soon after they were stored.
 
-PostgreSQL answers from an index alone only for pages that were vacuumed since they were written,
-and reads all words that are not in their index yet at every search for a word. Its autovacuum comes
-once a minute at most: a recall just after a load would cost several times what it costs later.
+PostgreSQL answers from an index alone only for pages that were vacuumed since they were written.
+Its autovacuum comes once a minute at most: until then a recall reads those pages, too.
 """
 
 import asyncio

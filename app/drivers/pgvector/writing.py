@@ -1,6 +1,7 @@
 """Writing memories: what is embedded, and the one statement that keeps them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -12,16 +13,29 @@ from app.core.memory.checks import dump_json
 from app.core.memory.records import Memory
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import memories as sql
-from app.drivers.pgvector.turns import Turns
+from app.drivers.pgvector.turns import Turns, said_in
+from app.drivers.pgvector.words import by_size
 from app.embedding import Embedder
 from app.pieces import in_pieces
-from app.ranking.dates import occurred_at
-from app.ranking.form import asks
-from app.ranking.runs import parsable
-from app.ranking.speakers import said, speaker_of
+from app.ranking.outlines import packed, signs_in, signs_of
+from app.ranking.speakers import name_before, said
 
 There: TypeAlias = Mapping[tuple[str, UUID], asyncpg.Record]
 """The rows of the database, by user and id."""
+
+
+@dataclass(slots=True)
+class Vectors:
+    """The vectors of memories, by their places."""
+
+    first: dict[int, PgVector] = field(default_factory=dict)
+    windows: dict[int, list[PgVector]] = field(default_factory=dict)
+    """Those of a text that was embedded just now, from the second on: where it has or had any."""
+
+    context: dict[int, PgVector] = field(default_factory=dict)
+    """In context, of the memories that have one."""
+
+    signs: dict[int, bytes] = field(default_factory=dict)
 
 
 class Writing:
@@ -46,14 +60,14 @@ class Writing:
 
     async def store(self, memories: Sequence[Memory]) -> None:
         """Insert new ones, all or none."""
-        await self._write(sql.STORE, await self._columns(memories, {}))
+        await self._write(sql.STORE, memories, {})
 
     async def merge(self, memories: Sequence[Memory]) -> None:
         """Keep those that are not there, or only in an older version. No id comes twice."""
         there = await self._there(memories)
         wanted = [memory for memory in memories if not _is_kept(memory, there)]
         if wanted:
-            await self._write(sql.MERGE, await self._columns(wanted, there))
+            await self._write(sql.MERGE, wanted, there)
 
     async def replace(self, memory: Memory, over: datetime) -> bool:
         """Whether it put the memory in the place of its version `over`."""
@@ -61,13 +75,39 @@ class Writing:
         found = there.get(_key(memory))
         if found is None or found["updated_at"] != over:
             return False
-        columns = await self._columns([memory], there)
-        return await self._write(sql.REPLACE, [*(value for (value,) in columns), over]) > 0
+        return await self._write(sql.REPLACE, [memory], there, over) > 0
 
-    async def _write(self, statement: str, arguments: Sequence[Any]) -> int:
-        rows = await self._connections.change(statement, *arguments, with_language=True)
+    async def _write(
+        self, statement: str, memories: Sequence[Memory], there: There, *over: datetime
+    ) -> int:
+        """Keep the memories by the statement, of one with `over`; how many rows it wrote."""
+        vectors = await self._vectors(memories, there)
+        columns = await self._columns(memories, vectors)
+        arguments = [value for (value,) in columns] if over else columns
+        if not vectors.windows:
+            rows = await self._connections.change(statement, *arguments, *over)
+        else:
+            rows = await self._with_windows(statement, (*arguments, *over), memories, vectors)
         self._wrote(rows)
         return rows
+
+    async def _with_windows(
+        self, statement: str, arguments: Sequence[Any], memories: Sequence[Memory], vectors: Vectors
+    ) -> int:
+        """Write memories and the windows of their texts together."""
+        async with self._connections.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(statement + sql.RETURNING, *arguments)
+            written = {(row["user_id"], row["memory_id"]) for row in rows}
+            own = {_key(memories[place]): others for place, others in vectors.windows.items()}
+            own = {key: others for key, others in own.items() if key in written}
+            await connection.execute(sql.DELETE_WINDOWS, *columns_of(own, 2))
+            windows = [
+                (*key, n, vector)
+                for key, others in own.items()
+                for n, vector in enumerate(others, 1)
+            ]
+            await connection.execute(sql.STORE_WINDOWS, *columns_of(windows, 4))
+        return len(rows)
 
     async def _there(self, memories: Sequence[Memory]) -> There:
         """What is kept under the memories' ids, with the vectors of what is older than they are."""
@@ -78,14 +118,20 @@ class Writing:
         rows = await self._connections.fetch(sql.THERE, users, ids, versions)
         return {(row["user_id"], row["memory_id"]): row for row in rows}
 
-    async def _columns(self, memories: Sequence[Memory], there: There) -> list[tuple[Any, ...]]:
+    async def _columns(self, memories: Sequence[Memory], vectors: Vectors) -> list[tuple[Any, ...]]:
         """The arguments of the statement that keeps the memories: a column's values each."""
-        texts = await in_pieces(lambda memory: said(memory.content, memory.metadata), memories)
-        vectors, contexts = await self._vectors(memories, texts, there)
+        language = self._connections.language
 
         def row(place: int) -> tuple[Any, ...]:
             memory = memories[place]
-            text = parsable(memory.content)
+            outline = packed(
+                memory.content,
+                memory.metadata,
+                memory.conversation_id,
+                memory.created_at,
+                vectors.signs[place],
+                language,
+            )
             return (
                 memory.memory_id,
                 memory.user_id,
@@ -95,45 +141,56 @@ class Writing:
                 dump_json(memory.metadata),
                 memory.created_at,
                 memory.updated_at,
-                vectors[place],
-                contexts.get(place),
-                speaker_of(memory.content, memory.metadata),
-                occurred_at(memory.metadata, memory.created_at),
-                asks(memory.content),
-                text if text != memory.content else None,
+                vectors.first[place],
+                vectors.context.get(place),
+                *by_size(outline, memory.user_id),
             )
 
         rows = await in_pieces(row, range(len(memories)))
         return [*zip(*rows, strict=True)]
 
-    async def _vectors(
-        self, memories: Sequence[Memory], texts: Sequence[str], there: There
-    ) -> tuple[dict[int, PgVector], dict[int, PgVector]]:
-        """The vectors by place, and those in context of the memories that have one.
-
-        A text that has not changed keeps the vector of its row.
-        """
-        vectors: dict[int, PgVector] = {}
-        contexts: dict[int, PgVector] = {}
+    async def _vectors(self, memories: Sequence[Memory], there: There) -> Vectors:
+        """A text that has not changed keeps the vectors of its row."""
+        texts = await in_pieces(lambda memory: said(memory.content, memory.metadata), memories)
+        found = Vectors()
         moved: list[int] = []
         for place, (memory, text) in enumerate(zip(memories, texts, strict=True)):
             row = there.get(_key(memory)) if there else None
-            if row is None or row["embedding"] is None or _text(row) != text:
+            if row is None or row["embedding"] is None or said_in(row) != text:
                 moved.append(place)
                 continue
-            vectors[place] = row["embedding"]
+            found.first[place], found.signs[place] = row["embedding"], signs_in(row["outline"])
             if _turn(row) != (memory.conversation_id, memory.created_at):
                 moved.append(place)
             elif row["context"] is not None:
-                contexts[place] = row["context"]
-        changed = [place for place in moved if place not in vectors]
+                found.context[place] = row["context"]
+        changed = [place for place in moved if place not in found.first]
+        windows = [
+            await self._embedder.windows(
+                texts[place], name_before(memories[place].content, memories[place].metadata)
+            )
+            for place in changed
+        ]
         in_context = await self._turns.before(memories, texts, moved) if self._turns else {}
-        wanted = [*(texts[place] for place in changed), *in_context.values()]
+        wanted = [*(text for own in windows for text in own), *in_context.values()]
         if wanted:
-            made = [PgVector(vector) for vector in await self._embedder.embed(wanted)]
-            vectors |= zip(changed, made[: len(changed)], strict=True)
-            contexts |= zip(in_context, made[len(changed) :], strict=True)
-        return vectors, contexts
+            made = await self._embedder.embed(wanted)
+            last = 0
+            for place, own in zip(changed, windows, strict=True):
+                first, last = last, last + len(own)
+                found.signs[place] = signs_of(made[first:last])
+                found.first[place] = PgVector(made[first])
+                row = there.get(_key(memories[place])) if there else None
+                had = row is not None and len(signs_in(row["outline"])) > len(signs_of(made[:1]))
+                if len(own) > 1 or had:
+                    found.windows[place] = [PgVector(one) for one in made[first + 1 : last]]
+            found.context |= zip(in_context, map(PgVector, made[last:]), strict=True)
+        return found
+
+
+def columns_of(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
+    """The columns of rows, also of none."""
+    return [*zip(*rows, strict=True)] or [()] * width
 
 
 def _key(memory: Memory) -> tuple[str, UUID]:
@@ -143,11 +200,6 @@ def _key(memory: Memory) -> tuple[str, UUID]:
 def _is_kept(memory: Memory, there: There) -> bool:
     row = there.get(_key(memory))
     return row is not None and row["updated_at"] >= memory.updated_at
-
-
-def _text(row: asyncpg.Record) -> str:
-    """What a row's vector was made of."""
-    return said(row["content"], {"speaker": row["speaker"]})
 
 
 def _turn(row: asyncpg.Record) -> tuple[str | None, datetime]:

@@ -15,6 +15,7 @@ from app.drivers.pgvector.embedded import accounts, programs, server_user
 from app.drivers.pgvector.embedded.room import Room
 from app.errors import ConfigurationError, InUse
 from app.logs import get_logger
+from app.machine import memory_bytes
 from app.private import close_folder, open_private
 from app.settings import CLUSTER, real
 from app.tasks import end
@@ -54,8 +55,16 @@ _STOP_SECONDS = 60.0
 _AUTOVACUUM_SECONDS = 10
 """Between two looks of autovacuum, also for what other programs wrote; a minute by default."""
 
+_SHARE = 16
+_LEAST_BUFFERS, _MOST_BUFFERS = 64, 256
+
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 """What may be otherwise in a moment; all else that fails with files somebody has to mend."""
+
+
+def shared_buffers(memory: int) -> int:
+    """Megabytes for PostgreSQL's cache: a sixteenth of the machine's bytes, from 64 to 256."""
+    return max(_LEAST_BUFFERS, min(_MOST_BUFFERS, memory // _SHARE // 2**20))
 
 
 class EmbeddedPostgres:
@@ -223,7 +232,7 @@ class EmbeddedPostgres:
                 *("-k", sockets),
                 *("-p", _PORT),
                 *("-c", "listen_addresses="),
-                *("-c", "shared_buffers=256MB"),
+                *("-c", f"shared_buffers={shared_buffers(memory_bytes())}MB"),
                 *("-c", f"autovacuum_naptime={_AUTOVACUUM_SECONDS}"),
                 cwd=self._cluster,
                 env={**programs.ENVIRONMENT, "ROOM": str(self._room.folder)},

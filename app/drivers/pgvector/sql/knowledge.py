@@ -13,8 +13,8 @@ from typing import NamedTuple
 from app.drivers.pgvector.indexes import EXACT_ROWS
 from app.drivers.pgvector.vectors import vector_type
 
-_COLUMNS = "knowledge_id, category, content, title, doc_id, metadata, created_at, updated_at"
-EVERY_COLUMN = f"{_COLUMNS}, embedding, bits"
+COLUMNS = "knowledge_id, category, content, title, doc_id, metadata, created_at, updated_at"
+EVERY_COLUMN = f"{COLUMNS}, embedding, bits"
 
 BITS_ROWS = 20_000
 """A category of so many rows is searched by its bits, however small the table."""
@@ -31,10 +31,10 @@ _PROBES = 120
 _EF_SEARCH = 100
 """How widely an hnsw index is searched."""
 
-GET = f"select {_COLUMNS}, null::float8 as score from global_knowledge where knowledge_id = $1"
+GET = f"select {COLUMNS}, null::float8 as score from global_knowledge where knowledge_id = $1"
 
 STORE = f"""
-    insert into global_knowledge ({_COLUMNS}, embedding)
+    insert into global_knowledge ({COLUMNS}, embedding)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 
@@ -53,10 +53,16 @@ REPLACE = f"""
     where knowledge_id = $1 and updated_at = $10
 """
 
+RETURNING = " returning knowledge_id"
+
 # $1 ids and $2 versions, pairwise. What has that version already needs no vector.
 THERE = """
     select knowledge_id, updated_at, content,
-        case when updated_at < version then embedding::vector end as embedding
+        case when updated_at < version then embedding::vector end as embedding,
+        exists (
+            select from knowledge_windows as windows
+            where windows.knowledge_id = global_knowledge.knowledge_id
+        ) as has_windows
     from unnest($1::uuid[], $2::timestamptz[]) as wanted (id, version)
     join global_knowledge on knowledge_id = id
 """
@@ -64,44 +70,49 @@ THERE = """
 DELETE = "delete from global_knowledge where knowledge_id = $1"
 
 EXPORT = f"""
-    select {_COLUMNS}, null::float8 as score from global_knowledge
+    select {COLUMNS}, null::float8 as score from global_knowledge
     where knowledge_id > $1 order by knowledge_id limit $2
 """
 
-_SCORE = "round((1 - (embedding <=> $1::{column}) / 2) * 1e6) / 1e6 as score"
+SCORE = "round((1 - (embedding <=> $1::{column}) / 2) * 1e6) / 1e6 as score"
+
+_HAS_WINDOWS = "exists (select from knowledge_windows) as has_windows"
+"""Whether the texts have other vectors to be searched (`knowledge_windows.py`): most have none."""
 
 # A scan goes on until it has enough rows, also where most of what it finds is filtered out. The
 # settings hold for this statement only, and reach PostgreSQL through any pooler.
-_TUNED = f"""
-    tuned as materialized (
-        select
+SETTINGS = f"""
             set_config('ivfflat.probes', '{_PROBES}', true),
             set_config('ivfflat.iterative_scan', 'relaxed_order', true),
             set_config('hnsw.ef_search', '{_EF_SEARCH}', true),
             set_config('hnsw.iterative_scan', 'relaxed_order', true),
             set_config('hnsw.max_scan_tuples', '2147483647', true),
-            set_config('hnsw.scan_mem_multiplier', '100', true),
-            greatest({_INDEX_CANDIDATES}, 2 * $2) as candidates
+            set_config('hnsw.scan_mem_multiplier', '100', true)
+"""
+
+_TUNED = f"""
+    tuned as materialized (
+        select {SETTINGS}, greatest({_INDEX_CANDIDATES}, 2 * $2) as candidates
     )
 """
 """The number of candidates depends on it, so that it comes before the index is read."""
 
-_NEAREST = "order by embedding::halfvec({dimension}) <=> $1::{column}::halfvec({dimension})"
+NEAREST = "order by embedding::halfvec({dimension}) <=> $1::{column}::halfvec({dimension})"
 
 _BITS = "binary_quantize($1::{column})::bit({dimension})"
 
 _RECALL = f"""
     with size as materialized (
-        select count(*) as rows
+        select count(*) as rows, {_HAS_WINDOWS}
         from (select from global_knowledge limit {{exact}} + 1) as counted
     ), {_TUNED}
-    select {_COLUMNS}, {_SCORE} from (
-        select {_COLUMNS}, embedding from global_knowledge
+    select {COLUMNS}, {SCORE}, (select has_windows from size) from (
+        select {COLUMNS}, embedding from global_knowledge
         where (select rows from size) <= {{exact}}
         union all
         select nearest.* from tuned cross join lateral (
-            select {_COLUMNS}, embedding from global_knowledge
-            {_NEAREST} limit tuned.candidates
+            select {COLUMNS}, embedding from global_knowledge
+            {NEAREST} limit tuned.candidates
         ) as nearest
         where (select rows from size) > {{exact}}
     ) as candidates
@@ -117,7 +128,7 @@ _RECALL_IN_CATEGORY = f"""
             select count(*) from (
                 select from global_knowledge where category = $3 limit bound + 1
             ) as counted
-        ) as rows
+        ) as rows, {_HAS_WINDOWS}
         from (
             select greatest(
                 {{bits}}, sqrt({_BITS_FACTOR} * greatest(reltuples, 0)::float8)
@@ -125,8 +136,8 @@ _RECALL_IN_CATEGORY = f"""
             from pg_class where oid = 'global_knowledge'::regclass
         ) as bounds
     ), {_TUNED}
-    select {_COLUMNS}, {_SCORE} from (
-        select {_COLUMNS}, embedding from global_knowledge
+    select {COLUMNS}, {SCORE}, (select has_windows from size) from (
+        select {COLUMNS}, embedding from global_knowledge
         where category = $3 and (select rows from size) <= {{exact}}
         union all
         select found.* from (
@@ -137,14 +148,14 @@ _RECALL_IN_CATEGORY = f"""
             limit greatest({_BITS_CANDIDATES}, 4 * $2)
         ) as likely
         cross join lateral (
-            select {_COLUMNS}, embedding from global_knowledge
+            select {COLUMNS}, embedding from global_knowledge
             where knowledge_id = candidate limit 1
         ) as found
         union all
         select nearest.* from tuned cross join lateral (
-            select {_COLUMNS}, embedding from global_knowledge
+            select {COLUMNS}, embedding from global_knowledge
             where texteq(category, $3)
-            {_NEAREST} limit tuned.candidates
+            {NEAREST} limit tuned.candidates
         ) as nearest
         where (select rows > bound from size)
     ) as candidates

@@ -4,7 +4,7 @@ A recall by vector is in `recall.py`, and all of the knowledge in `knowledge.py`
 """
 
 from app.drivers.pgvector.sql import knowledge
-from app.drivers.pgvector.sql.recall import EVERY_COLUMN, TERMS
+from app.drivers.pgvector.sql.recall import EVERY_COLUMN
 from app.drivers.pgvector.sql.recall import MEMORY as _MEMORY
 
 _NEWEST_FIRST = "created_at desc, memory_id desc"
@@ -24,33 +24,6 @@ RECALL_NEWEST = {
     for conversation, scope in _SCOPES.items()
 }
 
-# A word is found with its forms; the score is the share of the words found. Of a long query, its
-# longest words count: each costs a look at every memory that has any.
-RECALL_BY_WORDS = {
-    conversation: f"""
-        with query as (
-            select
-                array_agg(lexeme) as words,
-                string_agg(
-                    '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''', ' | '
-                )::tsquery as any_word
-            from (
-                select lexeme from unnest(to_tsvector($6::text::regconfig, $5))
-                order by length(lexeme) desc, lexeme limit {TERMS}
-            ) as longest
-        )
-        select {_MEMORY}, (
-            select count(*) from (
-                select unnest(query.words)
-                intersect select unnest(tsvector_to_array(memories.words))
-            ) as shared
-        )::float8 / cardinality(query.words) as score
-        from memories, query where {scope} and memories.words @@ query.any_word
-        order by score desc, {_NEWEST_FIRST} limit $4
-    """
-    for conversation, scope in _SCOPES.items()
-}
-
 LIST = {
     conversation: f"""
         select {_MEMORY} from memories where {scope}
@@ -63,19 +36,16 @@ LIST = {
 GET = f"select {_MEMORY} from memories where memory_id = $1 limit 1"
 GET_OF_USER = f"select {_MEMORY} from memories where memory_id = $1 and user_id = $2"
 
-_DERIVED = "embedding, context, speaker, occurred_at, asks, words"
+_DERIVED = "embedding, context, outline, long_outline"
 
 # One statement, so all or none. Tags go as JSON: PostgreSQL's arrays of arrays are rectangular.
 STORE = f"""
     insert into memories ({_MEMORY}, {_DERIVED})
-    select {_MEMORY.replace("tags", "array(select json_array_elements_text(tags))")},
-        embedding, context, speaker, occurred_at, asks,
-        to_tsvector($15::text::regconfig, coalesce(parsable, content))
+    select {_MEMORY.replace("tags", "array(select json_array_elements_text(tags))")}, {_DERIVED}
     from unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::json[], $7::timestamptz[],
-        $8::timestamptz[], $9::vector[], $10::vector[], $11::text[], $12::timestamptz[],
-        $13::boolean[], $14::text[]
-    ) as new ({_MEMORY}, embedding, context, speaker, occurred_at, asks, parsable)
+        $8::timestamptz[], $9::vector[], $10::vector[], $11::bytea[], $12::bytea[]
+    ) as new ({_MEMORY}, {_DERIVED})
 """
 
 _CHANGED = f"conversation_id, content, tags, metadata, created_at, updated_at, {_DERIVED}"
@@ -85,22 +55,38 @@ MERGE = f"""
     set ({_CHANGED}) = row(excluded.{_CHANGED.replace(", ", ", excluded.")})
     where memories.updated_at < excluded.updated_at
 """
+
 """As STORE; a memory that is there gives way to a later version of it, and to nothing else."""
 
-# The arguments of STORE, of one memory; $15 the version that it takes the place of, $16 language
+# The arguments of STORE, of one memory; $13 the version that it takes the place of
 REPLACE = f"""
     update memories set ({_CHANGED}) = row(
         $3, $4, array(select json_array_elements_text($5::json)), $6, $7, $8, $9::vector,
-        $10::vector, $11, $12, $13, to_tsvector($16::text::regconfig, coalesce($14::text, $4))
+        $10::vector, $11::bytea, $12::bytea
     )
-    where memory_id = $1 and user_id = $2 and updated_at = $15
+    where memory_id = $1 and user_id = $2 and updated_at = $13
+"""
+
+RETURNING = " returning user_id, memory_id"
+
+# $1 users and $2 ids, in pairs
+DELETE_WINDOWS = """
+    delete from memory_windows using unnest($1::text[], $2::uuid[]) as gone (owner, id)
+    where user_id = owner and memory_id = id
+"""
+
+# $1 users, $2 ids, $3 numbers and $4 vectors, in fours
+STORE_WINDOWS = """
+    insert into memory_windows (user_id, memory_id, n, embedding)
+    select * from unnest($1::text[], $2::uuid[], $3::int[], $4::vector[])
 """
 
 # $1 users, $2 ids and $3 versions, in threes. What has that version already needs no vector.
 THERE = """
-    select user_id, memory_id, updated_at, created_at, conversation_id, content, speaker,
+    select user_id, memory_id, updated_at, created_at, conversation_id, content, metadata,
         case when updated_at < version then embedding::vector end as embedding,
-        case when updated_at < version then context::vector end as context
+        case when updated_at < version then context::vector end as context,
+        case when updated_at < version then coalesce(outline, long_outline) end as outline
     from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as wanted (owner, id, version)
     join memories on user_id = owner and memory_id = id
 """
@@ -111,7 +97,7 @@ SAID_BEFORE = """
     from unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[])
         with ordinality as wanted (owner, conversation, at, id, turn),
     lateral (
-        select created_at, user_id, memory_id, content, speaker from memories
+        select created_at, user_id, memory_id, content, metadata from memories
         where user_id = owner and conversation_id = conversation
             and (created_at, memory_id) < (at, id)
         order by created_at desc, memory_id desc limit $5
@@ -150,27 +136,37 @@ LACKING = """
         ('alembic_version', 'select'), ('embedding_model', 'select'),
         ('memories', 'select'), ('memories', 'insert'), ('memories', 'update'),
         ('memories', 'delete'),
+        ('memory_windows', 'select'), ('memory_windows', 'insert'), ('memory_windows', 'delete'),
+        ('memory_changes', 'select'), ('memory_changes', 'insert'), ('memory_changes', 'delete'),
         ('global_knowledge', 'select'), ('global_knowledge', 'insert'),
-        ('global_knowledge', 'update'), ('global_knowledge', 'delete')
+        ('global_knowledge', 'update'), ('global_knowledge', 'delete'),
+        ('knowledge_windows', 'select'), ('knowledge_windows', 'insert'),
+        ('knowledge_windows', 'update'), ('knowledge_windows', 'delete')
     ) as needed (name, privilege)
     where not has_table_privilege(to_regclass(name), privilege)
 """
 """The privileges that the role needs and has not."""
 
 # It names every column, so that it fails where another statement would.
-# $1 our model's vector of the sample, $2 its dimension, $3 the least agreement, $4 the language
+# $1 our model's vector of the sample, $2 its dimension, $3 the least agreement, $4 the language and
+# $5 the version of the words
 AS_OPENED = f"""
     select
         ({WHOLE}) as whole,
         case when dimension = $2::int then 1 - (sample <=> $1) >= $3::float8 else false end
             as same_model,
-        language = $4::text as same_language,
+        language = $4::text and words = $5::int as same_words,
         ({LACKING}) as lacking,
         current_setting('transaction_read_only')::boolean as read_only
     from (select version_num from alembic_version) v
-    cross join (select only_row, name, dimension, sample, language from embedding_model) e
+    cross join (select only_row, name, dimension, sample, language, words from embedding_model) e
     left join (select {EVERY_COLUMN} from memories limit 0) m on true
+    left join (select user_id, memory_id, n, embedding from memory_windows limit 0) w on true
+    left join (select user_id, written, memory_id, marked_at from memory_changes limit 0) c on true
     left join (select {knowledge.EVERY_COLUMN} from global_knowledge limit 0) k on true
+    left join (
+        select knowledge_id, n, category, embedding from knowledge_windows limit 0
+    ) i on true
 """
 
 ENCODING = "select current_setting('server_encoding')"
@@ -205,23 +201,17 @@ DIMENSION = """
 """
 
 REMEMBER_MODEL = """
-    insert into embedding_model (name, dimension, sample) values ($1, $2, $3)
+    insert into embedding_model (name, dimension, sample, words) values ($1, $2, $3, $4)
     on conflict (only_row) do nothing
 """
 
 MODEL = "select name, dimension, 1 - (sample <=> $1) as agreement from embedding_model"
 
-LANGUAGE = """
-    select language, case
-        when exists (select from pg_ts_config where cfgname = $1 and pg_ts_config_is_visible(oid))
-        then $1 else 'simple'
-    end as wanted
-    from embedding_model
-"""
+WORDS = "select language, words from embedding_model"
 
 HAS_MEMORIES = "select exists (select from memories)"
 RECORDS = f"""
     select 'memories'::regclass::oid::text as table,
         ({HAS_MEMORIES}) or exists (select from global_knowledge) as some
 """
-SET_LANGUAGE = "update embedding_model set language = $1"
+SET_WORDS = "update embedding_model set language = $1, words = $2"

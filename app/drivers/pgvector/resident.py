@@ -1,0 +1,225 @@
+"""One user in the service's memory: read as a snapshot of PostgreSQL has it, and read on."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from sys import getsizeof
+from typing import Any
+
+import asyncpg
+import numpy as np
+
+from app.drivers.pgvector.checks import Pooled
+from app.drivers.pgvector.reading import (
+    Scope,
+    read_all,
+    read_records,
+    read_scope,
+    read_windows,
+    vectors_in,
+)
+from app.drivers.pgvector.sql import recall as sql
+from app.embedding import Embedder, Vector
+from app.ranking.candidates import Candidates, joined
+from app.ranking.outlines import no_candidates, unpacked
+
+_USER_BYTES = 4_000
+"""What a user takes without a memory."""
+_RECORD_BYTES = 700
+"""What a record takes beside its content, its metadata and its vector; about."""
+_OUTLINE_BYTES = 250
+
+Server = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A user's memories as a snapshot of PostgreSQL had them."""
+
+    candidates: Candidates
+    vectors: Vector | None
+    """Those that `Candidates.vector_at` counts, and perhaps some that are gone; None: too many."""
+
+    records: Mapping[bytes, asyncpg.Record] | None
+    """By id; None where the vectors are."""
+
+    snapshot: str
+    server: Server
+    size: int
+    """Bytes that it takes, about."""
+
+    texts: int = 0
+    """Those of them that the records' texts take."""
+
+
+class ResidentReader:
+    """Reads users from connections whose statements all have one snapshot."""
+
+    def __init__(self, embedder: Embedder, *, context: bool) -> None:
+        """`context`: whether vectors in context count, where there are any."""
+        self._embedder = embedder
+        self._context = context
+
+    async def whole(
+        self, connection: Pooled, user_id: str, reading: asyncpg.Record, most: float
+    ) -> Resident | None:
+        """All of the user in at most `most` bytes, with or without vectors; None if it is more."""
+        candidates = await read_scope(connection, Scope(user_id), self._embedder.dimension)
+        light = _light(candidates)
+        if light > most:
+            return None
+        snapshot, server = reading["snapshot"], server_of(reading)
+        alone = Resident(candidates, None, None, snapshot, server, light)
+        vectors = 4 * len(candidates.vector_row) * self._embedder.dimension
+        room = most - light - vectors - len(candidates) * _RECORD_BYTES
+        return await self._with_all(connection, user_id, alone, room) or alone
+
+    async def _with_all(
+        self, connection: Pooled, user_id: str, alone: Resident, room: float
+    ) -> Resident | None:
+        """The user with vectors and records; None where the texts have more than `room` bytes."""
+        dimension = self._embedder.dimension
+        candidates = alone.candidates
+        if room < 0:
+            return None
+        place = {key: n for n, key in enumerate(candidates.keys(np.arange(len(candidates))))}
+        firsts = np.zeros((len(candidates), dimension), np.float32)
+        records: dict[bytes, asyncpg.Record] = {}
+        pages = read_all(connection, user_id, dimension, context=self._context)
+        async for rows, some in pages:
+            room -= _texts(rows)
+            if room < 0:
+                return None
+            firsts[[place[row["memory_id"].bytes] for row in rows]] = some
+            records |= {row["memory_id"].bytes: row for row in rows}
+            await asyncio.sleep(0)
+        vectors = await self._with_windows(connection, user_id, candidates, firsts)
+        candidates = replace(candidates, vector_at=np.arange(len(vectors), dtype=np.int32))
+        texts = _texts(records.values())
+        return replace(
+            alone,
+            candidates=candidates,
+            vectors=vectors,
+            records=records,
+            size=_size(candidates, vectors, texts),
+            texts=texts,
+        )
+
+    async def renewed(
+        self, connection: Pooled, user_id: str, resident: Resident, snapshot: str
+    ) -> Resident | None:
+        """The user as `snapshot` has it, the connection's; None where all of it has to be read."""
+        rows = await connection.fetch(sql.UNSEEN[self._context], user_id, resident.snapshot)
+        if any(row["changed"] is None for row in rows):
+            return None
+        gone = [row["changed"].bytes for row in rows]
+        there = [row for row in rows if row["memory_id"] is not None]
+        return await self._with(connection, user_id, resident, gone, there, snapshot)
+
+    async def _with(
+        self,
+        connection: Pooled,
+        user_id: str,
+        resident: Resident,
+        gone: list[bytes],
+        there: list[asyncpg.Record],
+        snapshot: str,
+    ) -> Resident:
+        """The user without the ids `gone`, and with the rows `there`."""
+        kept = resident.vectors
+        start = 0 if kept is None else len(kept)
+        new = _candidates(there, self._embedder.dimension, start)
+        candidates = joined([_without(resident.candidates, gone), new])
+        if kept is None or resident.records is None:
+            light = _light(candidates)
+            return replace(resident, candidates=candidates, snapshot=snapshot, size=light)
+        sent = {row["memory_id"].bytes: row["vector"] for row in there}
+        firsts = [sent[key] for key in new.keys(np.arange(len(new)))]
+        made = await self._with_windows(
+            connection, user_id, new, vectors_in(firsts, self._embedder.dimension)
+        )
+        vectors = np.concatenate([kept, made])
+        if len(vectors) > 2 * len(candidates.vector_at) + 100:
+            vectors = vectors[candidates.vector_at]
+            order = np.arange(len(vectors), dtype=np.int32)
+            candidates = replace(candidates, vector_at=order)
+        records = dict(resident.records)
+        went = [records.pop(key) for key in gone if key in records]
+        came = await read_records(connection, user_id, new.keys(np.arange(len(new))))
+        records |= came
+        texts = resident.texts - _texts(went) + _texts(came.values())
+        return replace(
+            resident,
+            candidates=candidates,
+            vectors=vectors,
+            records=records,
+            snapshot=snapshot,
+            size=_size(candidates, vectors, texts),
+            texts=texts,
+        )
+
+    async def _with_windows(
+        self, connection: Pooled, user_id: str, candidates: Candidates, firsts: Vector
+    ) -> Vector:
+        """The vectors of the candidates, of each its first and its others, in their order.
+
+        Where others are missing, which a client's SQL can do, the first stands in their place.
+        """
+        if len(candidates.vector_row) == len(candidates):
+            return firsts
+        vectors: Vector = firsts[candidates.vector_row]
+        starts = np.searchsorted(candidates.vector_row, np.arange(len(candidates))).tolist()
+        ends = [*starts[1:], len(vectors)]
+        several = [n for n, start in enumerate(starts) if ends[n] - start > 1]
+        keys = candidates.keys(np.array(several, np.intp))
+        others = await read_windows(connection, user_id, keys)
+        for n, key in zip(several, keys, strict=True):
+            sent = others.get(key, [])[: ends[n] - starts[n] - 1]
+            if sent:
+                start = starts[n] + 1
+                vectors[start : start + len(sent)] = vectors_in(sent, self._embedder.dimension)
+        return vectors
+
+
+def server_of(row: asyncpg.Record) -> Server:
+    """What a row of `sql.SERVER` says."""
+    return row["started"], row["standby"], row["memories"], row["crashed"]
+
+
+def _candidates(rows: Sequence[asyncpg.Record], dimension: int, start: int) -> Candidates:
+    """The candidates of rows with an outline each; their vectors stand in order from `start`."""
+    if not rows:
+        return no_candidates(dimension)
+    outlines = [row["outline"] for row in rows]
+    ids = b"".join(row["memory_id"].bytes for row in rows)
+    sizes = np.array([len(outline) for outline in outlines], np.int64)
+    made = unpacked(ids, sizes, b"".join(outlines), dimension)
+    ends = start + len(made.vector_row)
+    return replace(made, vector_at=np.arange(start, ends, dtype=np.int32))
+
+
+def _without(candidates: Candidates, gone: Sequence[bytes]) -> Candidates:
+    """The candidates but those with these ids."""
+    ids = set(gone)
+    firsts = np.frombuffer(b"".join(gone), ">u8")[::2].astype(np.uint64)
+    rows = np.flatnonzero(np.isin(candidates.ids[:, 0], firsts))
+    going = [
+        row for row, key in zip(rows.tolist(), candidates.keys(rows), strict=True) if key in ids
+    ]
+    if not going:
+        return candidates
+    return candidates.taken(np.delete(np.arange(len(candidates)), going))
+
+
+def _light(candidates: Candidates) -> int:
+    """Bytes of the candidates alone."""
+    words = candidates.words.nbytes + candidates.word_row.nbytes
+    return _USER_BYTES + len(candidates) * _OUTLINE_BYTES + words
+
+
+def _texts(rows: Iterable[asyncpg.Record]) -> int:
+    return sum(getsizeof(row["content"]) + getsizeof(row["metadata"]) for row in rows)
+
+
+def _size(candidates: Candidates, vectors: Vector, texts: int) -> int:
+    return _light(candidates) + vectors.nbytes + len(candidates) * _RECORD_BYTES + texts
