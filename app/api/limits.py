@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Annotated, Any, LiteralString, TypeAlias, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
@@ -9,12 +10,16 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from app.core.memory.checks import (
+    MOST_RECENCY,
     check_batch,
+    check_half_life,
     check_id,
     check_metadata,
+    check_recency_weight,
     check_tags,
     check_text,
     check_top_k,
+    read_moment,
 )
 from app.errors import InvalidInput
 from app.settings import Limits
@@ -95,6 +100,10 @@ def _record_id(value: str, _: Limits, __: str) -> str:
     return str(check_id(value, "the id"))
 
 
+def _moment(value: Any, _: Limits, name: str) -> Any:
+    return value if value is None else read_moment(value, name)
+
+
 UserId: TypeAlias = Annotated[str, _text("user_id_chars")]
 ConversationId: TypeAlias = Annotated[str, _text("conversation_id_chars")]
 Content: TypeAlias = Annotated[str, _text("content_chars")]
@@ -102,6 +111,20 @@ Query: TypeAlias = Annotated[str, _text("query_chars")]
 Category: TypeAlias = Annotated[str, _text("category_chars")]
 Title: TypeAlias = Annotated[str, _text("title_chars")]
 DocId: TypeAlias = Annotated[str, _text("doc_id_chars")]
+HalfLife: TypeAlias = Annotated[
+    float,
+    _Limited(
+        lambda value, _, name: check_half_life(value, (name,)),
+        lambda _: {"exclusiveMinimum": 0},
+    ),
+]
+RecencyWeight: TypeAlias = Annotated[
+    float,
+    _Limited(
+        lambda value, _, name: check_recency_weight(value, (name,)),
+        lambda _: {"minimum": 0, "maximum": MOST_RECENCY},
+    ),
+]
 TopK: TypeAlias = Annotated[
     int,
     _Limited(check_top_k, lambda limits: {"minimum": 1, "maximum": limits.top_k}),
@@ -117,6 +140,7 @@ Tags: TypeAlias = Annotated[
     ),
 ]
 Metadata: TypeAlias = Annotated[dict[str, Any], _Limited(_metadata, lambda _: {})]
+Moment: TypeAlias = Annotated[datetime, _Limited(_moment, lambda _: {}, first=True)]
 RecordId: TypeAlias = Annotated[str, _Limited(_record_id, lambda _: {"format": "uuid"})]
 
 Entry = TypeVar("Entry")

@@ -11,8 +11,11 @@ from app.api.limits import (
     Content,
     ConversationId,
     DocId,
+    HalfLife,
     Metadata,
+    Moment,
     Query,
+    RecencyWeight,
     Tags,
     Title,
     TopK,
@@ -20,6 +23,7 @@ from app.api.limits import (
     refusal,
 )
 from app.core.memory import records
+from app.core.memory.requests import Recency
 
 _MEMORY: JsonDict = {
     "user_id": "ada",
@@ -123,6 +127,17 @@ class UpdateRequest(_Changes):
     )
 
 
+class RecencyRequest(_Request):
+    """How much it counts that a memory is new, beside the other evidence."""
+
+    half_life_days: HalfLife = Field(description="At this age a memory gets half of the points.")
+    weight: RecencyWeight = Field(description="The points of a memory of this moment.")
+
+    def weighed(self) -> Recency:
+        """What the driver is asked to weigh."""
+        return Recency(self.half_life_days, self.weight)
+
+
 class RecallRequest(_Request):
     """Which of a user's memories to find."""
 
@@ -147,6 +162,16 @@ class RecallRequest(_Request):
         None, description="Leave out memories that have any of these tags, compared exactly."
     )
     explain: bool = Field(False, description="Tell of each memory why: the points of its evidence.")
+    recency: RecencyRequest | None = Field(
+        None,
+        description="Prefer new memories, where there is a query and vectors take part. Without "
+        "it, age does not count.",
+    )
+    as_of: Moment | None = Field(
+        None,
+        description="The moment that the query speaks from, as RFC 3339 has it; without an offset "
+        "in UTC. *Yesterday* is the day before its day. By default it is now.",
+    )
 
 
 class StoreKnowledgeRequest(_Request):

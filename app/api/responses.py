@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, Self
 
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.memory import records
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class _Response(BaseModel):
@@ -29,13 +34,22 @@ class Memory(_Response):
 
 
 class Explanation(_Response):
-    """The points of each piece of evidence; the order is that of their sum."""
+    """The points of each piece of evidence; the order is that of their sum, or of `rerank`."""
 
     cosine: float = Field(description="Of the query's vector and the memory's: -1 to 1.")
     lexical: float = Field(description="For words of the query, here or in the turns around.")
     date: float = Field(description="For a date that the query names.")
     speaker: float = Field(description="For the one person whom the query names.")
     form: float = Field(description="For a statement, and for saying more.")
+    recency: float | None = Field(
+        None, description="For being new; only with `recency`.", exclude_if=_is_none
+    )
+    rerank: float | None = Field(
+        None,
+        description="The reranker's score, 0 to 1, which is no part of the sum; only where there "
+        "is a reranker, and of the best 30.",
+        exclude_if=_is_none,
+    )
 
 
 class RecalledMemory(Memory):
@@ -47,7 +61,7 @@ class RecalledMemory(Memory):
     explanation: Explanation | None = Field(
         None,
         description="Only with `explain`, and where vectors took part.",
-        exclude_if=lambda explanation: explanation is None,
+        exclude_if=_is_none,
     )
 
 
@@ -97,7 +111,10 @@ class KnowledgeList(_Response):
 
 class _Answer(_Response):
     driver: str = Field(description="The driver that answered.")
-    degraded: bool = Field(description="A fallback answered in the place of the first choice.")
+    degraded: bool = Field(
+        description="A fallback answered in the place of the first choice, or the answer lacks a "
+        "reranking that is configured."
+    )
     cached: bool = Field(description="The answer came from a cache.")
 
     @staticmethod
@@ -105,6 +122,10 @@ class _Answer(_Response):
         if isinstance(found, records.Recalled):
             return {"driver": found.driver, "degraded": found.degraded, "cached": found.cached}
         return {"driver": driver.name, "degraded": False, "cached": False}
+
+    def response(self) -> Response:
+        """The answer as it is sent: FastAPI would make it a model and a dictionary once more."""
+        return Response(self.model_dump_json(), media_type="application/json")
 
 
 class RecallResponse(_Answer):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 
 from app.embedding import Embedder
 from app.logs import configure_logging
@@ -12,8 +13,9 @@ from tests.api.serving import Api, serving
 
 @pytest.fixture(scope="session", autouse=True)
 def logs() -> None:
-    """As `serve` configures them."""
+    """As `serve` configures them, but that other tests of the process may still capture them."""
     configure_logging(Settings(log_format="json"))
+    structlog.configure(cache_logger_on_first_use=False)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from app.core.memory.requests import Recall, RecallKnowledge
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.ranking import Explanation
+from app.settings import Limits
 from tests.api.serving import Api, read_places, serving
 
 MEMORY_FIELDS = [
@@ -466,6 +467,58 @@ async def test_recall_explains_when_it_is_asked_to(embedder: Embedder) -> None:
         assert answer.json()["memories"] == []
 
 
+class ListeningDriver(InMemoryDriver):
+    """Remembers the moments from which it was asked."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__(embedder, Limits())
+        self.moments: list[datetime | None] = []
+
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        self.moments.append(wanted.as_of)
+        return await super()._recall(wanted)
+
+
+@pytest.mark.parametrize(
+    ("given", "moment"),
+    [
+        ("2026-05-08T13:56:00Z", "2026-05-08T13:56:00+00:00"),
+        ("2026-05-08t13:56:00z", "2026-05-08T13:56:00+00:00"),
+        ("2026-05-08T01:30:00+09:00", "2026-05-08T01:30:00+09:00"),
+        ("2026-05-08T01:30:00.25-05:30", "2026-05-08T01:30:00.250000-05:30"),
+        ("2026-05-08 13:56:00", "2026-05-08T13:56:00+00:00"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
+        (None, None),
+    ],
+)
+async def test_the_moment_that_a_query_speaks_from_reaches_the_driver(
+    embedder: Embedder, given: str | None, moment: str | None
+) -> None:
+    driver = ListeningDriver(embedder)
+    async with serving(embedder, lambda _: driver) as api:
+        await store(api, "ada", "kettle")
+        body = {"user_id": "ada", "query": "What boiled yesterday?", "as_of": given}
+        assert (await api.post("/v1/memories/recall", body)).status_code == 200
+        assert [one and one.isoformat() for one in driver.moments] == [moment]
+
+
+@pytest.mark.parametrize(
+    "as_of",
+    [
+        *("", "now", "yesterday", "2026-05-08", "13:56:00Z", "20260508T135600Z", "2026-W19-5"),
+        *("2026-02-31T00:00:00Z", "2026-05-08T25:00:00Z", "2026-05-08T13:56:00+99:99"),
+        *("2026-05-08T13:56:00Z ", "2026-05-08T13:56:00." + "0" * 9_999 + "Z", "1778248560"),
+        *(1_778_248_560, True, ["2026-05-08T13:56:00Z"], {}),
+    ],
+)
+async def test_what_is_no_moment_is_refused(api: Api, as_of: object) -> None:
+    answer = await api.post("/v1/memories/recall", {"user_id": "ada", "as_of": as_of})
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["loc"] == ["body", "as_of"]
+    assert "2026-05-08T13:56:00+02:00" in error["msg"]
+
+
 @pytest.mark.parametrize("explain", [1, "true", None])
 async def test_explain_is_true_or_false(api: Api, explain: object) -> None:
     answer = await api.post("/v1/memories/recall", {"user_id": "ada", "explain": explain})
@@ -482,6 +535,7 @@ async def test_health_tells_the_driver_and_what_it_can_do(api: Api) -> None:
         "capabilities": [
             "delete_knowledge",
             "delete_user",
+            "explain_recall",
             "export_records",
             "get",
             "get_knowledge",
@@ -492,6 +546,7 @@ async def test_health_tells_the_driver_and_what_it_can_do(api: Api) -> None:
             "store_many",
             "update",
             "update_knowledge",
+            "weigh_recency",
         ],
         "driver": {
             "driver": "inmemory",

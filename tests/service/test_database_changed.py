@@ -88,9 +88,9 @@ async def test_a_column_away_is_told_and_a_database_that_only_reads_is_read(
     connection = await asyncpg.connect(url)
     name = await connection.fetchval("select current_database()")
     with service.client() as client:
-        await connection.execute("alter table memories rename words to w")
+        await connection.execute("alter table memories rename tags to w")
         wait_for(client, 503, "unavailable")
-        await connection.execute("alter table memories rename w to words")
+        await connection.execute("alter table memories rename w to tags")
         wait_for(client, 200, "ok")
         await connection.execute(f"alter database {name} set default_transaction_read_only = on")
         await connection.execute(

@@ -96,6 +96,14 @@ REFUSED: Mapping[str, tuple[dict[str, str], str]] = {
         {"MEMORY_DRIVER": "inmemory", "MEMORY_EMBEDDING_MODEL": "/no/such/model"},
         "MEMORY_EMBEDDING_MODEL: there is no folder /no/such/model",
     ),
+    "a reranker that is not there": (
+        {"MEMORY_DRIVER": "inmemory", "MEMORY_RERANK_MODEL": "/no/such/model"},
+        "MEMORY_RERANK_MODEL: there is no folder /no/such/model",
+    ),
+    "two rerankers": (
+        {"MEMORY_RERANK_URL": "http://localhost:8080", "MEMORY_RERANK_MODEL": "some/model"},
+        "MEMORY_RERANK_MODEL: must be unset with MEMORY_RERANK_URL: one of them reranks",
+    ),
 }
 
 

@@ -61,14 +61,17 @@ async def store_knowledge_many(
     return KnowledgeList.model_validate({"knowledge": stored})
 
 
-@router.post("/recall", operation_id="recall_knowledge", responses=problems(*WITH_BODY))
+@router.post(
+    "/recall",
+    operation_id="recall_knowledge",
+    response_model=RecallKnowledgeResponse,
+    responses=problems(*WITH_BODY),
+)
 @needs("read")
-async def recall_knowledge(
-    request: RecallKnowledgeRequest, driver: DriverDep
-) -> RecallKnowledgeResponse:
+async def recall_knowledge(request: RecallKnowledgeRequest, driver: DriverDep) -> Response:
     """Return the knowledge that best answers the query, best first."""
     found = await driver.recall_global_knowledge(request.query, request.top_k, request.category)
-    return RecallKnowledgeResponse.of(found, driver)
+    return RecallKnowledgeResponse.of(found, driver).response()
 
 
 @router.get(

@@ -64,9 +64,14 @@ async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
     return Memories.model_validate({"memories": await driver.store_many(new)})
 
 
-@router.post("/memories/recall", operation_id="recall", responses=problems(*WITH_BODY, *OPTIONAL))
+@router.post(
+    "/memories/recall",
+    operation_id="recall",
+    response_model=RecallResponse,
+    responses=problems(*WITH_BODY, *OPTIONAL),
+)
 @needs("read")
-async def recall(request: RecallRequest, driver: DriverDep) -> RecallResponse:
+async def recall(request: RecallRequest, driver: DriverDep) -> Response:
     """Return the memories that best answer the query, best first."""
     found = await driver.recall(
         request.user_id,
@@ -76,8 +81,10 @@ async def recall(request: RecallRequest, driver: DriverDep) -> RecallResponse:
         request.use_vector,
         request.exclude_tags,
         explain=request.explain,
+        recency=request.recency.weighed() if request.recency is not None else None,
+        as_of=request.as_of,
     )
-    return RecallResponse.of(found, driver)
+    return RecallResponse.of(found, driver).response()
 
 
 @router.get("/memories", operation_id="list_memories", responses=problems(*ALWAYS, *OPTIONAL))
