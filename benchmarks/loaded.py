@@ -1,8 +1,9 @@
 """`python -m benchmarks.loaded`: what a recall costs just after a bulk load.
 
 Directly through the pgvector driver, without HTTP and without embedding, on a PostgreSQL of its
-own: 25,000 memories in batches, 5,000 of them of one user, whose fused recalls are timed at once
-and after pauses, and after a `vacuum` by hand; as the service vacuums, and without that.
+own, with nobody's memories kept in the process (`MEMORY_RECALL_RESIDENT_MB=0`): 25,000 memories in
+batches, 5,000 of them of one user, whose fused recalls are timed at once and after pauses, and
+after a `vacuum` by hand; as the service vacuums, and without that.
 """
 
 import asyncio
@@ -21,13 +22,12 @@ from app.core.memory.base import DriverContext
 from app.core.memory.records import NewMemory
 from app.drivers.pgvector import PgvectorDriver, vacuum
 from app.embedding import Embedder, Vector
-from app.settings import DatabaseSettings, Settings
+from app.settings import DatabaseSettings, RecallSettings, Settings
 from benchmarks.data import made
 from benchmarks.service import database_url
 
 _DIMENSION = 384
 _ROWS = 25_000
-_HEAVY = 5_000
 _BATCH = 1_000
 _RECALLS = 40
 _PAUSES = (0.0, 3.0, 10.0)
@@ -74,7 +74,8 @@ async def _measure(texts: Sequence[str]) -> tuple[float, list[float], float]:
     """Seconds of the load, and milliseconds of a recall after each pause and after a vacuum."""
     with tempfile.TemporaryDirectory(prefix="loaded-") as folder:
         database = DatabaseSettings(data_dir=Path(folder), url=None)
-        settings = Settings(driver="pgvector", database=database)
+        recall = RecallSettings(resident_mb=0)
+        settings = Settings(driver="pgvector", database=database, recall=recall)
         context = DriverContext("pgvector", settings, _Made())
         async with PgvectorDriver.from_context(context) as driver:
             new = [

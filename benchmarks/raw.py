@@ -200,6 +200,7 @@ class Raw:
     def __init__(self, encoder: Encoder, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._encoder = encoder
         self._pool = pool
+        self._vectors: dict[str, Any] = {}
 
     @classmethod
     async def open(cls, encoder: Encoder, server: str) -> Self:
@@ -244,6 +245,12 @@ class Raw:
         """Encode and ask, exactly: there is no index of vectors to go astray in."""
         vector = await self._encoder(query)
         await self._pool.fetch(_RECALL, user, vector)
+
+    async def repeat(self, user: str, query: str) -> None:
+        """Ask with the vector of before: what the SQL alone costs."""
+        if query not in self._vectors:
+            self._vectors[query] = await self._encoder(query)
+        await self._pool.fetch(_RECALL, user, self._vectors[query])
 
     async def store(self, user: str, text: str) -> None:
         """Encode and insert."""

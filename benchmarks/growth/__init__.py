@@ -1,0 +1,1 @@
+"""How a recall's time, and what it finds, change as rows grow."""
