@@ -31,7 +31,7 @@ class RecallSettings(BaseSettings):
     )
 
     resident_mb: int = Field(
-        64,
+        80,
         ge=0,
         le=1_000_000,
         description="megabytes for the memories of users who were recalled lately; 0: none is kept",

@@ -63,7 +63,7 @@ async def test_the_least_recently_used_goes_first_and_the_bound_holds(
 ) -> None:
     driver = await opened(open_driver, embedder, url, 1)
     for user in ("ada", "bob", "cleo", "dan"):
-        await store_large(driver, user, 100)
+        await store_large(driver, user, 125)
     await become_resident(driver, "ada", "bob", "cleo")
     await driver.recall("ada", query="kettle")
     await driver.recall("dan", query="kettle")

@@ -25,7 +25,7 @@ from app.ranking.outlines import no_candidates, unpacked
 
 _USER_BYTES = 4_000
 """What a user takes without a memory."""
-_RECORD_BYTES = 700
+_RECORD_BYTES = 450
 """What a record takes beside its content, its metadata and its vector; about."""
 _OUTLINE_BYTES = 250
 
