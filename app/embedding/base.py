@@ -83,4 +83,6 @@ class Embedder(ABC):
 
     async def _embed_queries(self, texts: Sequence[str]) -> Vector:
         """`embed_query` of each, at once."""
+        if len(texts) == 1:
+            return (await self.embed_query(texts[0]))[np.newaxis]
         return np.stack(await asyncio.gather(*(self.embed_query(text) for text in texts)))

@@ -7,11 +7,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from app.ranking.words import Words, hashes, words
+from app.settings import PARTS
 
 TERMS = 60
 """Words of a query that count, the longest first: each costs a look at every memory."""
-
-ALL_PARTS = frozenset({"lexical", "window", "date", "speaker", "form"})
 
 
 class Recency(NamedTuple):
@@ -24,14 +23,14 @@ class Recency(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What is asked, and by which evidence beside the cosine (some of `ALL_PARTS`)."""
+    """What is asked, and by which evidence beside the cosine (some of `PARTS`)."""
 
     text: str
     as_of: datetime
     """The moment that "yesterday" is the day before, and that recency counts from."""
 
     language: str = "english"
-    parts: Collection[str] = ALL_PARTS
+    parts: Collection[str] = PARTS
     recency: Recency | None = None
 
     def terms(self) -> tuple[tuple[str, int], ...]:

@@ -51,11 +51,11 @@ async def read_scope(
 
     More than a page are read as one transaction sees them.
     """
+    if connection.is_in_transaction():
+        return await _read_pages(connection, scope, dimension, only)
     first = [await _page(connection, scope, part, _FIRST, dimension, only) for part in scope.parts]
     if all(len(page) < part.page for page, part in zip(first, scope.parts, strict=True)):
         return joined(first)
-    if connection.is_in_transaction():
-        return await _read_pages(connection, scope, dimension, only)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         return await _read_pages(connection, scope, dimension, only)
 

@@ -5,6 +5,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.memory.querying import check_language
+from app.drivers.pgvector.sql import memories as sql
 from app.ranking.outlines import with_other_words
 from app.ranking.words import VERSION
 
@@ -23,7 +24,6 @@ _KEEP = """
     where user_id = owner and memory_id = id
 """
 _LOCK = "lock table memories in share row exclusive mode"
-_SET = "update embedding_model set language = $1, words = $2"
 
 
 def by_size(outline: bytes, user_id: str) -> tuple[bytes | None, bytes | None]:
@@ -56,5 +56,5 @@ async def rebuild(connection: "asyncpg.Connection[asyncpg.Record]", language: st
             await connection.execute(_KEEP, *zip(*changed, strict=True))
             count += len(rows)
             last = (rows[-1]["user_id"], rows[-1]["memory_id"])
-        await connection.execute(_SET, language, VERSION)
+        await connection.execute(sql.SET_WORDS, language, VERSION)
     return count
