@@ -11,6 +11,7 @@ import numpy as np
 
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import Cursor, page
+from app.core.memory.embedded import text_and_name, text_of
 from app.core.memory.querying import check_language, query_of
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, Key, Knowledge, Memory, MemoryPage, Record, key_of
@@ -32,7 +33,6 @@ from app.ranking.evidence import weigh
 from app.ranking.outlines import number_of, packed, signs_of, unpacked
 from app.ranking.ranked import Found, best, best_by_words, cosines, likeliest
 from app.ranking.similarity import nearest
-from app.ranking.speakers import name_before, said
 from app.reranking import Reranking
 from app.settings import Limits, RecallSettings
 
@@ -180,7 +180,7 @@ class InMemoryDriver(RecordDriver):
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         kept = await in_pieces(deepcopy, wanted.records)
-        vectors = await self._embed(kept)
+        vectors = await self._embedder.embed_texts([text_and_name(record) for record in kept])
         for record, own in zip(kept, vectors, strict=True):
             there = self._there(record)
             if there is None or there.updated_at < record.updated_at:
@@ -192,22 +192,15 @@ class InMemoryDriver(RecordDriver):
         there = self._there(record)
         if there is None or there.updated_at != wanted.over:
             return False
-        if _text(there) == _text(record):
+        if text_of(there) == text_of(record):
             own = self._vectors[key_of(record)]
         else:
-            (own,) = await self._embed([record])
+            (own,) = await self._embedder.embed_texts([text_and_name(record)])
             there = self._there(record)  # others may have been quicker
             if there is None or there.updated_at != wanted.over:
                 return False
         self._put(record, own)
         return True
-
-    async def _embed(self, records: Sequence[Record]) -> list[Vector]:
-        """The vectors of each record's windows."""
-        windows = [await self._embedder.windows(_text(record), _name(record)) for record in records]
-        vectors = await self._embedder.embed([text for own in windows for text in own])
-        ends = np.cumsum([len(own) for own in windows])
-        return np.split(vectors, ends[:-1])
 
     def _there(self, record: Record) -> Record | None:
         """What is kept under the record's id."""
@@ -259,15 +252,6 @@ class InMemoryDriver(RecordDriver):
             "knowledge": len(self._knowledge),
         }
         return self._reranked.health(DriverHealth(driver=self.name, status="ok", facts=facts))
-
-
-def _text(record: Record) -> str:
-    """What the record's vectors are made of."""
-    return said(record.content, record.metadata) if isinstance(record, Memory) else record.content
-
-
-def _name(record: Record) -> str:
-    return name_before(record.content, record.metadata) if isinstance(record, Memory) else ""
 
 
 def _recalled(memory: Memory, found: Found) -> Memory:

@@ -77,6 +77,15 @@ class Embedder(ABC):
         """
         return Windows([text])
 
+    async def embed_texts(self, texts: Sequence[tuple[str, str]]) -> list[Vector]:
+        """The vectors of texts to be found, each with its prefix: of each those of its windows.
+
+        Float32, shape (windows, dimension) each.
+        """
+        windows = [await self.windows(text, prefix) for text, prefix in texts]
+        vectors = await self.embed([one for own in windows for one in own])
+        return np.split(vectors, np.cumsum([len(own) for own in windows])[:-1]) if texts else []
+
     async def embed_question(self, text: str) -> Vector:
         """The vectors of a question's windows: float32, shape (windows, dimension)."""
         return await self._embed_queries(await self.windows(text))

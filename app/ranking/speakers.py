@@ -33,12 +33,11 @@ def said(content: str, metadata: Mapping[str, Any]) -> str:
     return f"{speaker}: {content}"
 
 
-def name_before(content: str, metadata: Mapping[str, Any]) -> str:
-    """What `said` begins with where it tells the speaker: `Name: `; else nothing."""
-    speaker = speaker_of(content, metadata)
-    if speaker is None or not said(content, metadata).startswith(f"{speaker}: "):
-        return ""
-    return f"{speaker}: "
+def name_before(text: str, metadata: Mapping[str, Any]) -> str:
+    """What a text that `said` gave begins with where it tells the speaker: `Name: `; or nothing."""
+    speaker = speaker_of(text, metadata)
+    name = "" if speaker is None else f"{speaker}: "
+    return name if text.startswith(name) else ""
 
 
 def _begins(text: str, name: str) -> bool:

@@ -6,13 +6,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 
-import numpy as np
-
+from app.core.memory.embedded import text_and_name
 from app.core.memory.records import Key, Knowledge, Memory, Record, key_of, record_id
 from app.core.memory.requests import Recall, RecallKnowledge
 from app.embedding import Embedder, Vector
 from app.ranking.similarity import nearest
-from app.ranking.speakers import said
 from app.ranking.words import share, words
 from app.wrappers.overlay import Overlay
 
@@ -94,10 +92,8 @@ class PendingRecall:
         """The vectors of those records that have one by now."""
         new = [record for record in wanted if _version(record) not in self._vectors]
         if new := new[-_EMBEDDED_AT_ONCE:]:
-            windows = [await self._embedder.windows(_text(record)) for record in new]
-            vectors = await self._embedder.embed([text for own in windows for text in own])
-            each = np.split(vectors, np.cumsum([len(own) for own in windows])[:-1])
-            self._vectors.update(zip(map(_version, new), each, strict=True))
+            vectors = await self._embedder.embed_texts([text_and_name(record) for record in new])
+            self._vectors.update(zip(map(_version, new), vectors, strict=True))
         known = [one for one in map(_version, wanted) if one in self._vectors]
         for one in known:
             self._vectors.move_to_end(one)
@@ -105,11 +101,6 @@ class PendingRecall:
         while len(self._vectors) > _VECTORS:
             self._vectors.popitem(last=False)
         return found
-
-
-def _text(record: Record) -> str:
-    """What the record's vectors are made of."""
-    return said(record.content, record.metadata) if isinstance(record, Memory) else record.content
 
 
 def _version(record: Record) -> _Version:

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from app.core.memory.base import DriverHealth
+from app.core.memory.embedded import text_of
 from app.core.memory.records import Memory, Recalled
 from app.core.memory.requests import Recall
-from app.ranking.speakers import said
 from app.reranking import Reranking
 
 MOST = 30
@@ -39,7 +39,7 @@ class Reranked:
             return await ask(wanted)
         found = await ask(replace(wanted, top_k=max(wanted.top_k, MOST)))
         best, others = found[:MOST], found[MOST:]
-        texts = [said(memory.content, memory.metadata)[:CHARS] for memory in best]
+        texts = [text_of(memory)[:CHARS] for memory in best]
         scores = await self._scores(self._reranking, query, texts)
         if scores is None:
             return Recalled.like(found, found[: wanted.top_k], driver=driver, degraded=True)

@@ -129,10 +129,8 @@ class KnowledgeTable:
         }
         changed = [place for place in range(len(knowledge)) if place not in vectors]
         if changed:
-            texts = [await self._embedder.windows(knowledge[place].content) for place in changed]
-            made = await self._embedder.embed([text for own in texts for text in own])
-            ends = np.cumsum([len(own) for own in texts])[:-1]
-            vectors |= zip(changed, np.split(made, ends), strict=True)
+            texts = [(knowledge[place].content, "") for place in changed]
+            vectors |= zip(changed, await self._embedder.embed_texts(texts), strict=True)
         return [vectors[place] for place in range(len(knowledge))]
 
     async def get(self, knowledge_id: str) -> Knowledge | None:

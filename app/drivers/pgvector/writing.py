@@ -167,7 +167,7 @@ class Writing:
         changed = [place for place in moved if place not in found.first]
         windows = [
             await self._embedder.windows(
-                texts[place], name_before(memories[place].content, memories[place].metadata)
+                texts[place], name_before(texts[place], memories[place].metadata)
             )
             for place in changed
         ]
