@@ -71,6 +71,14 @@ async def become_resident(driver: PgvectorDriver, *users: str) -> None:
                 await asyncio.sleep(0.01)
 
 
+async def be_resident(driver: PgvectorDriver, user: str) -> None:
+    """Wait until the only user of a driver is kept: perhaps it is read again already."""
+    async with asyncio.timeout(10):
+        while not await residents(driver):
+            await driver.recall(user, query="kettle")
+            await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def statements(driver: PgvectorDriver) -> AsyncIterator[list[str]]:
     """The statements of a driver that has one connection, as they run."""

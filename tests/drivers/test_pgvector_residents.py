@@ -13,6 +13,7 @@ from tests.conftest import NewDatabase
 from tests.drivers.conftest import OpenDriver
 from tests.drivers.resident import (
     Chance,
+    be_resident,
     become_resident,
     contents,
     execute,
@@ -149,8 +150,7 @@ async def test_what_is_written_into_a_partition_is_known_too(
     ):
         await connection.execute(change)
         assert await contents(driver, "ada") == await truth(url)
-        if not await residents(driver):
-            await become_resident(driver, "ada")
+        await be_resident(driver, "ada")
     await connection.close()
 
 
