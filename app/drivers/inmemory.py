@@ -30,8 +30,9 @@ from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
 from app.ranking.candidates import Candidates
 from app.ranking.evidence import weigh
-from app.ranking.outlines import number_of, packed, signs_of, unpacked
+from app.ranking.outlines import packed, signs_of, unpacked_each
 from app.ranking.ranked import Found, best, best_by_words, cosines, likeliest
+from app.ranking.scope import within
 from app.ranking.similarity import nearest
 from app.reranking import Reranking
 from app.settings import Limits, RecallSettings
@@ -114,27 +115,22 @@ class InMemoryDriver(RecordDriver):
             if self._memories.get(wanted.user_id, {}) == own:  # else it was changed meanwhile
                 self._users[wanted.user_id] = kept
         candidates, vectors = kept
-        if wanted.conversation_id is None and not wanted.exclude_tags:
-            return candidates, vectors
-        mask = np.ones(len(candidates), np.bool_)
-        if wanted.conversation_id is not None:
-            mask &= candidates.conversation == number_of(wanted.conversation_id)
-        if wanted.exclude_tags:
-            excluded = set(wanted.exclude_tags)
-            keys = candidates.keys(np.arange(len(candidates)))
-            tags = (own[str(UUID(bytes=key))].tags for key in keys)
-            mask &= np.array([excluded.isdisjoint(each) for each in tags], np.bool_)
-        return candidates.taken(np.flatnonzero(mask)), vectors
+        mine = within(
+            candidates,
+            wanted.conversation_id,
+            wanted.exclude_tags,
+            lambda key: own[str(UUID(bytes=key))].tags,
+        )
+        return mine, vectors
 
     async def _columns(self, memories: list[Memory]) -> tuple[Candidates, Vector]:
         keys = [key_of(memory) for memory in memories]
         outlines = [self._outlines[key] for key in keys]
         vectors = [np.zeros((0, self._embedder.dimension), np.float32)]
         vectors += [self._vectors[key] for key in keys]
-        ids = b"".join(UUID(memory.memory_id).bytes for memory in memories)
-        sizes = np.array([len(outline) for outline in outlines], np.int64)
+        ids = [UUID(memory.memory_id).bytes for memory in memories]
         dimension = self._embedder.dimension
-        columns = await asyncio.to_thread(unpacked, ids, sizes, b"".join(outlines), dimension)
+        columns = await asyncio.to_thread(unpacked_each, ids, outlines, dimension)
         return columns, np.concatenate(vectors)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:

@@ -157,6 +157,12 @@ def unpacked(
     )
 
 
+def unpacked_each(ids: Sequence[bytes], outlines: Sequence[bytes], dimension: int) -> Candidates:
+    """The candidates of outlines that stand apart, with the memories' ids; as `unpacked`."""
+    sizes = np.array([len(outline) for outline in outlines], np.int64)
+    return unpacked(b"".join(ids), sizes, b"".join(outlines), dimension)
+
+
 def no_candidates(dimension: int) -> Candidates:
     """None at all."""
     return unpacked(b"", np.zeros(0, np.int64), b"", dimension)

@@ -16,9 +16,9 @@ from app.drivers.pgvector.residents import Residents
 from app.embedding import Embedder, Vector
 from app.ranking.candidates import Candidates
 from app.ranking.evidence import Evidence, weigh
-from app.ranking.outlines import number_of
 from app.ranking.query import Query
 from app.ranking.ranked import Found, best, best_by_words, cosines, likeliest
+from app.ranking.scope import within
 from app.settings import RecallSettings
 
 _LARGE = 20_000
@@ -92,8 +92,14 @@ class RankedRecall:
         """The candidates: of a user who is kept, else as PostgreSQL has them."""
         resident = await self.residents.find(wanted.user_id)
         if resident is not None and (resident.records is not None or not wanted.exclude_tags):
-            known = Known(resident.candidates, resident.vectors, resident.records)
-            return _filtered(known, wanted)
+            records = resident.records or {}
+            own = within(
+                resident.candidates,
+                wanted.conversation_id,
+                wanted.exclude_tags,
+                lambda key: records[key]["tags"],
+            )
+            return Known(own, resident.vectors, resident.records)
         scope = Scope(wanted.user_id, wanted.conversation_id, wanted.exclude_tags)
         terms = [number for _, number in query.terms()]
         async with self._connections.acquire() as connection:
@@ -110,23 +116,6 @@ class RankedRecall:
                 records = await read_records(connection, wanted.user_id, keys)
         pairs = ((records.get(key), one) for key, one in zip(keys, found, strict=True))
         return [(row, one) for row, one in pairs if row is not None and _belongs(row, wanted)]
-
-
-def _filtered(known: Known, wanted: Recall) -> Known:
-    """Those of the conversation, and without the tags."""
-    candidates = known.candidates
-    if wanted.conversation_id is None and not wanted.exclude_tags:
-        return known
-    mask = np.ones(len(candidates), np.bool_)
-    if wanted.conversation_id is not None:
-        mask &= candidates.conversation == number_of(wanted.conversation_id)
-    if wanted.exclude_tags and known.records is not None:
-        keys = candidates.keys(np.arange(len(candidates)))
-        excluded = set(wanted.exclude_tags)
-        mask &= np.array(
-            [excluded.isdisjoint(known.records[key]["tags"]) for key in keys], np.bool_
-        )
-    return Known(candidates.taken(np.flatnonzero(mask)), known.vectors, known.records)
 
 
 def _belongs(row: asyncpg.Record, wanted: Recall) -> bool:

@@ -21,7 +21,7 @@ from app.drivers.pgvector.reading import (
 from app.drivers.pgvector.sql import recall as sql
 from app.embedding import Embedder, Vector
 from app.ranking.candidates import Candidates, joined
-from app.ranking.outlines import no_candidates, unpacked
+from app.ranking.outlines import unpacked_each
 
 _USER_BYTES = 4_000
 """What a user takes without a memory."""
@@ -95,15 +95,7 @@ class ResidentReader:
             await asyncio.sleep(0)
         vectors = await self._with_windows(connection, user_id, candidates, firsts)
         candidates = replace(candidates, vector_at=np.arange(len(vectors), dtype=np.int32))
-        texts = _texts(records.values())
-        return replace(
-            alone,
-            candidates=candidates,
-            vectors=vectors,
-            records=records,
-            size=_size(candidates, vectors, texts),
-            texts=texts,
-        )
+        return _filled(alone, candidates, vectors, records, _texts(records.values()))
 
     async def renewed(
         self, connection: Pooled, user_id: str, resident: Resident, snapshot: str
@@ -148,15 +140,8 @@ class ResidentReader:
         came = await read_records(connection, user_id, new.keys(np.arange(len(new))))
         records |= came
         texts = resident.texts - _texts(went) + _texts(came.values())
-        return replace(
-            resident,
-            candidates=candidates,
-            vectors=vectors,
-            records=records,
-            snapshot=snapshot,
-            size=_size(candidates, vectors, texts),
-            texts=texts,
-        )
+        seen = replace(resident, snapshot=snapshot)
+        return _filled(seen, candidates, vectors, records, texts)
 
     async def _with_windows(
         self, connection: Pooled, user_id: str, candidates: Candidates, firsts: Vector
@@ -181,6 +166,20 @@ class ResidentReader:
         return vectors
 
 
+def _filled(
+    resident: Resident,
+    candidates: Candidates,
+    vectors: Vector,
+    records: Mapping[bytes, asyncpg.Record],
+    texts: int,
+) -> Resident:
+    """The user with those in the place of what it had."""
+    size = _light(candidates) + vectors.nbytes + len(candidates) * _RECORD_BYTES + texts
+    return replace(
+        resident, candidates=candidates, vectors=vectors, records=records, size=size, texts=texts
+    )
+
+
 def server_of(row: asyncpg.Record) -> Server:
     """What a row of `sql.SERVER` says."""
     return row["started"], row["standby"], row["memories"], row["crashed"]
@@ -188,12 +187,8 @@ def server_of(row: asyncpg.Record) -> Server:
 
 def _candidates(rows: Sequence[asyncpg.Record], dimension: int, start: int) -> Candidates:
     """The candidates of rows with an outline each; their vectors stand in order from `start`."""
-    if not rows:
-        return no_candidates(dimension)
-    outlines = [row["outline"] for row in rows]
-    ids = b"".join(row["memory_id"].bytes for row in rows)
-    sizes = np.array([len(outline) for outline in outlines], np.int64)
-    made = unpacked(ids, sizes, b"".join(outlines), dimension)
+    ids = [row["memory_id"].bytes for row in rows]
+    made = unpacked_each(ids, [row["outline"] for row in rows], dimension)
     ends = start + len(made.vector_row)
     return replace(made, vector_at=np.arange(start, ends, dtype=np.int32))
 
@@ -219,7 +214,3 @@ def _light(candidates: Candidates) -> int:
 
 def _texts(rows: Iterable[asyncpg.Record]) -> int:
     return sum(getsizeof(row["content"]) + getsizeof(row["metadata"]) for row in rows)
-
-
-def _size(candidates: Candidates, vectors: Vector, texts: int) -> int:
-    return _light(candidates) + vectors.nbytes + len(candidates) * _RECORD_BYTES + texts
