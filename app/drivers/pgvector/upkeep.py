@@ -1,42 +1,29 @@
 """Looking after the vector index while the driver is open."""
 
-import asyncio
 from typing import Any
 
 from app.drivers.pgvector import indexes
+from app.drivers.pgvector.background import Background
 from app.drivers.pgvector.connections import Connections
-from app.drivers.pgvector.errors import backend_errors
-from app.errors import MemoryServiceError
 from app.logs import get_logger
 from app.settings import DatabaseSettings
-from app.tasks import end
-
-_LOOK_SECONDS = 60.0
 
 _log = get_logger(__name__)
 
 
-class IndexUpkeep:
+class IndexUpkeep(Background):
     """Looks at the index once a minute, for `/health`, and rebuilds a stale one where it may.
 
     However many processes look, one at a time rebuilds; the others go on.
     """
 
+    failed = "index_upkeep_failed"
+    every = 60.0
+
     def __init__(self, settings: DatabaseSettings, connections: Connections) -> None:
         self._settings = settings
         self._connections = connections
         self._state: indexes.IndexState | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Twice is harmless."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._watch())
-
-    async def stop(self) -> None:
-        """End, also amid a rebuild: the next one cleans up."""
-        task, self._task = self._task, None
-        await end(task)
 
     @property
     def stale(self) -> str | None:
@@ -47,20 +34,7 @@ class IndexUpkeep:
         """The index as of the last look, for `/health`."""
         return {"indexes": {indexes.INDEX: self._state.facts()}} if self._state else {}
 
-    async def _watch(self) -> None:
-        failing = False
-        while True:
-            try:
-                with backend_errors():
-                    await self.look()
-                failing = False
-            except MemoryServiceError as error:
-                if not failing:  # told once, not every minute of an outage
-                    _log.warning("index_upkeep_failed", reason=error.reason)
-                failing = True
-            await asyncio.sleep(_LOOK_SECONDS)
-
-    async def look(self) -> None:
+    async def work(self) -> None:
         """See how the index is and, where it is stale and that is allowed, rebuild it."""
         await self._inspect()
         if self.stale and self._settings.rebuilds_index:
