@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import numpy as np
 from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
@@ -81,7 +82,7 @@ class Writing:
         self, statement: str, memories: Sequence[Memory], there: There, *over: datetime
     ) -> int:
         """Keep the memories by the statement, of one with `over`; how many rows it wrote."""
-        vectors = await self._vectors(memories, there)
+        vectors = await self._vectors(memories, there, at_version=bool(over))
         columns = await self._columns(memories, vectors)
         arguments = [value for (value,) in columns] if over else columns
         if not vectors.windows:
@@ -149,14 +150,23 @@ class Writing:
         rows = await in_pieces(row, range(len(memories)))
         return [*zip(*rows, strict=True)]
 
-    async def _vectors(self, memories: Sequence[Memory], there: There) -> Vectors:
-        """A text that has not changed keeps the vectors of its row."""
+    async def _vectors(
+        self, memories: Sequence[Memory], there: There, *, at_version: bool
+    ) -> Vectors:
+        """A text that has not changed keeps the vectors of its row.
+
+        Windows are kept only where the statement writes `at_version`: else others may have changed
+        the text before it and back, and the windows are gone.
+        """
         texts = await in_pieces(lambda memory: said(memory.content, memory.metadata), memories)
         found = Vectors()
         moved: list[int] = []
         for place, (memory, text) in enumerate(zip(memories, texts, strict=True)):
             row = there.get(_key(memory)) if there else None
             if row is None or row["embedding"] is None or said_in(row) != text:
+                moved.append(place)
+                continue
+            if not at_version and self._has_windows(row):
                 moved.append(place)
                 continue
             found.first[place], found.signs[place] = row["embedding"], signs_in(row["outline"])
@@ -181,11 +191,15 @@ class Writing:
                 found.signs[place] = signs_of(made[first:last])
                 found.first[place] = PgVector(made[first])
                 row = there.get(_key(memories[place])) if there else None
-                had = row is not None and len(signs_in(row["outline"])) > len(signs_of(made[:1]))
-                if len(own) > 1 or had:
+                if len(own) > 1 or (row is not None and self._has_windows(row)):
                     found.windows[place] = [PgVector(one) for one in made[first + 1 : last]]
             found.context |= zip(in_context, map(PgVector, made[last:]), strict=True)
         return found
+
+    def _has_windows(self, row: asyncpg.Record) -> bool:
+        """Whether a row's text has several vectors."""
+        one = np.zeros((1, self._embedder.dimension), np.float32)
+        return len(signs_in(row["outline"])) > len(signs_of(one))
 
 
 def columns_of(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
