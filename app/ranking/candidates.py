@@ -1,6 +1,6 @@
 """Candidates: what is known of the memories that may answer a query, as columns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -109,12 +109,11 @@ class Candidates:
 _A_ROW_EACH = ("ids", "created", "days", "conversation", "speaker", "asks", "length")
 
 
-def joined(parts: Iterable[Candidates]) -> Candidates:
-    """All of them, in order; no memory is in two parts."""
-    first, *others = parts
-    if not others:
-        return ordered(first)
-    every = [part for part in (first, *others) if len(part)] or [first]
+def joined(parts: Sequence[Candidates]) -> Candidates:
+    """All of them, in order; each part, of which there are some, is in order, and shares none."""
+    every = [part for part in parts if len(part)] or parts[:1]
+    if len(every) == 1:
+        return every[0]
     starts = np.cumsum([0, *(len(part) for part in every)])
     columns = {name: np.concatenate([getattr(part, name) for part in every]) for name in _JOINED}
     for name in ("word_row", "vector_row"):
