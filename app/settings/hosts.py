@@ -1,11 +1,13 @@
 """Names of hosts, as a Host header and `MEMORY_ALLOWED_HOSTS` give them."""
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 
+@lru_cache(maxsize=256)
 def host_name(text: str) -> str | None:
     """The name in its one form, or the address as `ip_address` writes it; None: it is neither.
 

@@ -1,6 +1,7 @@
 """How many users are kept, who goes first, and when nobody is kept."""
 
 import asyncio
+from itertools import count
 
 import asyncpg
 import pytest
@@ -22,6 +23,8 @@ from tests.drivers.resident import (
     store,
 )
 
+_NUMBERS = count(10)
+
 
 @pytest.fixture
 async def url(new_database: NewDatabase) -> str:
@@ -37,14 +40,14 @@ async def opened(
     )
 
 
-async def store_large(driver: PgvectorDriver, user: str, count: int) -> None:
-    await driver.store_many([NewMemory(user_id=user, content=f"kettle {n}") for n in range(count)])
+async def store_large(driver: PgvectorDriver, user: str, size: int) -> None:
+    await driver.store_many([NewMemory(user_id=user, content=f"kettle {n}") for n in range(size)])
 
 
 async def asked(driver: PgvectorDriver, user: str) -> list[str]:
-    """The statements of one recall."""
+    """The statements of a recall that was not asked before."""
     async with statements(driver) as seen:
-        await driver.recall(user, query="kettle 7")
+        await driver.recall(user, query=f"kettle {next(_NUMBERS)}")
     return seen
 
 

@@ -11,8 +11,10 @@ from app.drivers.pgvector.sql import recall as sql
 from app.errors import DriverUnavailable
 from app.tasks import end
 
-Asked = tuple[str, str, "asyncio.Future[asyncpg.Record]"]
-"""A user, the snapshot that the user was read by, and who waits for the answer."""
+Asked = tuple[str, str]
+"""A user, and the snapshot that the user was read by."""
+Waiting = dict[Asked, "asyncio.Future[asyncpg.Record]"]
+"""The answers that are waited for; all who ask the same wait for the same."""
 
 
 class Checking:
@@ -20,53 +22,55 @@ class Checking:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._waiting: list[Asked] = []
+        self._waiting: Waiting = {}
         self._asking: asyncio.Task[None] | None = None
 
     async def stop(self) -> None:
         """End; who still waits gets `DriverUnavailable`."""
         asking, self._asking = self._asking, None
         await end(asking)
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         _fail(waiting, DriverUnavailable(reason="the driver is closed"))
 
     async def ask(self, user_id: str, snapshot: str) -> asyncpg.Record:
         """The row of `sql.CHANGED` for the user; raises as the statement does."""
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting.append((user_id, snapshot, answer))
+        answer = self._waiting.get((user_id, snapshot))
+        if answer is None:
+            answer = asyncio.get_running_loop().create_future()
+            answer.add_done_callback(_seen)
+            self._waiting[user_id, snapshot] = answer
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask_all())
-        found: asyncpg.Record = await answer
-        return found
+        return await asyncio.shield(answer)
 
     async def _ask_all(self) -> None:
         while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            asked = [one for one in waiting if not one[2].done()]  # the others have left
-            if not asked:
-                continue
+            waiting, self._waiting = self._waiting, {}
             try:
                 async with self._connections.acquire() as connection:
-                    rows = await changed(connection, [(user, seen) for user, seen, _ in asked])
+                    rows = await changed(connection, [*waiting])
             except asyncio.CancelledError:
-                _fail(asked, DriverUnavailable(reason="the driver is closed"))
+                _fail(waiting, DriverUnavailable(reason="the driver is closed"))
                 raise
             except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-                _fail(asked, error)
+                _fail(waiting, error)
                 continue
-            for (_, _, answer), row in zip(asked, rows, strict=True):
-                if not answer.done():
-                    answer.set_result(row)
+            for answer, row in zip(waiting.values(), rows, strict=True):
+                answer.set_result(row)
 
 
-async def changed(connection: Pooled, asked: Sequence[tuple[str, str]]) -> Sequence[asyncpg.Record]:
+async def changed(connection: Pooled, asked: Sequence[Asked]) -> Sequence[asyncpg.Record]:
     """For each user and snapshot the row of `sql.CHANGED`."""
     users, snapshots = zip(*asked, strict=True)
     rows: Sequence[asyncpg.Record] = await connection.fetch(sql.CHANGED, users, snapshots)
     return rows
 
 
-def _fail(asked: Sequence[Asked], error: Exception) -> None:
-    for _, _, answer in asked:
-        if not answer.done():
-            answer.set_exception(error)
+def _fail(waiting: Waiting, error: Exception) -> None:
+    for answer in waiting.values():
+        answer.set_exception(error)
+
+
+def _seen(answer: "asyncio.Future[asyncpg.Record]") -> None:
+    """Take note of its error, which nobody may wait for any more."""
+    answer.exception()

@@ -1,8 +1,8 @@
 """A recall with a query: evidence while it is being embedded, then cosines, then records."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import asyncpg
@@ -12,6 +12,7 @@ from app.core.memory.querying import query_of
 from app.core.memory.requests import Recall
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.reading import Scope, read_cosines, read_records, read_scope
+from app.drivers.pgvector.resident import Answer, Resident
 from app.drivers.pgvector.residents import Residents
 from app.embedding import Embedder, Vector
 from app.ranking.candidates import Candidates
@@ -33,8 +34,20 @@ class Known:
     """Candidates of a recall, and what is known of them without asking PostgreSQL."""
 
     candidates: Candidates
-    vectors: Vector | None = None
-    records: Mapping[bytes, asyncpg.Record] | None = None
+    resident: Resident | None = None
+    evidence: Evidence | None = None
+    answer: Answer | None = None
+    """What was found for the same recall, since when nothing has changed."""
+
+    @property
+    def vectors(self) -> Vector | None:
+        """Those that `Candidates.vector_at` counts."""
+        return None if self.resident is None else self.resident.vectors
+
+    @property
+    def records(self) -> Mapping[bytes, asyncpg.Record] | None:
+        """The memories by id."""
+        return None if self.resident is None else self.resident.records
 
 
 class RankedRecall:
@@ -56,16 +69,57 @@ class RankedRecall:
     async def best(self, wanted: Recall) -> list[Row]:
         """The best rows for a query, with what was found of each."""
         query = query_of(wanted, self._settings, self._connections.language)
-        if not wanted.use_vector:
-            known = await self._known(wanted, query)
-            found = await _aside(
-                known.candidates, lambda: best_by_words(query, known.candidates, wanted.top_k)
+        if wanted.use_vector:
+            question, known = await _both(
+                self._embedder.embed_question(query.text), self._weighed(wanted, query)
             )
-            return await self._rows(wanted, known, found)
-        question, (known, evidence) = await _both(
-            self._embedder.embed_question(wanted.query or ""), self._evidence(wanted, query)
-        )
-        candidates = known.candidates
+        else:
+            question, known = None, await self._known(wanted, query)
+        answer = known.answer
+        if answer is None:
+            candidates, found = known.candidates, await self._found(wanted, query, known, question)
+            keys = candidates.keys(np.array([one.row for one in found], np.intp))
+            answer = [*zip(keys, found, strict=True)]
+            if known.resident is not None and query.recency is None:
+                known.resident.remember(_asked(wanted, query), answer)
+        return await self._rows(wanted, known, answer)
+
+    async def _weighed(self, wanted: Recall, query: Query) -> Known:
+        """With evidence, unless the answer is known."""
+        known = await self._known(wanted, query)
+        if known.answer is not None:
+            return known
+        evidence = await _aside(known.candidates, lambda: weigh(query, known.candidates))
+        return replace(known, evidence=evidence)
+
+    async def _known(self, wanted: Recall, query: Query) -> Known:
+        """The candidates: of a user who is kept, else as PostgreSQL has them."""
+        resident = await self.residents.find(wanted.user_id)
+        if resident is not None and (resident.records is not None or not wanted.exclude_tags):
+            answer = resident.answers.get(_asked(wanted, query))
+            if answer is not None:
+                return Known(resident.candidates, resident, answer=answer)
+            records = resident.records or {}
+            own = within(
+                resident.candidates,
+                wanted.conversation_id,
+                wanted.exclude_tags,
+                lambda key: records[key]["tags"],
+            )
+            return Known(own, resident)
+        scope = Scope(wanted.user_id, wanted.conversation_id, wanted.exclude_tags)
+        terms = [number for _, number in query.terms()]
+        async with self._connections.acquire() as connection:
+            candidates = await read_scope(connection, scope, self._embedder.dimension, terms)
+        return Known(candidates)
+
+    async def _found(
+        self, wanted: Recall, query: Query, known: Known, question: Vector | None
+    ) -> list[Found]:
+        """The best of the candidates, by words alone where the question has no vectors."""
+        candidates, evidence = known.candidates, known.evidence
+        if question is None or evidence is None:
+            return await _aside(candidates, lambda: best_by_words(query, candidates, wanted.top_k))
         rows = likeliest(evidence, candidates, question, wanted.top_k)
         if known.vectors is not None:
             near = cosines(candidates, rows, known.vectors, question)
@@ -81,41 +135,26 @@ class RankedRecall:
                 )
         else:
             near = np.zeros(0)
-        found = best(evidence, candidates, rows, near, wanted.top_k, explain=wanted.explain)
-        return await self._rows(wanted, known, found)
+        return best(evidence, candidates, rows, near, wanted.top_k, explain=wanted.explain)
 
-    async def _evidence(self, wanted: Recall, query: Query) -> tuple[Known, Evidence]:
-        known = await self._known(wanted, query)
-        return known, await _aside(known.candidates, lambda: weigh(query, known.candidates))
-
-    async def _known(self, wanted: Recall, query: Query) -> Known:
-        """The candidates: of a user who is kept, else as PostgreSQL has them."""
-        resident = await self.residents.find(wanted.user_id)
-        if resident is not None and (resident.records is not None or not wanted.exclude_tags):
-            records = resident.records or {}
-            own = within(
-                resident.candidates,
-                wanted.conversation_id,
-                wanted.exclude_tags,
-                lambda key: records[key]["tags"],
-            )
-            return Known(own, resident.vectors, resident.records)
-        scope = Scope(wanted.user_id, wanted.conversation_id, wanted.exclude_tags)
-        terms = [number for _, number in query.terms()]
-        async with self._connections.acquire() as connection:
-            candidates = await read_scope(connection, scope, self._embedder.dimension, terms)
-        return Known(candidates)
-
-    async def _rows(self, wanted: Recall, known: Known, found: Sequence[Found]) -> list[Row]:
-        if not found:
+    async def _rows(self, wanted: Recall, known: Known, answer: Answer) -> list[Row]:
+        if not answer:
             return []
-        keys = known.candidates.keys(np.array([one.row for one in found], np.intp))
         records = known.records
         if records is None:
+            keys = [key for key, _ in answer]
             async with self._connections.acquire() as connection:
                 records = await read_records(connection, wanted.user_id, keys)
-        pairs = ((records.get(key), one) for key, one in zip(keys, found, strict=True))
+        pairs = ((records.get(key), one) for key, one in answer)
         return [(row, one) for row, one in pairs if row is not None and _belongs(row, wanted)]
+
+
+def _asked(wanted: Recall, query: Query) -> Hashable:
+    """What two recalls have in common whose answers are the same while nothing changes.
+
+    None has recency, which counts from the moment.
+    """
+    return replace(wanted, as_of=None), query.as_of.date(), query.language
 
 
 def _belongs(row: asyncpg.Record, wanted: Recall) -> bool:
@@ -129,10 +168,10 @@ async def _aside(candidates: Candidates, work: Callable[[], Made]) -> Made:
 
 
 async def _both(
-    embedding: Coroutine[Any, Any, Vector], evidence: Coroutine[Any, Any, tuple[Known, Evidence]]
-) -> tuple[Vector, tuple[Known, Evidence]]:
+    embedding: Coroutine[Any, Any, Vector], known: Coroutine[Any, Any, Known]
+) -> tuple[Vector, Known]:
     """Both results; the first failure ends the other."""
-    looking = asyncio.ensure_future(evidence)
+    looking = asyncio.ensure_future(known)
     try:
         return await embedding, await looking
     finally:

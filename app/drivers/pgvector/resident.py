@@ -1,8 +1,8 @@
 """One user in the service's memory: read as a snapshot of PostgreSQL has it, and read on."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from sys import getsizeof
 from typing import Any
 
@@ -22,14 +22,19 @@ from app.drivers.pgvector.sql import recall as sql
 from app.embedding import Embedder, Vector
 from app.ranking.candidates import Candidates, joined
 from app.ranking.outlines import unpacked_each
+from app.ranking.ranked import Found
 
-_USER_BYTES = 4_000
-"""What a user takes without a memory."""
+_USER_BYTES = 9_000
+"""What a user takes without a memory, with `MOST_ANSWERS` answers."""
+MOST_ANSWERS = 2
+"""Agents ask the same again, as they go on with one task."""
 _RECORD_BYTES = 450
 """What a record takes beside its content, its metadata and its vector; about."""
 _OUTLINE_BYTES = 250
 
 Server = tuple[Any, ...]
+Answer = Sequence[tuple[bytes, Found]]
+"""What ranking found for a recall, each with the memory's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,15 @@ class Resident:
 
     texts: int = 0
     """Those of them that the records' texts take."""
+
+    answers: dict[Hashable, Answer] = field(default_factory=dict)
+    """The last answers by what was asked: they hold as long as the memories do."""
+
+    def remember(self, asked: Hashable, answer: Answer) -> None:
+        """Keep the answer, in the place of the first where there are `MOST_ANSWERS`."""
+        if len(self.answers) >= MOST_ANSWERS:
+            del self.answers[next(iter(self.answers))]
+        self.answers[asked] = answer
 
 
 class ResidentReader:
@@ -124,7 +138,7 @@ class ResidentReader:
         candidates = joined([_without(resident.candidates, gone), new])
         if kept is None or resident.records is None:
             light = _light(candidates)
-            return replace(resident, candidates=candidates, snapshot=snapshot, size=light)
+            return Resident(candidates, None, None, snapshot, resident.server, light)
         sent = {row["memory_id"].bytes: row["vector"] for row in there}
         firsts = [sent[key] for key in new.keys(np.arange(len(new)))]
         made = await self._with_windows(
@@ -176,7 +190,13 @@ def _filled(
     """The user with those in the place of what it had."""
     size = _light(candidates) + vectors.nbytes + len(candidates) * _RECORD_BYTES + texts
     return replace(
-        resident, candidates=candidates, vectors=vectors, records=records, size=size, texts=texts
+        resident,
+        candidates=candidates,
+        vectors=vectors,
+        records=records,
+        size=size,
+        texts=texts,
+        answers={},
     )
 
 
