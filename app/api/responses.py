@@ -1,18 +1,29 @@
 """What responses look like; the fields have the contract's names."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.memory import records
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
+from app.core.memory.embedded import text_of
 
 
 def _is_none(value: object) -> bool:
     return value is None
+
+
+_Truncated = Annotated[
+    bool,
+    Field(
+        description="Only in the answer to a store or an update whose text has more windows than "
+        "are kept: parts of it are found by their words alone.",
+        exclude_if=lambda truncated: not truncated,
+    ),
+]
 
 
 class _Response(BaseModel):
@@ -31,6 +42,15 @@ class Memory(_Response):
     metadata: dict[str, Any]
     created_at: datetime = Field(description="UTC.")
     updated_at: datetime = Field(description="When it was last changed, else created: UTC.")
+
+    truncated: _Truncated = False
+
+    @classmethod
+    def of(cls, stored: records.Memory, truncated: Container[str]) -> Self:
+        """What was stored or changed, where these texts were truncated."""
+        answer = cls.model_validate(stored)
+        answer.truncated = text_of(stored) in truncated
+        return answer
 
 
 class Explanation(_Response):
@@ -95,6 +115,15 @@ class Knowledge(_Response):
     metadata: dict[str, Any]
     created_at: datetime = Field(description="UTC.")
     updated_at: datetime = Field(description="When it was last changed, else created: UTC.")
+
+    truncated: _Truncated = False
+
+    @classmethod
+    def of(cls, stored: records.Knowledge, truncated: Container[str]) -> Self:
+        """What was stored or changed, where these texts were truncated."""
+        answer = cls.model_validate(stored)
+        answer.truncated = text_of(stored) in truncated
+        return answer
 
 
 class RecalledKnowledge(Knowledge):

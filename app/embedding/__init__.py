@@ -1,10 +1,10 @@
 """Text to vectors: the contract, and the embedder that the settings choose."""
 
-from app.embedding.base import MOST_WINDOWS, Embedder, Vector, Windows
+from app.embedding.base import MOST_WINDOWS, Embedder, Vector, Windows, noting_truncated
 from app.embedding.local import LocalEmbedder
 from app.settings import EmbeddingSettings
 
-__all__ = ["MOST_WINDOWS", "Embedder", "Vector", "Windows", "build_embedder"]
+__all__ = ["MOST_WINDOWS", "Embedder", "Vector", "Windows", "build_embedder", "noting_truncated"]
 
 
 def build_embedder(settings: EmbeddingSettings) -> Embedder:

@@ -2,7 +2,9 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -20,6 +22,20 @@ class Windows(list[str]):
 
     truncated: bool = False
     """Whether parts of the text are in no window, because it has more than `MOST_WINDOWS`."""
+
+
+_truncated: ContextVar[set[str] | None] = ContextVar("truncated", default=None)
+
+
+@contextmanager
+def noting_truncated() -> Iterator[set[str]]:
+    """The texts that embedders truncate for what runs inside of the `with`; they are noted here."""
+    texts: set[str] = set()
+    token = _truncated.set(texts)
+    try:
+        yield texts
+    finally:
+        _truncated.reset(token)
 
 
 class SharedVectors(Protocol):
@@ -76,6 +92,14 @@ class Embedder(ABC):
         piece does; a prefix that fills a quarter of a window stays where it stands.
         """
         return Windows([text])
+
+    def _note(self, text: str, windows: Windows) -> None:
+        """Count the text, and tell whoever asked, where it is truncated."""
+        if windows.truncated:
+            self.truncated_texts += 1
+            noted = _truncated.get()
+            if noted is not None:
+                noted.add(text)
 
     async def embed_texts(self, texts: Sequence[tuple[str, str]]) -> list[Vector]:
         """The vectors of texts to be found, each with its prefix: of each those of its windows.

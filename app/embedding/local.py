@@ -91,7 +91,7 @@ class LocalEmbedder(Embedder):
         if self._texts is None:
             await self.open()
         windows = await self._cutter.text(text, prefix) if self._cutter else Windows([text])
-        self.truncated_texts += windows.truncated
+        self._note(text, windows)
         return windows
 
     async def embed_question(self, text: str) -> Vector:

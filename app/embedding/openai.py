@@ -98,7 +98,7 @@ class OpenAIEmbedder(Embedder):
 
     async def windows(self, text: str, prefix: str = "") -> Windows:
         windows = await self._cutter.text(text, prefix)
-        self.truncated_texts += windows.truncated
+        self._note(text, windows)
         return windows
 
     async def embed_question(self, text: str) -> Vector:

@@ -21,6 +21,7 @@ from app.api.requests import (
 )
 from app.api.responses import Knowledge, KnowledgeList, RecallKnowledgeResponse
 from app.api.route import ApiRoute
+from app.embedding import noting_truncated
 from app.errors import NotFound
 from app.pieces import in_pieces
 
@@ -38,11 +39,12 @@ async def store_knowledge(
     request: StoreKnowledgeRequest, driver: DriverDep, response: Response
 ) -> Knowledge:
     """Store knowledge. The next recall can find it."""
-    stored = await driver.store_global_knowledge(
-        request.content, request.category, request.title, request.doc_id, request.metadata
-    )
+    with noting_truncated() as truncated:
+        stored = await driver.store_global_knowledge(
+            request.content, request.category, request.title, request.doc_id, request.metadata
+        )
     response.headers["ETag"] = etag(stored.updated_at)
-    return Knowledge.model_validate(stored)
+    return Knowledge.of(stored, truncated)
 
 
 @router.post(
@@ -57,8 +59,11 @@ async def store_knowledge_many(
 ) -> KnowledgeList:
     """Store knowledge, all or none."""
     new = await in_pieces(StoreKnowledgeRequest.new, request.knowledge)
-    stored = await driver.store_knowledge_many(new)
-    return KnowledgeList.model_validate({"knowledge": stored})
+    with noting_truncated() as truncated:
+        stored = await driver.store_knowledge_many(new)
+    return KnowledgeList(
+        knowledge=await in_pieces(lambda each: Knowledge.of(each, truncated), stored)
+    )
 
 
 @router.post(
@@ -105,11 +110,12 @@ async def update_knowledge(
     response: Response,
 ) -> Knowledge:
     """Change one record."""
-    knowledge = await driver.update_knowledge(knowledge_id, request.patch(), if_match=if_match)
+    with noting_truncated() as truncated:
+        knowledge = await driver.update_knowledge(knowledge_id, request.patch(), if_match=if_match)
     if knowledge is None:
         raise NotFound
     response.headers["ETag"] = etag(knowledge.updated_at)
-    return Knowledge.model_validate(knowledge)
+    return Knowledge.of(knowledge, truncated)
 
 
 @router.delete(

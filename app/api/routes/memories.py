@@ -29,6 +29,7 @@ from app.api.requests import (
 )
 from app.api.responses import Deleted, Memories, Memory, MemoryPage, RecallResponse
 from app.api.route import ApiRoute
+from app.embedding import noting_truncated
 from app.errors import NotFound
 from app.pieces import in_pieces
 
@@ -44,11 +45,16 @@ router = APIRouter(prefix="/v1", tags=["memories"], route_class=ApiRoute)
 @needs("write")
 async def store(request: StoreRequest, driver: DriverDep, response: Response) -> Memory:
     """Store a memory. The next recall can find it."""
-    stored = await driver.store(
-        request.user_id, request.content, request.conversation_id, request.tags, request.metadata
-    )
+    with noting_truncated() as truncated:
+        stored = await driver.store(
+            request.user_id,
+            request.content,
+            request.conversation_id,
+            request.tags,
+            request.metadata,
+        )
     response.headers["ETag"] = etag(stored.updated_at)
-    return Memory.model_validate(stored)
+    return Memory.of(stored, truncated)
 
 
 @router.post(
@@ -61,7 +67,9 @@ async def store(request: StoreRequest, driver: DriverDep, response: Response) ->
 async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
     """Store memories, all or none."""
     new = await in_pieces(StoreRequest.new, request.memories)
-    return Memories.model_validate({"memories": await driver.store_many(new)})
+    with noting_truncated() as truncated:
+        stored = await driver.store_many(new)
+    return Memories(memories=await in_pieces(lambda each: Memory.of(each, truncated), stored))
 
 
 @router.post(
@@ -134,11 +142,12 @@ async def update(
     response: Response,
 ) -> Memory:
     """Change one memory of the user. Missing and another user's look the same."""
-    memory = await driver.update(memory_id, owner.user_id, request.patch(), if_match=if_match)
+    with noting_truncated() as truncated:
+        memory = await driver.update(memory_id, owner.user_id, request.patch(), if_match=if_match)
     if memory is None:
         raise NotFound
     response.headers["ETag"] = etag(memory.updated_at)
-    return Memory.model_validate(memory)
+    return Memory.of(memory, truncated)
 
 
 @router.delete(
