@@ -68,8 +68,7 @@ class StoreRequest(_Request):
 
     user_id: UserId = Field(description="Whose memory it is: any text, compared exactly.")
     content: Content = Field(
-        description="What to remember. All of it is kept and searched by words; the vector is made "
-        "of as many tokens as the embedding model reads (see /health)."
+        description="What to remember. All of it is kept, and searched by words and by meaning."
     )
     conversation_id: ConversationId | None = Field(
         None, description="What was said with it, in order: neighbours help recall."
