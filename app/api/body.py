@@ -59,9 +59,16 @@ def _bound(body: bytes, limit: int) -> None:
 
 def _parse(body: bytes) -> Any:
     try:
-        return _JSON.decode(body.decode())
+        text = body.decode()
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None
+    return parse_text(text)
+
+
+def parse_text(text: str) -> Any:
+    """The JSON in a text that is not large; raises `InvalidInput` for what is none."""
+    try:
+        return _JSON.decode(text)
     except json.JSONDecodeError as error:
         raise _not_json(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except _Unusable as error:

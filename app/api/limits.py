@@ -11,6 +11,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from app.core.memory.checks import (
     MOST_RECENCY,
+    MOST_TTL,
     check_batch,
     check_half_life,
     check_id,
@@ -19,6 +20,7 @@ from app.core.memory.checks import (
     check_tags,
     check_text,
     check_top_k,
+    check_ttl,
     read_moment,
 )
 from app.errors import InvalidInput
@@ -28,7 +30,7 @@ current_limits: ContextVar[Limits] = ContextVar("current_limits")
 """The limits of the application that handles this request, or whose schema is being made."""
 
 
-class _Limited:
+class Limited:
     """Checks a value as the drivers do, and describes the check as a JSON schema.
 
     The check is given the value, the limits and the name of the field; the error's place within
@@ -75,8 +77,8 @@ def refusal(
     return PydanticCustomError(kind, "{message}", {"message": message, "within": within})
 
 
-def _text(limit: str) -> _Limited:
-    return _Limited(
+def _text(limit: str) -> Limited:
+    return Limited(
         lambda value, limits, name: check_text(value, getattr(limits, limit), (name,)),
         lambda limits: {"minLength": 1, "maxLength": getattr(limits, limit)},
     )
@@ -113,25 +115,25 @@ Title: TypeAlias = Annotated[str, _text("title_chars")]
 DocId: TypeAlias = Annotated[str, _text("doc_id_chars")]
 HalfLife: TypeAlias = Annotated[
     float,
-    _Limited(
+    Limited(
         lambda value, _, name: check_half_life(value, (name,)),
         lambda _: {"exclusiveMinimum": 0},
     ),
 ]
 RecencyWeight: TypeAlias = Annotated[
     float,
-    _Limited(
+    Limited(
         lambda value, _, name: check_recency_weight(value, (name,)),
         lambda _: {"minimum": 0, "maximum": MOST_RECENCY},
     ),
 ]
 TopK: TypeAlias = Annotated[
     int,
-    _Limited(check_top_k, lambda limits: {"minimum": 1, "maximum": limits.top_k}),
+    Limited(check_top_k, lambda limits: {"minimum": 1, "maximum": limits.top_k}),
 ]
 Tags: TypeAlias = Annotated[
     list[str],
-    _Limited(
+    Limited(
         _tags,
         lambda limits: {
             "maxItems": limits.tags,
@@ -139,12 +141,19 @@ Tags: TypeAlias = Annotated[
         },
     ),
 ]
-Metadata: TypeAlias = Annotated[dict[str, Any], _Limited(_metadata, lambda _: {})]
-Moment: TypeAlias = Annotated[datetime, _Limited(_moment, lambda _: {}, first=True)]
-RecordId: TypeAlias = Annotated[str, _Limited(_record_id, lambda _: {"format": "uuid"})]
+Metadata: TypeAlias = Annotated[dict[str, Any], Limited(_metadata, lambda _: {})]
+Moment: TypeAlias = Annotated[datetime, Limited(_moment, lambda _: {}, first=True)]
+Ttl: TypeAlias = Annotated[
+    float,
+    Limited(
+        lambda value, _, name: check_ttl(value, (name,)),
+        lambda _: {"exclusiveMinimum": 0, "maximum": MOST_TTL},
+    ),
+]
+RecordId: TypeAlias = Annotated[str, Limited(_record_id, lambda _: {"format": "uuid"})]
 
 Entry = TypeVar("Entry")
 Batch: TypeAlias = Annotated[
     list[Entry],
-    _Limited(_batch, lambda limits: {"minItems": 1, "maxItems": limits.batch}, first=True),
+    Limited(_batch, lambda limits: {"minItems": 1, "maxItems": limits.batch}, first=True),
 ]

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
+from app.api.filters import FilterText, KnowledgeFilter, MemoryFilter, filter_in
 from app.api.limits import (
     Batch,
     Category,
@@ -19,6 +20,7 @@ from app.api.limits import (
     Tags,
     Title,
     TopK,
+    Ttl,
     UserId,
     refusal,
 )
@@ -80,6 +82,16 @@ class StoreRequest(_Request):
         "name, and `date`, when it happened, help recall.",
     )
 
+    occurred_at: Moment | None = Field(
+        None,
+        description="When it happened, as RFC 3339 has it; the offset is kept, and without one it "
+        "is UTC. By default it is now.",
+    )
+    expires_at: Moment | None = Field(None, description="From this moment on nobody finds it.")
+    ttl: Ttl | None = Field(
+        None, description="Seconds until it expires, in the place of `expires_at`."
+    )
+
     def new(self) -> records.NewMemory:
         """What the driver is asked to keep."""
         return records.NewMemory(
@@ -88,6 +100,9 @@ class StoreRequest(_Request):
             conversation_id=self.conversation_id,
             tags=self.tags,
             metadata=self.metadata,
+            occurred_at=self.occurred_at,
+            expires_at=self.expires_at,
+            ttl=self.ttl,
         )
 
 
@@ -123,6 +138,11 @@ class UpdateRequest(_Changes):
     tags: Tags | None = Field(None, description="In the place of all tags that are there.")
     metadata: Metadata | None = Field(
         None, description="Merged into what is there: a member that is null is taken away."
+    )
+    occurred_at: Moment | None = Field(None, description="null: when it was created.")
+    expires_at: Moment | None = Field(None, description="null: never.")
+    ttl: Ttl | None = Field(
+        None, description="Seconds until it expires, in the place of `expires_at`; null: never."
     )
 
 
@@ -160,6 +180,9 @@ class RecallRequest(_Request):
     exclude_tags: Tags | None = Field(
         None, description="Leave out memories that have any of these tags, compared exactly."
     )
+    filter: MemoryFilter | None = Field(
+        None, description="Only memories that all of it holds for take part."
+    )
     explain: bool = Field(False, description="Tell of each memory why: the points of its evidence.")
     recency: RecencyRequest | None = Field(
         None,
@@ -185,6 +208,10 @@ class StoreKnowledgeRequest(_Request):
         None, description="Your own id for the source; several records may share one."
     )
     metadata: Metadata | None = None
+    expires_at: Moment | None = Field(None, description="From this moment on nobody finds it.")
+    ttl: Ttl | None = Field(
+        None, description="Seconds until it expires, in the place of `expires_at`."
+    )
 
     def new(self) -> records.NewKnowledge:
         """What the driver is asked to keep."""
@@ -194,6 +221,8 @@ class StoreKnowledgeRequest(_Request):
             title=self.title,
             doc_id=self.doc_id,
             metadata=self.metadata,
+            expires_at=self.expires_at,
+            ttl=self.ttl,
         )
 
 
@@ -210,6 +239,10 @@ class UpdateKnowledgeRequest(_Changes):
     doc_id: DocId | None = None
     metadata: Metadata | None = Field(
         None, description="Merged into what is there: a member that is null is taken away."
+    )
+    expires_at: Moment | None = Field(None, description="null: never.")
+    ttl: Ttl | None = Field(
+        None, description="Seconds until it expires, in the place of `expires_at`; null: never."
     )
 
 
@@ -233,6 +266,10 @@ class RecallKnowledgeRequest(_Request):
     query: Query
     top_k: TopK = 5
     category: Category | None = Field(None, description="Only knowledge of this category.")
+    doc_id: DocId | None = Field(None, description="Only knowledge of this document.")
+    filter: KnowledgeFilter | None = Field(
+        None, description="Only knowledge that all of it holds for takes part."
+    )
 
 
 class ForgetRequest(_Request):
@@ -254,8 +291,15 @@ class ListParameters(_Known):
 
     user_id: UserId
     conversation_id: ConversationId | None = None
+    filter: FilterText | None = Field(
+        None, description="A filter as in a recall, as JSON: only such memories are listed."
+    )
     cursor: str | None = Field(None, description="The previous page's next_cursor.")
     limit: TopK = 50
+
+    def wanted(self) -> dict[str, Any] | None:
+        """The filter."""
+        return None if self.filter is None else filter_in(self.filter)
 
 
 class RepairRequest(_Request):

@@ -42,7 +42,10 @@ class Memory(_Response):
     metadata: dict[str, Any]
     created_at: datetime = Field(description="UTC.")
     updated_at: datetime = Field(description="When it was last changed, else created: UTC.")
-
+    occurred_at: datetime = Field(
+        description="When it happened, with the offset that was given; by default when created."
+    )
+    expires_at: datetime | None = Field(description="From then on nobody finds it: UTC.")
     truncated: _Truncated = False
 
     @classmethod
@@ -115,7 +118,10 @@ class Knowledge(_Response):
     metadata: dict[str, Any]
     created_at: datetime = Field(description="UTC.")
     updated_at: datetime = Field(description="When it was last changed, else created: UTC.")
-
+    expires_at: datetime | None = Field(description="From then on nobody finds it: UTC.")
+    position: int | None = Field(
+        description="Its place in its document, from 0; null for what was stored by itself."
+    )
     truncated: _Truncated = False
 
     @classmethod

@@ -14,7 +14,16 @@ from app.core.memory.cursor import Cursor, page
 from app.core.memory.embedded import text_and_name, text_of
 from app.core.memory.querying import check_language, query_of
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Key, Knowledge, Memory, MemoryPage, Record, key_of
+from app.core.memory.records import (
+    Kept,
+    Key,
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Record,
+    is_alive,
+    key_of,
+)
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -83,11 +92,7 @@ class InMemoryDriver(RecordDriver):
 
     async def _found(self, wanted: Recall) -> list[Memory]:
         if wanted.query is None:
-            newest = [
-                memory
-                for memory in self._newest_first(wanted.user_id, wanted.conversation_id)
-                if not set(memory.tags).intersection(wanted.exclude_tags)
-            ]
+            newest = self._newest_first(wanted)
             return await in_pieces(deepcopy, newest[: wanted.top_k])
         query = query_of(wanted, self._settings, self._settings.language)
         if not wanted.use_vector:
@@ -115,13 +120,12 @@ class InMemoryDriver(RecordDriver):
             if self._memories.get(wanted.user_id, {}) == own:  # else it was changed meanwhile
                 self._users[wanted.user_id] = kept
         candidates, vectors = kept
-        mine = within(
-            candidates,
-            wanted.conversation_id,
-            wanted.exclude_tags,
-            lambda key: own[str(UUID(bytes=key))].tags,
-        )
-        return mine, vectors
+        admitted = None
+        if wanted.filter:
+            keys = candidates.keys(np.arange(len(candidates)))
+            lets = [wanted.filter.lets(own[str(UUID(bytes=key))]) for key in keys]
+            admitted = np.array(lets, np.bool_)
+        return within(candidates, self.clock.now(), wanted.conversation_id, admitted), vectors
 
     async def _columns(self, memories: list[Memory]) -> tuple[Candidates, Vector]:
         keys = [key_of(memory) for memory in memories]
@@ -135,25 +139,27 @@ class InMemoryDriver(RecordDriver):
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
         question = await self._embedder.embed_question(wanted.query)
-        newest_first = sorted(self._knowledge.values(), key=lambda k: k.knowledge_id, reverse=True)
+        now = self.clock.now()
+        found = [record for record in self._knowledge.values() if wanted.has(record, now)]
+        newest_first = sorted(found, key=lambda k: (k.created_at, k.knowledge_id), reverse=True)
         scored = [
             (nearest(question, self._vectors[key_of(knowledge)]), knowledge)
             for knowledge in newest_first
-            if wanted.category in (None, knowledge.category)
         ]
         best = sorted(scored, key=lambda pair: pair[0], reverse=True)[: wanted.top_k]
         return await in_pieces(lambda pair: replace(deepcopy(pair[1]), score=pair[0]), best)
 
-    def _newest_first(self, user_id: str, conversation_id: str | None) -> list[Memory]:
-        memories = self._memories.get(user_id, {}).values()
-        return sorted(
-            (m for m in memories if conversation_id in (None, m.conversation_id)),
-            key=Cursor.after,
-            reverse=True,
-        )
+    def _newest_first(self, wanted: Recall | Page) -> list[Memory]:
+        memories, now = self._memories.get(wanted.user_id, {}).values(), self.clock.now()
+        found = (memory for memory in memories if wanted.has(memory, now))
+        return sorted(found, key=Cursor.after, reverse=True)
 
     async def _get(self, wanted: Get) -> Record | None:
-        return deepcopy(self._find(wanted))
+        found = self._find(wanted)
+        return deepcopy(found) if found is not None and self._is_alive(found) else None
+
+    def _is_alive(self, record: Record) -> bool:
+        return is_alive(record, self.clock.now())
 
     def _find(self, wanted: Get | Delete) -> Record | None:
         if wanted.kind == "knowledge":
@@ -163,7 +169,7 @@ class InMemoryDriver(RecordDriver):
         return next((memory for memory in own if memory is not None), None)
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        memories = self._newest_first(wanted.user_id, wanted.conversation_id)
+        memories = self._newest_first(wanted)
         if wanted.after is not None:
             memories = [memory for memory in memories if Cursor.after(memory) < wanted.after]
         return page(await in_pieces(deepcopy, memories[: wanted.limit + 1]), wanted.limit)
@@ -172,7 +178,8 @@ class InMemoryDriver(RecordDriver):
         memories = [memory for own in self._memories.values() for memory in own.values()]
         records: list[Record] = [*memories, *self._knowledge.values()]
         for record in records:
-            yield deepcopy(record)
+            if self._is_alive(record):
+                yield deepcopy(record)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         kept = await in_pieces(deepcopy, wanted.records)
@@ -215,6 +222,8 @@ class InMemoryDriver(RecordDriver):
                 record.created_at,
                 signs_of(vectors),
                 self._settings.language,
+                occurred_at=record.occurred_at,
+                expires_at=record.expires_at,
             )
             self._memories.setdefault(record.user_id, {})[record.memory_id] = record
         else:
@@ -224,28 +233,32 @@ class InMemoryDriver(RecordDriver):
         found = self._find(wanted)
         if found is None:
             return False
-        if isinstance(found, Memory):
-            del self._memories[found.user_id][found.memory_id], self._outlines[key_of(found)]
-            self._users.pop(found.user_id, None)
-        else:
-            del self._knowledge[found.knowledge_id]
-        del self._vectors[key_of(found)]
-        return True
+        self._remove(found)
+        return self._is_alive(found)
+
+    def _remove(self, record: Record) -> None:
+        del self._vectors[key_of(record)]
+        if isinstance(record, Knowledge):
+            del self._knowledge[record.knowledge_id]
+            return
+        own = self._memories[record.user_id]
+        del own[record.memory_id], self._outlines[key_of(record)]
+        self._users.pop(record.user_id, None)
+        if not own:
+            del self._memories[record.user_id]
 
     async def _forget(self, wanted: Forget) -> int:
         own = self._memories.get(wanted.user_id, {})
         gone = [memory for memory in own.values() if wanted.reaches(memory)]
         for memory in gone:
-            del own[memory.memory_id], self._vectors[key_of(memory)], self._outlines[key_of(memory)]
-        self._users.pop(wanted.user_id, None)
-        if not own:
-            self._memories.pop(wanted.user_id, None)
-        return len(gone)
+            self._remove(memory)
+        return sum(map(self._is_alive, gone))
 
     async def health_check(self) -> DriverHealth:
+        memories = (memory for own in self._memories.values() for memory in own.values())
         facts = {
-            "memories": sum(map(len, self._memories.values())),
-            "knowledge": len(self._knowledge),
+            "memories": sum(map(self._is_alive, memories)),
+            "knowledge": sum(map(self._is_alive, self._knowledge.values())),
         }
         return self._reranked.health(DriverHealth(driver=self.name, status="ok", facts=facts))
 

@@ -24,8 +24,11 @@ class Candidates:
     ids: npt.NDArray[np.uint64]
     """Shape (n, 2): the two halves of each memory's id."""
 
-    created: Ints
-    """Shape (n,): microseconds since 1970, UTC."""
+    occurred: Ints
+    """Shape (n,): when each happened, in microseconds since 1970, UTC."""
+
+    expires: Ints
+    """Shape (n,): from when on each is expired, in the same; 0: never."""
 
     days: npt.NDArray[np.int32]
     """Shape (n,): the day that each is of, since 1970-01-01."""
@@ -61,7 +64,7 @@ class Candidates:
     """Shape (vectors,): where whoever keeps the vectors keeps each."""
 
     def __len__(self) -> int:
-        return len(self.created)
+        return len(self.occurred)
 
     def keys(self, rows: Rows) -> list[bytes]:
         """The ids of some, 16 bytes each."""
@@ -106,7 +109,7 @@ class Candidates:
         return np.repeat(firsts - starts, counts) + np.arange(counts.sum()), starts
 
 
-_A_ROW_EACH = ("ids", "created", "days", "conversation", "speaker", "asks", "length")
+_A_ROW_EACH = ("ids", "occurred", "expires", "days", "conversation", "speaker", "asks", "length")
 
 
 def joined(parts: Sequence[Candidates]) -> Candidates:
@@ -139,12 +142,12 @@ _JOINED = tuple(
 
 def ordered(candidates: Candidates) -> Candidates:
     """The same by conversation, time and id."""
-    conversation, created = candidates.conversation, candidates.created
-    order = np.lexsort((created, conversation))
+    conversation, occurred = candidates.conversation, candidates.occurred
+    order = np.lexsort((occurred, conversation))
     beside = conversation[order][1:] == conversation[order][:-1]
-    if np.any(beside & (created[order][1:] == created[order][:-1])):
+    if np.any(beside & (occurred[order][1:] == occurred[order][:-1])):
         high, low = candidates.ids.T
-        order = np.lexsort((low, high, created, conversation))
+        order = np.lexsort((low, high, occurred, conversation))
     if np.array_equal(order, np.arange(len(order))):
         return candidates
     return candidates.taken(order)

@@ -105,12 +105,17 @@ def dates_named(query: str, *, as_of: date, years: Collection[int]) -> tuple[Spa
     return () if named is None else (spans.of_year(named),)
 
 
-def occurred_on(metadata: Mapping[str, Any], created_at: datetime) -> date:
-    """The day on which a memory happened, as its metadata says: in a text with a date, of which
-    the offset's own day counts, or in seconds or milliseconds since 1970 (1990 to 2099).
+def occurred_on(
+    metadata: Mapping[str, Any], created_at: datetime, occurred_at: datetime | None = None
+) -> date:
+    """The day on which a memory happened: of `occurred_at`, in its own offset, where that is said.
 
-    Otherwise it is the day of `created_at`. Without an offset a time is UTC.
+    It is said where it is not `created_at`. Otherwise the metadata may say it: in a text with a
+    date, of which the offset's own day counts, or in seconds or milliseconds since 1970 (1990 to
+    2099). Else it is the day of `created_at`, in UTC.
     """
+    if occurred_at is not None and occurred_at != created_at:
+        return occurred_at.date()
     for name in _WHEN:
         found = _parsed(metadata.get(name))
         if found is not None:

@@ -111,6 +111,6 @@ def _within(days: npt.NDArray[np.int32], spans: Sequence[Span]) -> npt.NDArray[n
 
 def _recency(recency: Recency, as_of: datetime, candidates: Candidates) -> Floats:
     half_life, weight = recency
-    age = np.maximum(0.0, as_of.timestamp() * 1_000_000 - candidates.created)
+    age = np.maximum(0.0, as_of.timestamp() * 1_000_000 - candidates.occurred)
     found: Floats = weight * 0.5 ** (age / (half_life * _MICROSECONDS_A_DAY))
     return found

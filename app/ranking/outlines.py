@@ -27,7 +27,7 @@ from app.ranking.words import hashes, words
 
 _HEADER = np.dtype(
     [
-        ("created", "<i8"),
+        ("occurred", "<i8"),
         ("conversation", "<u8"),
         ("speaker", "<u8"),
         ("day", "<i4"),
@@ -35,10 +35,11 @@ _HEADER = np.dtype(
         ("length", "<u4"),
         ("signs", "<u2"),
         ("name", "<u2"),
-        ("asks", "<u8"),
+        ("end", "<u8"),
     ]
 )
-"""`words`: how many; `signs`: how many times 8 bytes of all vectors; `name`: its bytes."""
+"""`words`: how many; `signs`: how many times 8 bytes of all vectors; `name`: its bytes. `end` is
+twice the moment from which on the memory is expired, 0 for never, and 1 more where it asks."""
 
 _SIZE = _HEADER.itemsize
 _UNIT = 8
@@ -66,22 +67,27 @@ def packed(
     created_at: datetime,
     signs: bytes,
     language: str,
+    *,
+    occurred_at: datetime | None = None,
+    expires_at: datetime | None = None,
 ) -> bytes:
     """The outline of a memory whose vectors have these `signs` (see `signs_of`)."""
+    when = created_at if occurred_at is None else occurred_at
+    expires = 0 if expires_at is None else max(1, microseconds(expires_at))
     told = words(content, language)
     own = hashes(told.every)
     speaker = speaker_of(content, metadata)
     name = (speaker or "").encode("utf-8", "surrogatepass")
     header = np.zeros(1, _HEADER)
-    header["created"] = (created_at - _EPOCH) // _MICROSECOND
+    header["occurred"] = microseconds(when)
     header["conversation"] = 0 if conversation_id is None else number_of(conversation_id)
     header["speaker"] = 0 if speaker is None else number_of(speaker)
-    header["day"] = (occurred_on(metadata, created_at) - _FIRST_DAY).days
+    header["day"] = (occurred_on(metadata, created_at, occurred_at) - _FIRST_DAY).days
     header["words"] = len(own)
     header["length"] = len(told.asked)
     header["signs"] = len(signs) // _UNIT
     header["name"] = len(name)
-    header["asks"] = asks(content)
+    header["end"] = 2 * expires + asks(content)
     return header.tobytes() + _filled(name) + signs + _filled(own.astype("<i4").tobytes())
 
 
@@ -141,12 +147,13 @@ def unpacked(
     return ordered(
         Candidates(
             ids=np.frombuffer(ids, ">u8").astype(np.uint64).reshape(-1, 2),
-            created=header["created"].astype(np.int64),
+            occurred=header["occurred"].astype(np.int64),
+            expires=(header["end"] >> 1).astype(np.int64),
             days=header["day"].astype(np.int32),
             conversation=header["conversation"].astype(np.uint64),
             speaker=header["speaker"].astype(np.uint64),
             names=_names(header, outlines, name_starts),
-            asks=header["asks"].astype(np.bool_),
+            asks=(header["end"] & 1).astype(np.bool_),
             length=header["length"].astype(np.int32),
             words=own[by_word],
             word_row=word_row[by_word],
@@ -172,6 +179,11 @@ def sign_columns(vector: Vectors) -> npt.NDArray[np.uint64]:
     """The signs of one vector, shape (dimension,), as `Candidates.signs` has them."""
     columns: npt.NDArray[np.uint64] = _wide(np.packbits(vector > 0)[np.newaxis]).view("<u8")[0]
     return columns
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970, UTC."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _names(header: npt.NDArray[np.void], outlines: bytes, starts: Counts) -> dict[int, str]:

@@ -120,6 +120,6 @@ def _first(points: Floats, candidates: Candidates, rows: Rows, top_k: int) -> Se
         places = np.flatnonzero(points >= least)
     own = rows[places]
     high, low = candidates.ids[own].T
-    order = np.lexsort((low, high, candidates.created[own], points[places]))[::-1][:top_k]
+    order = np.lexsort((low, high, candidates.occurred[own], points[places]))[::-1][:top_k]
     found: list[int] = places[order].tolist()
     return found

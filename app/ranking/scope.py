@@ -1,31 +1,23 @@
-"""Candidates of a scope: of one conversation, without some tags."""
+"""Candidates of a scope: alive, of one conversation, and as a filter has them."""
 
-from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 
 import numpy as np
 
-from app.ranking.candidates import Candidates
-from app.ranking.outlines import number_of
+from app.ranking.candidates import Candidates, Mask
+from app.ranking.outlines import microseconds, number_of
 
 
 def within(
     candidates: Candidates,
-    conversation_id: str | None,
-    exclude_tags: Collection[str],
-    tags_of: Callable[[bytes], Iterable[str]],
+    now: datetime,
+    conversation_id: str | None = None,
+    admitted: Mask | None = None,
 ) -> Candidates:
-    """Those of the conversation, if one is given, that have none of the tags.
-
-    `tags_of` gives the tags of a memory by its id, 16 bytes; it is asked only where some are
-    excluded.
-    """
-    if conversation_id is None and not exclude_tags:
-        return candidates
-    mask = np.ones(len(candidates), np.bool_)
+    """Those that have not expired `now`, of the conversation if one is given, and `admitted`."""
+    mask = (candidates.expires == 0) | (candidates.expires > microseconds(now))
     if conversation_id is not None:
         mask &= candidates.conversation == number_of(conversation_id)
-    if exclude_tags:
-        excluded = set(exclude_tags)
-        keys = candidates.keys(np.arange(len(candidates)))
-        mask &= np.array([excluded.isdisjoint(tags_of(key)) for key in keys], np.bool_)
-    return candidates.taken(np.flatnonzero(mask))
+    if admitted is not None:
+        mask &= admitted
+    return candidates if mask.all() else candidates.taken(np.flatnonzero(mask))

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Self
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings
 
 from app.settings.group import group
@@ -42,6 +42,8 @@ class Limits:
     batch: int = 1_000
     """Records of one batch."""
     body_bytes: int = 8_388_608
+    default_ttl: int | None = None
+    """Seconds after which a memory expires that was stored without saying when; None: never."""
 
     @property
     def one_record_bytes(self) -> int:
@@ -65,16 +67,16 @@ class Limits:
         """With room for what a scoped driver adds to records that are within these limits.
 
         A user id gets a tenant and two separators before it. Knowledge becomes a memory whose
-        conversation is the category and whose metadata holds the title, the doc_id and the
-        metadata; a character takes up to six bytes of JSON.
+        conversation is the category and whose metadata holds the title, the doc_id, the position
+        and the metadata, each key of it with two bytes more; a member has five bytes or more. A
+        character takes up to six bytes of JSON.
         """
-        box = 6 * (self.title_chars + self.doc_id_chars) + 64
+        box = 6 * (self.title_chars + self.doc_id_chars) + 96 + self.metadata_bytes // 2
         return replace(
             self,
             user_id_chars=self.user_id_chars + TENANT_CHARS + 2,
             conversation_id_chars=max(self.conversation_id_chars, self.category_chars),
             metadata_bytes=self.metadata_bytes + box,
-            metadata_depth=self.metadata_depth + 1,
         )
 
 
@@ -92,6 +94,14 @@ class LimitSettings(BaseSettings):
     top_k: int = Field(Limits.top_k, ge=50, le=10_000, description="records of one recall or page")
     batch: int = Field(Limits.batch, ge=1, le=10_000, description="records of one batch")
     body_bytes: int = Field(Limits.body_bytes, ge=1_024, description="bytes of a request body")
+    default_ttl: int | None = Field(
+        None,
+        ge=1,
+        le=3_155_760_000,
+        description="seconds after which a memory expires that was stored without saying when; "
+        "unset: never",
+        validation_alias=AliasChoices("MEMORY_DEFAULT_TTL", "default_ttl"),
+    )
 
 
 def read_limits() -> Limits:

@@ -6,10 +6,11 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Generic, Self, TypeVar, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record, is_alive
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -160,7 +161,8 @@ class CachedDriver(WrappingDriver):
             return (await self._compute(question, found.stamp))[0]
         if found.value is not None:
             known = unpack(found.value, cached=True)
-            if known is not None:
+            now = self.clock.now()
+            if known is not None and all(is_alive(record, now) for record in known):
                 self._hits += 1
                 return cast("Recalled[Kept]", known)
         self._misses += 1
@@ -233,6 +235,8 @@ class CachedDriver(WrappingDriver):
 
 def _told(value: Any) -> Any:
     """A moment with its offset, as another offset may be another day; of a dataclass its fields."""
+    if isinstance(value, Decimal):
+        return str(value)
     return value.isoformat() if isinstance(value, datetime) else asdict(value)
 
 

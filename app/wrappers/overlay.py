@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.core.memory.cursor import Cursor, page
-from app.core.memory.records import Memory, MemoryPage, Record, record_id
+from app.core.memory.moments import EPOCH
+from app.core.memory.records import Memory, MemoryPage, Record, is_alive, record_id
 from app.core.memory.requests import Forget, Page
 from app.journal.entries import Entry
 
@@ -17,8 +18,10 @@ class Overlay:
     The order of the writes does not matter.
     """
 
+    now: datetime = EPOCH
+    """When a record counts as expired."""
     kept: dict[str, Record] = field(default_factory=dict)
-    """By id, the latest version of each record that the driver may lack."""
+    """By id, the latest version of each record that the driver may lack, expired or not."""
     created: set[str] = field(default_factory=set)
     """Of these, the ids of those that are stored, not updated."""
     deleted: set[str] = field(default_factory=set)
@@ -27,14 +30,16 @@ class Overlay:
     """The moment up to which the user's memories are deleted; None without a forget."""
 
     @classmethod
-    def of(cls, entries: Iterable[Entry], driver: str, *, stored_by_all: bool) -> "Overlay":
-        """What the entries change in the answers of the driver of that name.
+    def of(
+        cls, entries: Iterable[Entry], driver: str, now: datetime, *, stored_by_all: bool
+    ) -> "Overlay":
+        """What the entries change in the answers that the driver of that name gives `now`.
 
         No entry has a record that is deleted. `stored_by_all`: every driver gets every store, so
         that a driver lacks only what is pending for it; otherwise stores reach the primary alone,
         and every driver lacks what is in the journal.
         """
-        overlay = cls()
+        overlay = cls(now)
         for entry in entries:
             waits = driver in entry.pending_for
             if waits:
@@ -60,8 +65,13 @@ class Overlay:
 
     def created_in(self, wanted: Forget) -> int:
         """How many memories that no driver may have had before are to be deleted."""
-        mine = (self.kept.get(one) for one in self.created)
+        mine = map(self.shown, self.created)
         return sum(isinstance(each, Memory) and wanted.reaches(each) for each in mine)
+
+    def shown(self, one: str) -> Record | None:
+        """The pending record of that id, unless it has expired."""
+        record = self.kept.get(one)
+        return record if record is not None and is_alive(record, self.now) else None
 
     @property
     def empty(self) -> bool:
@@ -93,7 +103,9 @@ class Overlay:
 class Overlays:
     """An overlay for each user that the entries concern, and one for knowledge."""
 
-    def __init__(self, entries: Iterable[Entry], driver: str, *, stored_by_all: bool) -> None:
+    def __init__(
+        self, entries: Iterable[Entry], driver: str, now: datetime, *, stored_by_all: bool
+    ) -> None:
         """What the entries change in the answers of that driver; arguments as of `Overlay.of`."""
         own: dict[str | None, list[Entry]] = {}
         anyones: list[Entry] = []
@@ -106,7 +118,7 @@ class Overlays:
                 own.setdefault(entry.user_id, list(anyones)).append(entry)
 
         def of(its: Iterable[Entry]) -> Overlay:
-            return Overlay.of(its, driver, stored_by_all=stored_by_all)
+            return Overlay.of(its, driver, now, stored_by_all=stored_by_all)
 
         self._of_user = {user: of(its) for user, its in own.items()}
         self._of_others = of(anyones)
@@ -116,9 +128,9 @@ class Overlays:
         return self._of_user.get(user, self._of_others)
 
     def kept(self) -> Iterator[Record]:
-        """Every record that the driver may lack."""
+        """Every record that the driver may lack, and that has not expired."""
         for overlay in self._of_user.values():
-            yield from overlay.kept.values()
+            yield from filter(None, map(overlay.shown, overlay.kept))
 
 
 def kept_memory(entries: Iterable[Entry], memory_id: str) -> Memory | None:
@@ -130,11 +142,11 @@ def kept_memory(entries: Iterable[Entry], memory_id: str) -> Memory | None:
 
 def paged(overlay: Overlay, found: MemoryPage, wanted: Page) -> MemoryPage:
     """A driver's page with the pending memories in their places, and without deleted ones."""
-    conversation, end = wanted.conversation_id, wanted.after
+    end = wanted.after
     shown = {m.memory_id: m for m in found.memories if not overlay.hides(m)}
     last = Cursor.after(found.memories[-1]) if found.next_cursor is not None else None
     for record in overlay.kept.values():
-        if not isinstance(record, Memory) or conversation not in (None, record.conversation_id):
+        if not isinstance(record, Memory) or not wanted.has(record, overlay.now):
             continue
         place = Cursor.after(record)
         if (end is None or place < end) and (last is None or place > last):

@@ -90,7 +90,7 @@ class PendingReads:
         found, node, _ = await choose(lambda node: node.ask(lambda driver: driver._get(wanted)))
         overlay = self._overlay(pending, node)
         if found is None or overlay.hides(found):
-            return overlay.kept.get(wanted.record_id)
+            return overlay.shown(wanted.record_id)
         return found
 
     async def _get_anyones(self, wanted: Get, choose: Choose) -> Record | None:
@@ -121,7 +121,8 @@ class PendingReads:
             return await node.ask(begin)
 
         record, node, _ = await first_answer(nodes, first, wrapper)
-        overlays = Overlays(pending, node.name, stored_by_all=self._stored_by_all)
+        now = self._journal.clock.now()
+        overlays = Overlays(pending, node.name, now, stored_by_all=self._stored_by_all)
         while record is not None:
             if not overlays[record].replaces(record):
                 yield record
@@ -146,12 +147,14 @@ class PendingReads:
         Raises `JournalUnavailable`.
         """
         if wanted.kind == "knowledge" or wanted.user_id is not None:
-            return wanted.record_id in (await self.pending(wanted.user_id, node)).kept
-        entries = await self._of_record(wanted.record_id)
-        return wanted.record_id in self._overlay(entries, node).kept
+            overlay = await self.pending(wanted.user_id, node)
+        else:
+            overlay = self._overlay(await self._of_record(wanted.record_id), node)
+        return overlay.shown(wanted.record_id) is not None
 
     def _overlay(self, entries: Sequence[Entry], node: Node) -> Overlay:
-        return Overlay.of(entries, node.name, stored_by_all=self._stored_by_all)
+        now = self._journal.clock.now()
+        return Overlay.of(entries, node.name, now, stored_by_all=self._stored_by_all)
 
     async def _of_user(self, user_id: str | None) -> Sequence[Entry]:
         return await self._journal.of_user(user_id, under_way=self._under_way)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypeAlias, TypeVar
 
 from app.core.memory.embedded import text_and_name
-from app.core.memory.records import Key, Knowledge, Memory, Record, key_of, record_id
+from app.core.memory.records import Key, Knowledge, Memory, Record, key_of, newest, record_id
 from app.core.memory.requests import Recall, RecallKnowledge
 from app.embedding import Embedder, Vector
 from app.ranking.similarity import nearest
@@ -44,13 +44,10 @@ class PendingRecall:
         self, overlay: Overlay, found: Sequence[Memory], wanted: Recall
     ) -> list[Memory]:
         """`found` with the pending memories in their places, and without deleted ones."""
-        excluded = set(wanted.exclude_tags)
         pending = [
             record
             for record in overlay.kept.values()
-            if isinstance(record, Memory)
-            and wanted.conversation_id in (None, record.conversation_id)
-            and excluded.isdisjoint(record.tags)
+            if isinstance(record, Memory) and wanted.has(record, overlay.now)
         ]
         if wanted.query is not None:
             pending = await self._scored(pending, wanted.query, wanted.use_vector)
@@ -63,7 +60,7 @@ class PendingRecall:
         pending = [
             record
             for record in overlay.kept.values()
-            if isinstance(record, Knowledge) and wanted.category in (None, record.category)
+            if isinstance(record, Knowledge) and wanted.has(record, overlay.now)
         ]
         scored = await self._scored(pending, wanted.query, use_vector=True)
         return _merged(overlay, found, scored, wanted.top_k)
@@ -117,7 +114,7 @@ def _merged(
     there = {record_id(record) for record in merged}
     merged += [record for record in wanted if record_id(record) not in there]
     merged.sort(
-        key=lambda record: (record.score or 0.0, record.created_at, record_id(record)),
+        key=lambda record: (record.score or 0.0, *newest(record)),
         reverse=True,
     )
     return merged[:top_k]

@@ -8,9 +8,10 @@ named. So all that keeps tenants apart is the isolation of users that every driv
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Any, Final, Self, cast
+from typing import Final, Self, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
+from app.core.memory.filter import Condition, Filter, Scalar
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
 from app.core.memory.requests import (
     Delete,
@@ -28,6 +29,8 @@ from app.wrappers.base import WrappingDriver
 
 MARK: Final = "\x1f"
 """What the id of a tenant's user starts with."""
+_OWN: Final = "m."
+"""What the keys of a tenant's knowledge start with in the metadata of the memory that it is."""
 
 
 class ScopedDriver(WrappingDriver):
@@ -63,6 +66,7 @@ class ScopedDriver(WrappingDriver):
                 conversation_id=wanted.category,
                 query=wanted.query,
                 top_k=wanted.top_k,
+                filter=_in_box(wanted),
             )
         )
         knowledge = [self._unboxed(memory) for memory in found]
@@ -144,11 +148,9 @@ class ScopedDriver(WrappingDriver):
         """The memory that the inner driver keeps for the record."""
         if isinstance(record, Memory):
             return replace(record, user_id=self._users + record.user_id)
-        box: dict[str, Any] = {"metadata": record.metadata}
-        if record.title is not None:
-            box["title"] = record.title
-        if record.doc_id is not None:
-            box["doc_id"] = record.doc_id
+        box = {_OWN + key: value for key, value in record.metadata.items()}
+        fields = {"title": record.title, "doc_id": record.doc_id, "position": record.position}
+        box |= {name: value for name, value in fields.items() if value is not None}
         return Memory(
             memory_id=record.knowledge_id,
             user_id=self._knowledge,
@@ -157,6 +159,8 @@ class ScopedDriver(WrappingDriver):
             metadata=box,
             created_at=record.created_at,
             updated_at=record.updated_at,
+            expires_at=record.expires_at,
+            request=record.request,
         )
 
     def _memory(self, memory: Memory, user_id: str) -> Memory:
@@ -168,18 +172,30 @@ class ScopedDriver(WrappingDriver):
         """The knowledge that the inner driver keeps as this memory."""
         self._check_owner(memory, self._knowledge)
         box = memory.metadata
+        own = {key.removeprefix(_OWN): box[key] for key in box if key.startswith(_OWN)}
         return Knowledge(
             knowledge_id=memory.memory_id,
             content=memory.content,
             category=memory.conversation_id or "",
             title=box.get("title"),
             doc_id=box.get("doc_id"),
-            metadata=dict(box["metadata"]),
+            metadata=own,
             created_at=memory.created_at,
             updated_at=memory.updated_at,
+            expires_at=memory.expires_at,
+            position=box.get("position"),
+            request=memory.request,
             score=memory.score,
         )
 
     def _check_owner(self, memory: Memory, owner: str) -> None:
         if memory.user_id != owner:
             raise DriverError(reason=f"{self._inner.name} gave a memory of another user")
+
+
+def _in_box(wanted: RecallKnowledge) -> Filter:
+    """The filter of the memories that tenants' knowledge is kept as."""
+    conditions = [replace(one, key=_OWN + one.key) for one in wanted.filter.metadata]
+    if wanted.doc_id is not None:
+        conditions.append(Condition("doc_id", "eq", (Scalar("text", wanted.doc_id),)))
+    return replace(wanted.filter, metadata=tuple(conditions))

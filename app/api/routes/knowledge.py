@@ -41,7 +41,13 @@ async def store_knowledge(
     """Store knowledge. The next recall can find it."""
     with noting_truncated() as truncated:
         stored = await driver.store_global_knowledge(
-            request.content, request.category, request.title, request.doc_id, request.metadata
+            request.content,
+            request.category,
+            request.title,
+            request.doc_id,
+            request.metadata,
+            expires_at=request.expires_at,
+            ttl=request.ttl,
         )
     response.headers["ETag"] = etag(stored.updated_at)
     return Knowledge.of(stored, truncated)
@@ -75,7 +81,13 @@ async def store_knowledge_many(
 @needs("read")
 async def recall_knowledge(request: RecallKnowledgeRequest, driver: DriverDep) -> Response:
     """Return the knowledge that best answers the query, best first."""
-    found = await driver.recall_global_knowledge(request.query, request.top_k, request.category)
+    found = await driver.recall_global_knowledge(
+        request.query,
+        request.top_k,
+        request.category,
+        doc_id=request.doc_id,
+        filter=request.filter,
+    )
     return RecallKnowledgeResponse.of(found, driver).response()
 
 

@@ -52,6 +52,9 @@ async def store(request: StoreRequest, driver: DriverDep, response: Response) ->
             request.conversation_id,
             request.tags,
             request.metadata,
+            occurred_at=request.occurred_at,
+            expires_at=request.expires_at,
+            ttl=request.ttl,
         )
     response.headers["ETag"] = etag(stored.updated_at)
     return Memory.of(stored, truncated)
@@ -91,6 +94,7 @@ async def recall(request: RecallRequest, driver: DriverDep) -> Response:
         explain=request.explain,
         recency=request.recency.weighed() if request.recency is not None else None,
         as_of=request.as_of,
+        filter=request.filter,
     )
     return RecallResponse.of(found, driver).response()
 
@@ -102,7 +106,11 @@ async def list_memories(
 ) -> MemoryPage:
     """List a user's memories, newest first."""
     page = await driver.list_memories(
-        parameters.user_id, parameters.conversation_id, parameters.cursor, parameters.limit
+        parameters.user_id,
+        parameters.conversation_id,
+        parameters.cursor,
+        parameters.limit,
+        filter=parameters.wanted(),
     )
     return MemoryPage.model_validate(page)
 

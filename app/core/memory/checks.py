@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,6 +17,13 @@ from app.errors import InvalidInput
 from app.settings import Limits
 
 Metadata = Mapping[str, Any]
+
+MOST_TTL: Final = 3_155_760_000
+"""Seconds: a hundred years."""
+
+_MINUTE = timedelta(minutes=1)
+_FIRST_DAY = datetime(1, 1, 3, tzinfo=UTC)
+_LAST_DAY = datetime(9999, 12, 30, tzinfo=UTC)
 
 MOST_RECENCY: Final = 0.2
 """The most points for being new: more would bury what answers the query."""
@@ -229,12 +236,16 @@ def check_recency_weight(weight: float, loc: tuple[str | int, ...]) -> float:
     return weight
 
 
-def check_recall_knowledge(limits: Limits, query: str, top_k: int, category: str | None) -> None:
+def check_recall_knowledge(
+    limits: Limits, query: str, top_k: int, category: str | None, doc_id: str | None
+) -> None:
     """Refuse a recall of knowledge that is not within the limits."""
     check_text(query, limits.query_chars, ("query",))
     check_top_k(top_k, limits)
     if category is not None:
         check_text(category, limits.category_chars, ("category",))
+    if doc_id is not None:
+        check_text(doc_id, limits.doc_id_chars, ("doc_id",))
 
 
 def check_top_k(top_k: int, limits: Limits, name: str = "top_k") -> int:
@@ -244,19 +255,72 @@ def check_top_k(top_k: int, limits: Limits, name: str = "top_k") -> int:
     return top_k
 
 
+def as_moment(value: datetime | str, loc: tuple[str | int, ...]) -> datetime:
+    """The moment with its offset in whole minutes, in UTC where it has none.
+
+    A text tells it as RFC 3339 does. The first and the last day of the calendar are no moments:
+    they may be outside of it in UTC.
+    """
+    name = _name(loc)
+    moment = value
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        with suppress(ValueError):  # 31 February
+            moment = datetime.fromisoformat(value.upper())
+    if not isinstance(moment, datetime):
+        raise InvalidInput(f"{name} is no moment such as 2026-05-08T13:56:00+02:00", loc)
+    offset = moment.utcoffset()
+    if offset is None:
+        moment = moment.replace(tzinfo=UTC)
+    elif moment.tzinfo is not UTC:
+        minutes = timedelta(minutes=offset // _MINUTE)
+        moment = moment.replace(tzinfo=None) + (minutes - offset)
+        moment = moment.replace(tzinfo=timezone(minutes) if minutes else UTC)
+    if not _FIRST_DAY < moment.replace(tzinfo=UTC) < _LAST_DAY:
+        raise InvalidInput(f"{name} is no moment of the years 1 to 9999", loc)
+    return moment
+
+
 def check_moment(value: datetime, name: str) -> datetime:
-    """`value` with its offset, or in UTC where it has none."""
+    """`as_moment` of a field."""
     if not isinstance(value, datetime):
         raise InvalidInput(f"{name} must be a datetime", (name,))
-    return value if value.utcoffset() is not None else value.replace(tzinfo=UTC)
+    return as_moment(value, (name,))
 
 
 def read_moment(text: str, name: str) -> datetime:
-    """The moment that `text` tells as RFC 3339 does, in UTC where it has no offset."""
-    if isinstance(text, str) and _MOMENT.fullmatch(text):
-        with suppress(ValueError):  # 31 February
-            return check_moment(datetime.fromisoformat(text.upper()), name)
-    raise InvalidInput(f"{name} is no moment such as 2026-05-08T13:56:00+02:00", (name,))
+    """`as_moment` of a field that has a text."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"{name} is no moment such as 2026-05-08T13:56:00+02:00", (name,))
+    return as_moment(text, (name,))
+
+
+def check_ttl(ttl: float, loc: tuple[str | int, ...]) -> float:
+    """`ttl` itself when it is a number of seconds above 0, of a hundred years at most."""
+    if type(ttl) not in (int, float) or not 0 < ttl <= MOST_TTL:
+        raise InvalidInput(f"{_name(loc)} must be a number above 0, at most {MOST_TTL}", loc)
+    return ttl
+
+
+def check_expiry(
+    expires_at: datetime | None,
+    ttl: float | None,
+    now: datetime,
+    loc: tuple[str | int, ...] = (),
+) -> datetime | None:
+    """When a record expires that does so at a moment, or `ttl` seconds from `now`; None: never.
+
+    Raises `InvalidInput` where both are given, and for a moment that is not after `now`.
+    """
+    if ttl is not None:
+        if expires_at is not None:
+            raise InvalidInput("ttl and expires_at can't both be given", (*loc, "ttl"))
+        return now + timedelta(seconds=check_ttl(ttl, (*loc, "ttl")))
+    if expires_at is None:
+        return None
+    moment = as_moment(expires_at, (*loc, "expires_at")).astimezone(UTC)
+    if moment <= now:
+        raise InvalidInput("expires_at must be a moment to come", (*loc, "expires_at"))
+    return moment
 
 
 def check_batch(batch: Sequence[object], limits: Limits, name: str) -> None:

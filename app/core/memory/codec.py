@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from app.core.memory.checks import dump_json
 from app.core.memory.records import Knowledge, Memory, Record
@@ -14,15 +15,16 @@ def encode(records: Sequence[Record]) -> str:
 
     An `explanation` is left out.
     """
-    return dump_json([_object(record) for record in records])
+    return dump_json([as_object(record) for record in records])
 
 
 def decode(text: str | bytes) -> list[Record]:
     """The records that `encode` was given."""
-    return [_record(fields) for fields in json.loads(text)]
+    return [from_object(fields) for fields in json.loads(text)]
 
 
-def _object(record: Record) -> dict[str, Any]:
+def as_object(record: Record) -> dict[str, Any]:
+    """The record as values of JSON, without an `explanation`."""
     # In the order of the constructor, without the deep copies of dataclasses.asdict.
     fields: dict[str, Any]
     if isinstance(record, Memory):
@@ -32,6 +34,7 @@ def _object(record: Record) -> dict[str, Any]:
             "content": record.content,
             "conversation_id": record.conversation_id,
             "tags": record.tags,
+            "occurred_at": record.occurred_at.isoformat(),
         }
     else:
         fields = {
@@ -40,18 +43,24 @@ def _object(record: Record) -> dict[str, Any]:
             "category": record.category,
             "title": record.title,
             "doc_id": record.doc_id,
+            "position": record.position,
         }
     return {
         **fields,
         "metadata": record.metadata,
         "created_at": record.created_at.isoformat(),
         "updated_at": record.updated_at.isoformat(),
+        "expires_at": None if record.expires_at is None else record.expires_at.isoformat(),
+        "request": None if record.request is None else record.request.hex,
         "score": record.score,
     }
 
 
-def _record(fields: dict[str, Any]) -> Record:
-    for name in ("created_at", "updated_at"):
-        if name in fields:  # JSON from before updates has `created_at` alone
+def from_object(fields: dict[str, Any]) -> Record:
+    """The record that `as_object` was given; the dictionary is changed."""
+    for name in ("created_at", "updated_at", "occurred_at", "expires_at"):
+        if fields.get(name) is not None:  # JSON of an earlier version has fewer of them
             fields[name] = datetime.fromisoformat(fields[name])
+    if fields.get("request") is not None:
+        fields["request"] = UUID(fields["request"])
     return Memory(**fields) if "memory_id" in fields else Knowledge(**fields)

@@ -14,15 +14,15 @@ from app.errors import InvalidInput
 class Cursor(NamedTuple):
     """The last memory of a page; the next page starts with the first one older than it."""
 
-    created_at: datetime
+    occurred_at: datetime
     memory_id: UUID
 
     @classmethod
     def after(cls, memory: Memory) -> Self:
-        return cls(memory.created_at, UUID(memory.memory_id))
+        return cls(memory.occurred_at, UUID(memory.memory_id))
 
     def encode(self) -> str:
-        microseconds = to_microseconds(self.created_at)
+        microseconds = to_microseconds(self.occurred_at)
         packed = microseconds.to_bytes(8, "big", signed=True) + self.memory_id.bytes
         return base64.urlsafe_b64encode(packed).decode()
 
@@ -32,8 +32,8 @@ class Cursor(NamedTuple):
         try:
             packed = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
             microseconds = int.from_bytes(packed[:8], "big", signed=True)
-            created_at = from_microseconds(microseconds)
-            cursor = cls(created_at, UUID(bytes=packed[8:]))
+            occurred_at = from_microseconds(microseconds)
+            cursor = cls(occurred_at, UUID(bytes=packed[8:]))
         except (UnicodeEncodeError, binascii.Error, ValueError, OverflowError):
             cursor = None
         if cursor is None or cursor.encode() != text:

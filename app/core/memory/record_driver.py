@@ -6,14 +6,12 @@ checked or built twice.
 """
 
 import asyncio
-from abc import abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from random import uniform
-from typing import final
+from typing import Any, final
 
-from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.checks import (
     Metadata,
     check_half_life,
@@ -25,8 +23,9 @@ from app.core.memory.checks import (
     check_scope,
     check_top_k,
 )
-from app.core.memory.clock import CLOCK, Clock
 from app.core.memory.cursor import Cursor
+from app.core.memory.filter import Filter, read_filter
+from app.core.memory.hooks import RecordHooks
 from app.core.memory.merge_patch import (
     Patch,
     checked_knowledge_patch,
@@ -58,24 +57,6 @@ from app.core.memory.requests import (
     Replace,
 )
 from app.errors import CapabilityMissing, Contended, PreconditionFailed
-from app.settings import Limits
-
-_BEYOND_SIX_VERBS = frozenset(
-    {
-        "get",
-        "list_memories",
-        "store_many",
-        "delete_user",
-        "get_knowledge",
-        "delete_knowledge",
-        "store_knowledge_many",
-        "export_records",
-        "import_records",
-        "owner_of",
-        "update",
-        "update_knowledge",
-    }
-)
 
 _TRIES = 20
 """How often an update is tried while others change the same record."""
@@ -83,39 +64,12 @@ _PAUSE_SECONDS = 0.02
 """The mean pause before the second try; it is twice as long before the third, and so on."""
 
 
-class RecordDriver(BaseMemoryDriver):
+class RecordDriver(RecordHooks):
     """A driver that keeps records under the service's ids: a backend's driver writes only hooks.
 
     Every verb raises `InvalidInput` for an argument that is not within the limits, before any hook
-    is called.
+    is called. No verb finds, changes or counts a record that has expired.
     """
-
-    complete: bool = True
-    """Whether the driver has more than the six verbs.
-
-    Where False, every other verb raises `CapabilityMissing`.
-    """
-
-    explains: bool = False
-    """Whether `recall` takes `explain`; where False it raises `CapabilityMissing`."""
-
-    weighs_recency: bool = False
-    """Whether `recall` takes `recency`; where False it raises `CapabilityMissing`."""
-
-    clock: Clock = CLOCK
-    """Gives the driver's records their ids and times."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-
-    def capabilities(self) -> frozenset[str]:
-        """The verbs beyond the six that the driver has, and what its `recall` takes more.
-
-        `explain_recall`: it explains; `weigh_recency`: it weighs recency.
-        """
-        found = _BEYOND_SIX_VERBS if self.complete else frozenset()
-        more = {"explain_recall": self.explains, "weigh_recency": self.weighs_recency}
-        return found.union(name for name, is_there in more.items() if is_there)
 
     # Reading
 
@@ -132,9 +86,11 @@ class RecordDriver(BaseMemoryDriver):
         explain: bool = False,
         recency: Recency | None = None,
         as_of: datetime | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's name
     ) -> list[Memory]:
         """As `BaseMemoryDriver` has it; with `explain` each memory has its `explanation`.
 
+        Only memories that the `filter` lets through take part; `filter.py` has its grammar.
         With `recency` new memories get more points, where there is a query and vectors take part.
         The query speaks from the day of `as_of`, in its own offset, else in UTC; by default now.
         """
@@ -154,7 +110,7 @@ class RecordDriver(BaseMemoryDriver):
                 query=query,
                 top_k=top_k,
                 use_vector=bool(use_vector),
-                exclude_tags=tuple(exclude_tags or ()),
+                filter=_without(exclude_tags, read_filter(filter, self._limits)),
                 explain=explain,
                 recency=recency,
                 as_of=None if as_of is None else check_moment(as_of, "as_of"),
@@ -163,11 +119,24 @@ class RecordDriver(BaseMemoryDriver):
 
     @final
     async def recall_global_knowledge(
-        self, query: str, top_k: int = 5, category: str | None = None
+        self,
+        query: str,
+        top_k: int = 5,
+        category: str | None = None,
+        *,
+        doc_id: str | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's name
     ) -> list[Knowledge]:
-        check_recall_knowledge(self._limits, query, top_k, category)
+        """As `BaseMemoryDriver` has it; of the document, if one is given."""
+        check_recall_knowledge(self._limits, query, top_k, category, doc_id)
         return await self._recall_knowledge(
-            RecallKnowledge(query=query, top_k=top_k, category=category)
+            RecallKnowledge(
+                query=query,
+                top_k=top_k,
+                category=category,
+                doc_id=doc_id,
+                filter=read_filter(filter, self._limits, knowledge=True),
+            )
         )
 
     @final
@@ -201,15 +170,26 @@ class RecordDriver(BaseMemoryDriver):
         conversation_id: str | None = None,
         cursor: str | None = None,
         limit: int = 50,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's name
     ) -> MemoryPage:
-        """A page, newest first; `cursor` is the previous page's `next_cursor`."""
+        """A page, newest first by `occurred_at`; `cursor` is the previous page's `next_cursor`.
+
+        Only memories that the `filter` lets through are listed.
+        """
         self._need_all("list memories")
         check_scope(self._limits, user_id, conversation_id)
         self._check_user(user_id)
         check_top_k(limit, self._limits, "limit")
         after = Cursor.decode(cursor) if cursor is not None else None
         return await self._page(
-            Page(user_id=user_id, conversation_id=conversation_id, after=after, limit=limit)
+            Page(
+                user_id=user_id,
+                conversation_id=conversation_id,
+                filter=read_filter(filter, self._limits),
+                after=after,
+                limit=limit,
+            )
         )
 
     @final
@@ -231,13 +211,21 @@ class RecordDriver(BaseMemoryDriver):
         conversation_id: str | None = None,
         tags: Sequence[str] | None = None,
         metadata: Metadata | None = None,
+        *,
+        occurred_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        ttl: float | None = None,
     ) -> Memory:
+        """As `BaseMemoryDriver` has it; `NewMemory` tells of the other arguments."""
         new = NewMemory(
             user_id=user_id,
             content=content,
             conversation_id=conversation_id,
             tags=tags,
             metadata=metadata,
+            occurred_at=occurred_at,
+            expires_at=expires_at,
+            ttl=ttl,
         )
         memory = new_memory(new, self._limits, clock=self.clock)
         self._check_user(user_id)
@@ -259,9 +247,19 @@ class RecordDriver(BaseMemoryDriver):
         title: str | None = None,
         doc_id: str | None = None,
         metadata: Metadata | None = None,
+        *,
+        expires_at: datetime | None = None,
+        ttl: float | None = None,
     ) -> Knowledge:
+        """As `BaseMemoryDriver` has it; `NewKnowledge` tells of the other arguments."""
         new = NewKnowledge(
-            content=content, category=category, title=title, doc_id=doc_id, metadata=metadata
+            content=content,
+            category=category,
+            title=title,
+            doc_id=doc_id,
+            metadata=metadata,
+            expires_at=expires_at,
+            ttl=ttl,
         )
         record = new_knowledge(new, self._limits, clock=self.clock)
         return (await self._keep(Keep([record], new=True)))[0]
@@ -304,7 +302,7 @@ class RecordDriver(BaseMemoryDriver):
         check_scope(self._limits, user_id)
         self._check_user(user_id)
         wanted = Get("memory", str(check_id(memory_id)), user_id)
-        checked = checked_memory_patch(patch, self._limits)
+        checked = checked_memory_patch(patch, self._limits, self.clock.now())
         return await self._update(Memory, wanted, checked, if_match)
 
     @final
@@ -314,7 +312,7 @@ class RecordDriver(BaseMemoryDriver):
         """Change knowledge by a JSON merge patch, as `update` does; None where it is missing."""
         self._need_all("update knowledge")
         wanted = Get("knowledge", str(check_id(knowledge_id, "knowledge_id")))
-        checked = checked_knowledge_patch(patch, self._limits)
+        checked = checked_knowledge_patch(patch, self._limits, self.clock.now())
         return await self._update(Knowledge, wanted, checked, if_match)
 
     async def _update(
@@ -360,65 +358,7 @@ class RecordDriver(BaseMemoryDriver):
         self._check_user(user_id)
         return await self._forget(Forget(user_id))
 
-    def _need_all(self, what: str) -> None:
-        if not self.complete:
-            raise CapabilityMissing(f"The driver {self.name!r} can't {what}")
 
-    def _check_users(self, records: Sequence[Record], name: str) -> None:
-        for n, record in enumerate(records):
-            if isinstance(record, Memory):
-                self._check_user(record.user_id, (name, n, "user_id"))
-
-    def _check_user(self, user_id: str, loc: tuple[str | int, ...] = ("user_id",)) -> None:
-        """Raise `InvalidInput` at `loc` for a user whom the driver does not serve.
-
-        By default it serves all.
-        """
-
-    # Hooks: a driver implements them; a wrapping driver calls those of the drivers that it holds.
-
-    @abstractmethod
-    async def _recall(self, wanted: Recall) -> list[Memory]:
-        """The memories; `score` is None without a query."""
-
-    @abstractmethod
-    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
-        """The knowledge, with its `score`."""
-
-    @abstractmethod
-    async def _get(self, wanted: Get) -> Record | None:
-        """The record, or None."""
-
-    @abstractmethod
-    async def _page(self, wanted: Page) -> MemoryPage:
-        """The page."""
-
-    @abstractmethod
-    def _export(self) -> AsyncIterator[Record]:
-        """Every record that the driver keeps, each once."""
-
-    @abstractmethod
-    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        """Keep the records as `Keep` says; the records as the driver has them, in their order."""
-
-    async def _replace(self, wanted: Replace[Kept]) -> bool:
-        """Compare and set: keep the record if the driver has the version `over`; whether it did.
-
-        False where the record is gone, or has another `updated_at`. A backend that can compare and
-        set in one step overrides this. Here another write may come between: the later one of two
-        updates wins, and a delete is undone.
-        """
-        record = wanted.record
-        found = await self._get(Get.of(record))
-        if found is None or found.updated_at != wanted.over:
-            return False
-        await self._keep(Keep([record]))
-        return True
-
-    @abstractmethod
-    async def _delete(self, wanted: Delete) -> bool:
-        """Delete one record; whether it was there."""
-
-    @abstractmethod
-    async def _forget(self, wanted: Forget) -> int:
-        """Delete the memories that `wanted` reaches; how many there were."""
+def _without(tags: Sequence[str] | None, wanted: Filter) -> Filter:
+    """The filter that lets none of the tags through, either."""
+    return replace(wanted, no_tags=(*wanted.no_tags, *tags)) if tags else wanted

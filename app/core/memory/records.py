@@ -8,10 +8,19 @@ records with them keeps nothing that it could not give back as it was.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias, TypeVar
+from uuid import UUID
 
-from app.core.memory.checks import Metadata, check_batch, check_metadata, check_tags, check_text
+from app.core.memory.checks import (
+    Metadata,
+    as_moment,
+    check_batch,
+    check_expiry,
+    check_metadata,
+    check_tags,
+    check_text,
+)
 from app.core.memory.clock import CLOCK, Clock
 from app.pieces import in_pieces
 from app.ranking import Explanation
@@ -30,14 +39,22 @@ class NewMemory:
     conversation_id: str | None = None
     tags: Sequence[str] | None = None
     metadata: Metadata | None = None
+    occurred_at: datetime | None = None
+    """When it happened; None: now. Without an offset in UTC."""
+    expires_at: datetime | None = None
+    """From when on nobody finds it; None: never, but where there is a `ttl`."""
+    ttl: float | None = None
+    """Seconds until it expires, in the place of `expires_at`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """A user's record. `score` is None unless a query recalled it: 0..1, higher is better.
 
-    `updated_at` is `created_at` until the first update. `explanation` is there only where a recall
-    was asked to explain itself.
+    `updated_at` is `created_at` until the first update, and so is `occurred_at`, with the offset
+    that it was given in, unless it was said. From `expires_at` on nobody finds it. `request` tells
+    apart what was asked to be stored under an id that the caller gave. `explanation` is there only
+    where a recall was asked to explain itself.
     """
 
     memory_id: str
@@ -48,12 +65,17 @@ class Memory:
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: datetime
     updated_at: datetime = _AS_CREATED
+    occurred_at: datetime = _AS_CREATED
+    expires_at: datetime | None = None
+    request: UUID | None = None
     score: float | None = None
     explanation: Explanation | None = None
 
     def __post_init__(self) -> None:
         if self.updated_at is _AS_CREATED:
             object.__setattr__(self, "updated_at", self.created_at)
+        if self.occurred_at is _AS_CREATED:
+            object.__setattr__(self, "occurred_at", self.created_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +87,16 @@ class NewKnowledge:
     title: str | None = None
     doc_id: str | None = None
     metadata: Metadata | None = None
+    expires_at: datetime | None = None
+    ttl: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knowledge:
     """A global record. `score` is None unless a query recalled it: 0..1, higher is better.
 
-    `updated_at` is `created_at` until the first update.
+    `updated_at` is `created_at` until the first update. `position` counts the records of a
+    document from 0. `expires_at` and `request` are as of a memory.
     """
 
     knowledge_id: str
@@ -82,6 +107,9 @@ class Knowledge:
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: datetime
     updated_at: datetime = _AS_CREATED
+    expires_at: datetime | None = None
+    position: int | None = None
+    request: UUID | None = None
     score: float | None = None
 
     def __post_init__(self) -> None:
@@ -155,6 +183,9 @@ def new_memory(
     if new.conversation_id is not None:
         check_text(new.conversation_id, limits.conversation_id_chars, (*loc, "conversation_id"))
     memory_id, created_at = clock.new_id()
+    expires_at = check_expiry(new.expires_at, new.ttl, created_at, loc)
+    if expires_at is None and limits.default_ttl is not None:
+        expires_at = created_at + timedelta(seconds=limits.default_ttl)
     return Memory(
         memory_id=memory_id,
         user_id=new.user_id,
@@ -163,6 +194,12 @@ def new_memory(
         tags=check_tags(new.tags, limits, (*loc, "tags")),
         metadata=check_metadata(new.metadata, limits, (*loc, "metadata")),
         created_at=created_at,
+        occurred_at=(
+            created_at
+            if new.occurred_at is None
+            else as_moment(new.occurred_at, (*loc, "occurred_at"))
+        ),
+        expires_at=expires_at,
     )
 
 
@@ -185,6 +222,7 @@ def new_knowledge(
         doc_id=new.doc_id,
         metadata=check_metadata(new.metadata, limits, (*loc, "metadata")),
         created_at=created_at,
+        expires_at=check_expiry(new.expires_at, new.ttl, created_at, loc),
     )
 
 
@@ -206,6 +244,17 @@ async def new_knowledge_records(
         lambda entry: new_knowledge(entry[1], limits, ("knowledge", entry[0]), clock=clock),
         enumerate(batch),
     )
+
+
+def is_alive(record: Record, now: datetime) -> bool:
+    """Whether the record has not expired."""
+    return record.expires_at is None or now < record.expires_at
+
+
+def newest(record: Record) -> tuple[datetime, str]:
+    """What records are sorted by, descending, where the newest come first."""
+    when = record.occurred_at if isinstance(record, Memory) else record.created_at
+    return when, record_id(record)
 
 
 def record_id(record: Record) -> str:

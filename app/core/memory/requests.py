@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Generic, Literal, Self
 
 from app.core.memory.cursor import Cursor
-from app.core.memory.records import Kept, Knowledge, Memory, key_of
+from app.core.memory.filter import EVERYTHING, Filter
+from app.core.memory.records import Kept, Knowledge, Memory, is_alive, key_of
 
 Kind = Literal["memory", "knowledge"]
 
@@ -30,7 +31,7 @@ class Recency:
 class Recall:
     """A user's memories, best first; without a `query`, newest first.
 
-    Only memories of `conversation_id`, if given, and with none of `exclude_tags` take part. With
+    Only memories of `conversation_id`, if given, that the `filter` lets through take part. With
     `explain` each has its `explanation` where vectors took part. `recency` counts there too, and
     only there. `as_of` has an offset: its day is the one that "yesterday" in the query is the day
     before; None: now.
@@ -41,19 +42,34 @@ class Recall:
     query: str | None = None
     top_k: int = 10
     use_vector: bool = True
-    exclude_tags: tuple[str, ...] = ()
+    filter: Filter = EVERYTHING
     explain: bool = False
     recency: Recency | None = None
     as_of: datetime | None = None
 
+    def has(self, memory: Memory, now: datetime) -> bool:
+        """Whether the user's memory takes part."""
+        return _is_in(self, memory, now)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallKnowledge:
-    """Knowledge, best first, of `category` if given."""
+    """Knowledge, best first: of `category` and `doc_id` if given, and as the `filter` has it."""
 
     query: str
     top_k: int = 5
     category: str | None = None
+    doc_id: str | None = None
+    filter: Filter = EVERYTHING
+
+    def has(self, knowledge: Knowledge, now: datetime) -> bool:
+        """Whether the knowledge takes part."""
+        return (
+            self.category in (None, knowledge.category)
+            and self.doc_id in (None, knowledge.doc_id)
+            and is_alive(knowledge, now)
+            and self.filter.lets(knowledge)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +135,25 @@ class Forget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """`limit` memories of a user, newest first: those `after` the end of the page before."""
+    """`limit` memories of a user, newest first: those `after` the end of the page before.
+
+    Newest by `occurred_at`. Of `conversation_id` if given, and only what the `filter` lets through.
+    """
 
     user_id: str
     conversation_id: str | None = None
+    filter: Filter = EVERYTHING
     after: Cursor | None = None
     limit: int = 50
+
+    def has(self, memory: Memory, now: datetime) -> bool:
+        """Whether the user's memory is listed."""
+        return _is_in(self, memory, now)
+
+
+def _is_in(wanted: Recall | Page, memory: Memory, now: datetime) -> bool:
+    return (
+        wanted.conversation_id in (None, memory.conversation_id)
+        and is_alive(memory, now)
+        and wanted.filter.lets(memory)
+    )

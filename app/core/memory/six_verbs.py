@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NoReturn, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverHealth
+from app.core.memory.filter import Filter
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
 from app.core.memory.requests import (
@@ -50,16 +51,20 @@ class SixVerbs(RecordDriver):
         return await self._driver.health_check()
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
+        if wanted.filter != Filter(no_tags=wanted.filter.no_tags):
+            self._can_t("filter a recall")
         return await self._driver.recall(
             user_id=wanted.user_id,
             conversation_id=wanted.conversation_id,
             query=wanted.query,
             top_k=wanted.top_k,
             use_vector=wanted.use_vector,
-            exclude_tags=list(wanted.exclude_tags) or None,
+            exclude_tags=list(wanted.filter.no_tags) or None,
         )
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        if wanted.filter or wanted.doc_id is not None:
+            self._can_t("filter a recall")
         return await self._driver.recall_global_knowledge(
             query=wanted.query, top_k=wanted.top_k, category=wanted.category
         )
@@ -68,6 +73,10 @@ class SixVerbs(RecordDriver):
         if not wanted.new or len(wanted.records) > 1:
             self._can_t("keep records that have ids")
         record: Record = wanted.records[0]
+        if record.expires_at is not None:
+            self._can_t("let records expire")
+        if isinstance(record, Memory) and record.occurred_at != record.created_at:
+            self._can_t("keep when something happened")
         if isinstance(record, Memory):
             kept: Record = await self._driver.store(
                 user_id=record.user_id,

@@ -119,7 +119,7 @@ class AutomemDriver(RecordDriver):
 
     async def _found(self, wanted: Recall) -> list[Memory]:
         scope = self._scope(wanted.user_id, wanted.conversation_id)
-        allowed = _without(wanted.exclude_tags)
+        allowed = _without(wanted.filter.no_tags)
         found: Sequence[Record]
         if wanted.query is None:
             size = wanted.top_k + _SPARE if allowed is everything else PAGE

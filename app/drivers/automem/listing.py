@@ -36,7 +36,7 @@ class Listing:
                 return isinstance(record, Memory) and Cursor.after(record) < end
 
             start = max(0, place - _BACK)
-            rows = await self._search.newest(scope, limit + 1, older, PAGE, start, end.created_at)
+            rows = await self._search.newest(scope, limit + 1, older, PAGE, start, end.occurred_at)
         found = [row.record for row in rows if isinstance(row.record, Memory)]
         answer = page(found, limit)
         # What other clients stored is not in the order of time.

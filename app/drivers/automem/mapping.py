@@ -10,13 +10,14 @@ import hmac
 import json
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from app.core.memory.checks import dump_json
-from app.core.memory.records import Knowledge, Memory, Record, record_id
+from app.core.memory.codec import as_object, from_object
+from app.core.memory.records import Memory, Record, record_id
 from app.logs import get_logger
 
 KEY: Final = "mds"
@@ -108,10 +109,8 @@ def to_automem(
     was in finds them together, and sees which is the latest.
     """
     tagged = [tag for one in (record, *replaced) for tag in tags.of(one)]
-    fields = asdict(record)
+    fields = as_object(record)
     del fields["score"]
-    for name in ("created_at", "updated_at"):
-        fields[name] = fields[name].isoformat()
     text = dump_json(fields)
     if len(text) < _UNREAD:
         text = dump_json({**fields, "": " " * (_UNREAD - len(text))})
@@ -136,10 +135,7 @@ def from_automem(memory: Mapping[str, Any], automem_id: object) -> Row | None:
             return None
         fields = json.loads(box["record"])
         fields.pop("", None)
-        for name in ("created_at", "updated_at"):
-            if name in fields:  # what was stored before updates has `created_at` alone
-                fields[name] = datetime.fromisoformat(fields[name])
-        record: Record = Memory(**fields) if "memory_id" in fields else Knowledge(**fields)
+        record = from_object(fields)
         UUID(record_id(record))
     except (AttributeError, KeyError, TypeError, ValueError):
         _log.warning("automem_record_unreadable", automem_id=str(automem_id)[:36])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta, timezone
 from time import perf_counter
 from typing import Any, Self
 from uuid import UUID
@@ -39,6 +40,7 @@ from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.knowledge import KnowledgeTable
 from app.drivers.pgvector.recall import RankedRecall
 from app.drivers.pgvector.sql import memories as sql
+from app.drivers.pgvector.sql.scope import of_user
 from app.drivers.pgvector.upkeep import IndexUpkeep
 from app.drivers.pgvector.vacuum import Vacuum
 from app.drivers.pgvector.writing import Writing
@@ -127,9 +129,15 @@ class PgvectorDriver(RecordDriver):
         if wanted.query is not None:
             best = await self._ranked.best(wanted)
             return await in_pieces(lambda each: _memory(*each), best)
-        scope = (wanted.user_id, wanted.conversation_id, list(wanted.exclude_tags))
-        statement = sql.RECALL_NEWEST[wanted.conversation_id is not None]
-        rows = await self.connections.fetch(statement, *scope, wanted.top_k)
+        return await self._newest(wanted, wanted.top_k)
+
+    async def _newest(
+        self, wanted: Recall | Page, limit: int, after: Cursor | None = None
+    ) -> list[Memory]:
+        where = of_user(wanted.user_id, wanted.conversation_id, wanted.filter)
+        where.alive(self.clock.now())
+        statement = sql.newest(where, limit, after)
+        rows = await self.connections.fetch(statement, *where.arguments)
         return await in_pieces(_memory, rows)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
@@ -139,24 +147,19 @@ class PgvectorDriver(RecordDriver):
         if wanted.kind == "knowledge":
             return await self._knowledge.get(wanted.record_id)
         statement = sql.GET if wanted.user_id is None else sql.GET_OF_USER
-        rows = await self.connections.fetch(statement, *_named(wanted))
+        user = () if wanted.user_id is None else (wanted.user_id,)
+        now = self.clock.now()
+        rows = await self.connections.fetch(statement, wanted.record_id, now, *user)
         return _memory(rows[0]) if rows else None
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        end = wanted.after or (None, None)
-        rows = await self.connections.fetch(
-            sql.LIST[wanted.conversation_id is not None],
-            wanted.user_id,
-            wanted.conversation_id,
-            [],
-            wanted.limit + 1,
-            *end,
-        )
-        return page(await in_pieces(_memory, rows), wanted.limit)
+        return page(await self._newest(wanted, wanted.limit + 1, wanted.after), wanted.limit)
 
     async def _export(self) -> AsyncIterator[Record]:
         last_memory = ("", UUID(int=0))
-        while rows := await self.connections.fetch(sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE):
+        while rows := await self.connections.fetch(
+            sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE, self.clock.now()
+        ):
             for memory in await in_pieces(_memory, rows):
                 yield memory
             last_memory = (rows[-1]["user_id"], rows[-1]["memory_id"])
@@ -189,10 +192,17 @@ class PgvectorDriver(RecordDriver):
         if wanted.kind == "knowledge":
             return await self._knowledge.delete(wanted.record_id)
         statement = sql.DELETE if wanted.user_id is None else sql.DELETE_OF_USER
-        return await self.connections.change(statement, *_named(wanted)) > 0
+        user = () if wanted.user_id is None else (wanted.user_id,)
+        return await self._deleted(statement, wanted.record_id, *user) > 0
 
     async def _forget(self, wanted: Forget) -> int:
-        return await self.connections.change(sql.DELETE_USER, wanted.user_id, wanted.before)
+        return await self._deleted(sql.DELETE_USER, wanted.user_id, wanted.before)
+
+    async def _deleted(self, statement: str, *arguments: Any) -> int:
+        """How many memories that had not expired the statement has deleted."""
+        [row] = await self.connections.fetch(statement, self.clock.now(), *arguments)
+        alive: int = row["alive"]
+        return alive
 
     async def health_check(self) -> DriverHealth:
         return self._reranked.health(await self._state())
@@ -262,13 +272,10 @@ def _row_of(record: Record) -> tuple[str | None, UUID]:
     return user_id, UUID(one)
 
 
-def _named(wanted: Get | Delete) -> tuple[str, ...]:
-    """The arguments of a statement on one memory: its id, and the user if that is named."""
-    user = () if wanted.user_id is None else (wanted.user_id,)
-    return (wanted.record_id, *user)
-
-
 def _memory(row: asyncpg.Record, found: Found | None = None) -> Memory:
+    occurred_at, offset = row["occurred_at"] or row["created_at"], row["occurred_offset"]
+    if offset:
+        occurred_at = occurred_at.astimezone(timezone(timedelta(minutes=offset)))
     return Memory(
         memory_id=str(row["memory_id"]),
         user_id=row["user_id"],
@@ -278,6 +285,9 @@ def _memory(row: asyncpg.Record, found: Found | None = None) -> Memory:
         metadata=json.loads(row["metadata"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        occurred_at=occurred_at,
+        expires_at=row["expires_at"],
+        request=row["request"],
         score=None if found is None else found.score,
         explanation=None if found is None else found.explanation,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
+from app.core.memory.clock import CLOCK
 from app.core.memory.records import Knowledge
 from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector.checks import Pooled
@@ -134,17 +135,18 @@ class KnowledgeTable:
         return [vectors[place] for place in range(len(knowledge))]
 
     async def get(self, knowledge_id: str) -> Knowledge | None:
-        rows = await self._connections.fetch(sql.GET, knowledge_id)
+        rows = await self._connections.fetch(sql.GET, knowledge_id, CLOCK.now())
         return _knowledge(rows[0]) if rows else None
 
     async def delete(self, knowledge_id: str) -> bool:
         """Whether it was there."""
-        return await self._connections.change(sql.DELETE, knowledge_id) > 0
+        [row] = await self._connections.fetch(sql.DELETE, knowledge_id, CLOCK.now())
+        return bool(row["alive"])
 
     async def export(self) -> AsyncIterator[Knowledge]:
         """Every record, in pages by id."""
         last = UUID(int=0)
-        while rows := await self._connections.fetch(sql.EXPORT, last, _EXPORT_PAGE):
+        while rows := await self._connections.fetch(sql.EXPORT, last, _EXPORT_PAGE, CLOCK.now()):
             for knowledge in await in_pieces(_knowledge, rows):
                 yield knowledge
             last = rows[-1]["knowledge_id"]
@@ -162,6 +164,9 @@ def _rows(knowledge: Sequence[Knowledge], vectors: Sequence[Vector]) -> list[tup
             dump_json(record.metadata),
             record.created_at,
             record.updated_at,
+            record.expires_at,
+            record.position,
+            record.request,
             own[0],
         )
         for record, own in zip(knowledge, vectors, strict=True)
@@ -207,5 +212,8 @@ def _knowledge(row: asyncpg.Record) -> Knowledge:
         metadata=json.loads(row["metadata"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        expires_at=row["expires_at"],
+        position=row["position"],
+        request=row["request"],
         score=row["score"],
     )

@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 from uuid import UUID
 
 import asyncpg
 import numpy as np
 import numpy.typing as npt
 
+from app.core.memory.filter import EVERYTHING, Filter
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.sql import recall as sql
+from app.drivers.pgvector.sql.scope import of_user
 from app.embedding import Vector
 from app.ranking.candidates import Candidates, Rows, joined
 from app.ranking.outlines import no_candidates, unpacked
@@ -27,21 +30,20 @@ RECORDS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose memories: of one conversation, if given, and without some tags."""
+    """Some memories: the statements that read them, and their arguments but the least id."""
 
-    user_id: str
-    conversation_id: str | None = None
-    exclude_tags: tuple[str, ...] = ()
+    parts: tuple[sql.Part, ...]
+    arguments: Sequence[Any]
 
-    @property
-    def whole(self) -> bool:
-        """Whether it is all of the user's memories."""
-        return self.conversation_id is None and not self.exclude_tags
-
-    @property
-    def parts(self) -> tuple[sql.Part, ...]:
-        """The statements that read it."""
-        return sql.WHOLE if self.whole else sql.FILTERED[self.conversation_id is not None]
+    @classmethod
+    def of(
+        cls, user_id: str, conversation_id: str | None = None, wanted: Filter = EVERYTHING
+    ) -> Self:
+        """A user's, of one conversation if given, that the filter lets through, expired or not."""
+        if conversation_id is None and not wanted:
+            return cls(sql.WHOLE, (user_id,))
+        where = of_user(user_id, conversation_id, wanted)
+        return cls(sql.some(where), where.arguments)
 
 
 async def read_scope(
@@ -86,14 +88,7 @@ async def _page(
     dimension: int,
     only: Sequence[int] | None,
 ) -> Candidates:
-    row = await connection.fetchrow(
-        part.outlines,
-        scope.user_id,
-        scope.conversation_id,
-        list(scope.exclude_tags),
-        least,
-        part.page,
-    )
+    row = await connection.fetchrow(part.outlines, *scope.arguments, least)
     assert row is not None  # noqa: S101 - an aggregate without groups always has one
     if not row["n"]:
         return no_candidates(dimension)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import asyncpg
 import numpy as np
 
+from app.core.memory.clock import CLOCK
 from app.core.memory.querying import query_of
 from app.core.memory.requests import Recall
 from app.drivers.pgvector.connections import Connections
@@ -95,23 +96,19 @@ class RankedRecall:
     async def _known(self, wanted: Recall, query: Query) -> Known:
         """The candidates: of a user who is kept, else as PostgreSQL has them."""
         resident = await self.residents.find(wanted.user_id)
-        if resident is not None and (resident.records is not None or not wanted.exclude_tags):
-            answer = resident.answers.get(_asked(wanted, query))
+        now = CLOCK.now()
+        if resident is not None and (resident.records is not None or not wanted.filter):
+            answer = resident.derived.answers.get(_asked(wanted, query))
             if answer is not None:
                 return Known(resident.candidates, resident, answer=answer)
-            records = resident.records or {}
-            own = within(
-                resident.candidates,
-                wanted.conversation_id,
-                wanted.exclude_tags,
-                lambda key: records[key]["tags"],
-            )
+            admitted = resident.admitted(wanted.filter)
+            own = within(resident.candidates, now, wanted.conversation_id, admitted)
             return Known(own, resident)
-        scope = Scope(wanted.user_id, wanted.conversation_id, wanted.exclude_tags)
+        scope = Scope.of(wanted.user_id, wanted.conversation_id, wanted.filter)
         terms = [number for _, number in query.terms()]
         async with self._connections.acquire() as connection:
             candidates = await read_scope(connection, scope, self._embedder.dimension, terms)
-        return Known(candidates)
+        return Known(within(candidates, now))
 
     async def _found(
         self, wanted: Recall, query: Query, known: Known, question: Vector | None

@@ -1,6 +1,7 @@
 """One user in the service's memory: read as a snapshot of PostgreSQL has it, and read on."""
 
 import asyncio
+import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from sys import getsizeof
@@ -9,6 +10,9 @@ from typing import Any
 import asyncpg
 import numpy as np
 
+from app.core.memory.columns import Columns
+from app.core.memory.filter import Filter
+from app.core.memory.moments import to_microseconds
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.reading import (
     Scope,
@@ -20,7 +24,7 @@ from app.drivers.pgvector.reading import (
 )
 from app.drivers.pgvector.sql import recall as sql
 from app.embedding import Embedder, Vector
-from app.ranking.candidates import Candidates, joined
+from app.ranking.candidates import Candidates, Mask, joined
 from app.ranking.outlines import unpacked_each
 from app.ranking.ranked import Found
 
@@ -35,6 +39,15 @@ _OUTLINE_BYTES = 250
 Server = tuple[Any, ...]
 Answer = Sequence[tuple[bytes, Found]]
 """What ranking found for a recall, each with the memory's id."""
+
+
+@dataclass(slots=True)
+class Derived:
+    """What was worked out of a user's memories: it holds as long as they do not change."""
+
+    answers: dict[Hashable, Answer] = field(default_factory=dict)
+    """The last answers, by what was asked."""
+    columns: Columns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +69,35 @@ class Resident:
     texts: int = 0
     """Those of them that the records' texts take."""
 
-    answers: dict[Hashable, Answer] = field(default_factory=dict)
-    """The last answers by what was asked: they hold as long as the memories do."""
+    derived: Derived = field(default_factory=Derived)
 
     def remember(self, asked: Hashable, answer: Answer) -> None:
-        """Keep the answer, in the place of the first where there are `MOST_ANSWERS`."""
-        if len(self.answers) >= MOST_ANSWERS:
-            del self.answers[next(iter(self.answers))]
-        self.answers[asked] = answer
+        """Keep the answer, in the place of the first where there are `MOST_ANSWERS`.
+
+        It is not kept where memories expire, which changes answers too.
+        """
+        answers = self.derived.answers
+        if self.candidates.expires.any():
+            return
+        if len(answers) >= MOST_ANSWERS:
+            del answers[next(iter(answers))]
+        answers[asked] = answer
+
+    def admitted(self, wanted: Filter) -> Mask | None:
+        """Which of the candidates the filter lets through; None: all. Their records are there."""
+        if not wanted:
+            return None
+        if self.derived.columns is None:
+            keys = self.candidates.keys(np.arange(len(self.candidates)))
+            own = self.records or {}
+            rows = [own[key] for key in keys]
+            self.derived.columns = Columns(
+                self.candidates.occurred,
+                lambda: np.array([to_microseconds(row["created_at"]) for row in rows], np.int64),
+                lambda: (row["tags"] for row in rows),
+                lambda: (json.loads(row["metadata"]) for row in rows),
+            )
+        return self.derived.columns.mask(wanted)
 
 
 class ResidentReader:
@@ -78,7 +112,7 @@ class ResidentReader:
         self, connection: Pooled, user_id: str, reading: asyncpg.Record, most: float
     ) -> Resident | None:
         """All of the user in at most `most` bytes, with or without vectors; None if it is more."""
-        candidates = await read_scope(connection, Scope(user_id), self._embedder.dimension)
+        candidates = await read_scope(connection, Scope.of(user_id), self._embedder.dimension)
         light = _light(candidates)
         if light > most:
             return None
@@ -196,7 +230,7 @@ def _filled(
         records=records,
         size=size,
         texts=texts,
-        answers={},
+        derived=Derived(),
     )
 
 

@@ -70,7 +70,7 @@ class Turns:
         for row in rows:
             if (row["user_id"], row["memory_id"]) not in written:
                 kept[wanted[row["turn"] - 1]].append(
-                    (Cursor(row["created_at"], row["memory_id"]), said_in(row))
+                    (Cursor(row["occurred_at"], row["memory_id"]), said_in(row))
                 )
         return kept
 

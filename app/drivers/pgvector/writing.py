@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -132,6 +132,8 @@ class Writing:
                 memory.created_at,
                 vectors.signs[place],
                 language,
+                occurred_at=memory.occurred_at,
+                expires_at=memory.expires_at,
             )
             return (
                 memory.memory_id,
@@ -142,6 +144,9 @@ class Writing:
                 dump_json(memory.metadata),
                 memory.created_at,
                 memory.updated_at,
+                *_occurred(memory),
+                memory.expires_at,
+                memory.request,
                 vectors.first[place],
                 vectors.context.get(place),
                 *by_size(outline, memory.user_id),
@@ -170,7 +175,7 @@ class Writing:
                 moved.append(place)
                 continue
             found.first[place], found.signs[place] = row["embedding"], signs_in(row["outline"])
-            if _turn(row) != (memory.conversation_id, memory.created_at):
+            if _turn(row) != (memory.conversation_id, memory.occurred_at):
                 moved.append(place)
             elif row["context"] is not None:
                 found.context[place] = row["context"]
@@ -218,4 +223,11 @@ def _is_kept(memory: Memory, there: There) -> bool:
 
 def _turn(row: asyncpg.Record) -> tuple[str | None, datetime]:
     """Where in which conversation a row is."""
-    return row["conversation_id"], row["created_at"]
+    return row["conversation_id"], row["occurred_at"] or row["created_at"]
+
+
+def _occurred(memory: Memory) -> tuple[datetime | None, int]:
+    """The columns `occurred_at`, null where it is the creation, and `occurred_offset`, minutes."""
+    offset = memory.occurred_at.utcoffset() or timedelta()
+    own = memory.occurred_at != memory.created_at
+    return memory.occurred_at if own else None, offset // timedelta(minutes=1)

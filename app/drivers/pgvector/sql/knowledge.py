@@ -13,7 +13,10 @@ from typing import NamedTuple
 from app.drivers.pgvector.indexes import EXACT_ROWS
 from app.drivers.pgvector.vectors import vector_type
 
-COLUMNS = "knowledge_id, category, content, title, doc_id, metadata, created_at, updated_at"
+COLUMNS = (
+    "knowledge_id, category, content, title, doc_id, metadata, created_at, updated_at, "
+    "expires_at, position, request"
+)
 EVERY_COLUMN = f"{COLUMNS}, embedding, bits"
 
 BITS_ROWS = 20_000
@@ -31,14 +34,23 @@ _PROBES = 120
 _EF_SEARCH = 100
 """How widely an hnsw index is searched."""
 
-GET = f"select {COLUMNS}, null::float8 as score from global_knowledge where knowledge_id = $1"
+_ALIVE = "(expires_at is null or expires_at > {now})"
+
+# $1 id, $2 now
+GET = f"""
+    select {COLUMNS}, null::float8 as score from global_knowledge
+    where knowledge_id = $1 and {_ALIVE.format(now="$2")}
+"""
 
 STORE = f"""
     insert into global_knowledge ({COLUMNS}, embedding)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 
-_CHANGED = "category, content, title, doc_id, metadata, created_at, updated_at, embedding"
+_CHANGED = (
+    "category, content, title, doc_id, metadata, created_at, updated_at, expires_at, position, "
+    "request, embedding"
+)
 
 MERGE = f"""
     {STORE} on conflict (knowledge_id) do update
@@ -47,10 +59,12 @@ MERGE = f"""
 """
 """As STORE; what is there gives way to a later version of it, and to nothing else."""
 
-# The arguments of STORE; $10 the version that it takes the place of.
+# The arguments of STORE; $13 the version that it takes the place of.
 REPLACE = f"""
-    update global_knowledge set ({_CHANGED}) = row($2, $3, $4, $5, $6, $7, $8, $9)
-    where knowledge_id = $1 and updated_at = $10
+    update global_knowledge set ({_CHANGED}) = row(
+        $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
+    )
+    where knowledge_id = $1 and updated_at = $13
 """
 
 RETURNING = " returning knowledge_id"
@@ -67,11 +81,16 @@ THERE = """
     join global_knowledge on knowledge_id = id
 """
 
-DELETE = "delete from global_knowledge where knowledge_id = $1"
+# $1 id, $2 now
+DELETE = f"""
+    with gone as (delete from global_knowledge where knowledge_id = $1 returning expires_at)
+    select count(*) filter (where {_ALIVE.format(now="$2")}) as alive from gone
+"""
 
+# $1 the last of the page before, $2 how many, $3 now
 EXPORT = f"""
     select {COLUMNS}, null::float8 as score from global_knowledge
-    where knowledge_id > $1 order by knowledge_id limit $2
+    where knowledge_id > $1 and {_ALIVE.format(now="$3")} order by knowledge_id limit $2
 """
 
 SCORE = "round((1 - (embedding <=> $1::{column}) / 2) * 1e6) / 1e6 as score"

@@ -3,38 +3,35 @@
 A recall by vector is in `recall.py`, and all of the knowledge in `knowledge.py`.
 """
 
+from app.core.memory.cursor import Cursor
 from app.drivers.pgvector.sql import knowledge
 from app.drivers.pgvector.sql.recall import EVERY_COLUMN
 from app.drivers.pgvector.sql.recall import MEMORY as _MEMORY
+from app.drivers.pgvector.sql.scope import OCCURRED, Where
 
-_NEWEST_FIRST = "created_at desc, memory_id desc"
+_PLACE = f"{OCCURRED}, memory_id"
+"""Where a memory stands in a list, the newest last."""
+_NEWEST_FIRST = f"{OCCURRED} desc, memory_id desc"
 
-# $1 user, $2 conversation or null, $3 excluded tags
-_SCOPES = {
-    False: "user_id = $1 and $2::text is null and not tags && $3",
-    True: "user_id = $1 and conversation_id = $2 and not tags && $3",
-}
-"""By whether there is a conversation: a condition for each lets each use its own index."""
 
-RECALL_NEWEST = {
-    conversation: f"""
-        select {_MEMORY} from memories where {scope}
-        order by {_NEWEST_FIRST} limit $4
+def newest(where: Where, limit: int, after: Cursor | None = None) -> str:
+    """The newest memories that `where` has, after the place that a page ended at.
+
+    The statement's arguments are those of `where`, to which it adds.
     """
-    for conversation, scope in _SCOPES.items()
-}
-
-LIST = {
-    conversation: f"""
-        select {_MEMORY} from memories where {scope}
-        and ($5::timestamptz is null or (created_at, memory_id) < ($5, $6::uuid))
-        order by {_NEWEST_FIRST} limit $4
+    if after is not None:
+        where.before(_PLACE, after)
+    return f"""
+        select {_MEMORY} from memories where {where}
+        order by {_NEWEST_FIRST} limit {where.argument(limit)}
     """
-    for conversation, scope in _SCOPES.items()
-}
 
-GET = f"select {_MEMORY} from memories where memory_id = $1 limit 1"
-GET_OF_USER = f"select {_MEMORY} from memories where memory_id = $1 and user_id = $2"
+
+_ALIVE = "(expires_at is null or expires_at > {now})"
+
+# $1 id, $2 now, $3 user
+GET = f"select {_MEMORY} from memories where memory_id = $1 and {_ALIVE.format(now='$2')} limit 1"
+GET_OF_USER = GET.replace("limit 1", "and user_id = $3")
 
 _DERIVED = "embedding, context, outline, long_outline"
 
@@ -44,11 +41,15 @@ STORE = f"""
     select {_MEMORY.replace("tags", "array(select json_array_elements_text(tags))")}, {_DERIVED}
     from unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::json[], $7::timestamptz[],
-        $8::timestamptz[], $9::vector[], $10::vector[], $11::bytea[], $12::bytea[]
+        $8::timestamptz[], $9::timestamptz[], $10::smallint[], $11::timestamptz[], $12::uuid[],
+        $13::vector[], $14::vector[], $15::bytea[], $16::bytea[]
     ) as new ({_MEMORY}, {_DERIVED})
 """
 
-_CHANGED = f"conversation_id, content, tags, metadata, created_at, updated_at, {_DERIVED}"
+_CHANGED = (
+    "conversation_id, content, tags, metadata, created_at, updated_at, occurred_at, "
+    f"occurred_offset, expires_at, request, {_DERIVED}"
+)
 
 MERGE = f"""
     {STORE} on conflict (user_id, memory_id) do update
@@ -58,13 +59,14 @@ MERGE = f"""
 
 """As STORE; a memory that is there gives way to a later version of it, and to nothing else."""
 
-# The arguments of STORE, of one memory; $13 the version that it takes the place of
+# The arguments of STORE, of one memory; $17 the version that it takes the place of
 REPLACE = f"""
     update memories set ({_CHANGED}) = row(
-        $3, $4, array(select json_array_elements_text($5::json)), $6, $7, $8, $9::vector,
-        $10::vector, $11::bytea, $12::bytea
+        $3, $4, array(select json_array_elements_text($5::json)), $6, $7, $8, $9::timestamptz,
+        $10::smallint, $11::timestamptz, $12::uuid, $13::vector, $14::vector, $15::bytea,
+        $16::bytea
     )
-    where memory_id = $1 and user_id = $2 and updated_at = $13
+    where memory_id = $1 and user_id = $2 and updated_at = $17
 """
 
 RETURNING = " returning user_id, memory_id"
@@ -83,7 +85,8 @@ STORE_WINDOWS = """
 
 # $1 users, $2 ids and $3 versions, in threes. What has that version already needs no vector.
 THERE = """
-    select user_id, memory_id, updated_at, created_at, conversation_id, content, metadata,
+    select user_id, memory_id, updated_at, created_at, occurred_at, conversation_id, content,
+        metadata,
         case when updated_at < version then embedding::vector end as embedding,
         case when updated_at < version then context::vector end as context,
         case when updated_at < version then coalesce(outline, long_outline) end as outline
@@ -92,23 +95,29 @@ THERE = """
 """
 
 # $1 users, $2 conversations, $3 times and $4 ids of turns, in fours; $5 how many before each
-SAID_BEFORE = """
+SAID_BEFORE = f"""
     select turn, last.*
     from unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[])
         with ordinality as wanted (owner, conversation, at, id, turn),
     lateral (
-        select created_at, user_id, memory_id, content, metadata from memories
-        where user_id = owner and conversation_id = conversation
-            and (created_at, memory_id) < (at, id)
-        order by created_at desc, memory_id desc limit $5
+        select {OCCURRED} as occurred_at, user_id, memory_id, content, metadata from memories
+        where user_id = owner and conversation_id = conversation and ({_PLACE}) < (at, id)
+        order by {_NEWEST_FIRST} limit $5
     ) as last
 """
 
-DELETE = "delete from memories where memory_id = $1"
-DELETE_OF_USER = "delete from memories where memory_id = $1 and user_id = $2"
-DELETE_USER = """
-    delete from memories where user_id = $1 and created_at <= coalesce($2, 'infinity'::timestamptz)
+_DELETED = f"""
+    with gone as (delete from memories where {{which}} returning expires_at)
+    select count(*), count(*) filter (where {_ALIVE.format(now="$1")}) as alive from gone
 """
+"""Expired ones count as gone before."""
+
+# $1 now, then what it names
+DELETE = _DELETED.format(which="memory_id = $2")
+DELETE_OF_USER = _DELETED.format(which="memory_id = $2 and user_id = $3")
+DELETE_USER = _DELETED.format(
+    which="user_id = $2 and created_at <= coalesce($3, 'infinity'::timestamptz)"
+)
 
 # Of others' tables nobody may vacuum; PostgreSQL's autovacuum does.
 MAY_VACUUM = """
@@ -117,9 +126,11 @@ MAY_VACUUM = """
 # PostgreSQL reads an index for deleted rows only where they are in 2 % of the pages or more.
 VACUUM = "vacuum (truncate off, skip_locked) memories"
 
+# $1 and $2 the last of the page before, $3 how many, $4 now
 EXPORT_MEMORIES = f"""
     select {_MEMORY} from memories
-    where (user_id, memory_id) > ($1, $2) order by user_id, memory_id limit $3
+    where (user_id, memory_id) > ($1, $2) and {_ALIVE.format(now="$4")}
+    order by user_id, memory_id limit $3
 """
 
 # A restore makes the tables, fills all of them, and only then makes the keys.

@@ -7,7 +7,12 @@ the long ones.
 
 from typing import NamedTuple
 
-MEMORY = "memory_id, user_id, conversation_id, content, tags, metadata, created_at, updated_at"
+from app.drivers.pgvector.sql.scope import Where
+
+MEMORY = (
+    "memory_id, user_id, conversation_id, content, tags, metadata, created_at, updated_at, "
+    "occurred_at, occurred_offset, expires_at, request"
+)
 EVERY_COLUMN = f"{MEMORY}, embedding, context, outline, long_outline"
 
 _OUTLINE = "coalesce(outline, long_outline)"
@@ -25,11 +30,8 @@ class Part(NamedTuple):
     page: int
 
 
-def _outlines(where: str, outline: str) -> str:
-    """$1 user, $2 conversation or null, $3 excluded tags, $4 the least id, $5 how many.
-
-    One row: arrays as bytes, which numpy reads as they are.
-    """
+def _outlines(where: str, outline: str, least: str, size: int) -> str:
+    """One row: arrays as bytes, which numpy reads as they are. `least` names the least id."""
     return f"""
     select count(*) as n,
         string_agg(uuid_send(memory_id), '') as ids,
@@ -37,38 +39,26 @@ def _outlines(where: str, outline: str) -> str:
         string_agg(outline, '') as outlines
     from (
         select memory_id, {outline} as outline from memories
-        where user_id = $1 and {where} and memory_id >= $4 order by memory_id limit $5
+        where {where} and memory_id >= {least} order by memory_id limit {size}
     ) as page"""
 
 
-WHOLE = (
-    Part(
-        _outlines("outline is not null and $2::text is null and $3::text[] is not null", "outline"),
-        PAGE,
-    ),
-    Part(
-        _outlines(
-            "outline is null and $2::text is null and $3::text[] is not null", "long_outline"
-        ),
-        LONG_PAGE,
-    ),
-)
-"""All of a user's memories: those that the index alone answers for, and the others."""
+_OF_USER = "user_id = $1 and outline is"
 
-FILTERED = {
-    conversation: (
-        Part(
-            _outlines(
-                f"{'conversation_id = $2' if conversation else '$2::text is null'}"
-                " and not tags && $3::text[]",
-                _OUTLINE,
-            ),
-            PAGE,
-        ),
-    )
-    for conversation in (False, True)
-}
-"""Those of a conversation, or without some tags."""
+WHOLE = (
+    Part(_outlines(f"{_OF_USER} not null", "outline", "$2", PAGE), PAGE),
+    Part(_outlines(f"{_OF_USER} null", "long_outline", "$2", LONG_PAGE), LONG_PAGE),
+)
+"""All of a user's memories: those that the index alone answers for, and the others.
+
+$1 user, $2 the least id."""
+
+
+def some(where: Where) -> tuple[Part, ...]:
+    """Those that `where` has; the least id is the argument after its own."""
+    least = f"${len(where.arguments) + 1}"
+    return (Part(_outlines(str(where), _OUTLINE, least, PAGE), PAGE),)
+
 
 # $1 user, $2 ids, $3 the query's vector. A memory that is gone has no row.
 _COSINES = """

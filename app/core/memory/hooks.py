@@ -1,0 +1,131 @@
+"""What a driver of ours is made of below its verbs: what it can do, and its hooks."""
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Sequence
+
+from app.core.memory.base import BaseMemoryDriver
+from app.core.memory.clock import CLOCK, Clock
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+    Replace,
+)
+from app.errors import CapabilityMissing
+from app.settings import Limits
+
+_BEYOND_SIX_VERBS = frozenset(
+    {
+        "get",
+        "list_memories",
+        "store_many",
+        "delete_user",
+        "get_knowledge",
+        "delete_knowledge",
+        "store_knowledge_many",
+        "export_records",
+        "import_records",
+        "owner_of",
+        "update",
+        "update_knowledge",
+    }
+)
+
+
+class RecordHooks(BaseMemoryDriver):
+    """The hooks that `RecordDriver` calls with checked values, and what it knows of the driver."""
+
+    complete: bool = True
+    """Whether the driver has more than the six verbs.
+
+    Where False, every other verb raises `CapabilityMissing`.
+    """
+
+    explains: bool = False
+    """Whether `recall` takes `explain`; where False it raises `CapabilityMissing`."""
+
+    weighs_recency: bool = False
+    """Whether `recall` takes `recency`; where False it raises `CapabilityMissing`."""
+
+    clock: Clock = CLOCK
+    """Gives the driver's records their ids and times."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def capabilities(self) -> frozenset[str]:
+        """The verbs beyond the six that the driver has, and what its `recall` takes more.
+
+        `explain_recall`: it explains; `weigh_recency`: it weighs recency.
+        """
+        found = _BEYOND_SIX_VERBS if self.complete else frozenset()
+        more = {"explain_recall": self.explains, "weigh_recency": self.weighs_recency}
+        return found.union(name for name, is_there in more.items() if is_there)
+
+    def _need_all(self, what: str) -> None:
+        if not self.complete:
+            raise CapabilityMissing(f"The driver {self.name!r} can't {what}")
+
+    def _check_users(self, records: Sequence[Record], name: str) -> None:
+        for n, record in enumerate(records):
+            if isinstance(record, Memory):
+                self._check_user(record.user_id, (name, n, "user_id"))
+
+    def _check_user(self, user_id: str, loc: tuple[str | int, ...] = ("user_id",)) -> None:
+        """Raise `InvalidInput` at `loc` for a user whom the driver does not serve.
+
+        By default it serves all.
+        """
+
+    # Hooks: a driver implements them; a wrapping driver calls those of the drivers that it holds.
+
+    @abstractmethod
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        """The memories; `score` is None without a query."""
+
+    @abstractmethod
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        """The knowledge, with its `score`."""
+
+    @abstractmethod
+    async def _get(self, wanted: Get) -> Record | None:
+        """The record, or None."""
+
+    @abstractmethod
+    async def _page(self, wanted: Page) -> MemoryPage:
+        """The page."""
+
+    @abstractmethod
+    def _export(self) -> AsyncIterator[Record]:
+        """Every record that the driver keeps, each once."""
+
+    @abstractmethod
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        """Keep the records as `Keep` says; the records as the driver has them, in their order."""
+
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        """Compare and set: keep the record if the driver has the version `over`; whether it did.
+
+        False where the record is gone, or has another `updated_at`. A backend that can compare and
+        set in one step overrides this. Here another write may come between: the later one of two
+        updates wins, and a delete is undone.
+        """
+        record = wanted.record
+        found = await self._get(Get.of(record))
+        if found is None or found.updated_at != wanted.over:
+            return False
+        await self._keep(Keep([record]))
+        return True
+
+    @abstractmethod
+    async def _delete(self, wanted: Delete) -> bool:
+        """Delete one record; whether it was there."""
+
+    @abstractmethod
+    async def _forget(self, wanted: Forget) -> int:
+        """Delete the memories that `wanted` reaches; how many there were."""
