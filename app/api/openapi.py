@@ -24,11 +24,27 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         schemas.update(problem.pop("$defs", {}), Problem=problem)
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        _leave_out_null(schema)
         _ask_for_key(schema)
         _tell_of_freshness(schema)
         _tell_of_patches(schema)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _leave_out_null(schema: dict[str, Any]) -> None:
+    """Tell of query parameters that they are optional, not that they may be null.
+
+    A URL has no null, and generators of clients drop a parameter that may be one.
+    """
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                own = parameter["schema"]
+                given = [one for one in own.get("anyOf", ()) if one != {"type": "null"}]
+                if len(given) == 1:
+                    del own["anyOf"]
+                    own.update(given[0])
 
 
 _KEY = {

@@ -262,3 +262,16 @@ async def test_the_documentation_page_needs_no_other_host(api: Api) -> None:
     for place in places:
         assert place.startswith("/"), place
         (await api.client.get(place)).raise_for_status()
+
+
+def test_a_query_parameter_is_never_null(document: dict[str, Any]) -> None:
+    """Generators of clients drop a parameter that may be: a URL has no null."""
+    parameters = [
+        parameter
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        for parameter in operation.get("parameters", ())
+    ]
+    optional = {one["name"] for one in parameters if one["in"] == "query" and not one["required"]}
+    assert {"conversation_id", "cursor", "filter", "limit"} <= optional
+    assert not [one for one in parameters if {"type": "null"} in one["schema"].get("anyOf", ())]
