@@ -14,9 +14,10 @@ import pytest
 from pgvector.asyncpg import register_vector
 from pydantic import SecretStr
 
+from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector import PgvectorDriver, indexes, migrations
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
-from app.drivers.pgvector.sql.knowledge import searches
+from app.drivers.pgvector.sql.knowledge import Search, search
 from app.embedding import Embedder, Vector
 from app.settings import DatabaseSettings, Limits
 from tests.conftest import NewDatabase, database_url
@@ -80,6 +81,11 @@ async def connected(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Recor
         await connection.close()
 
 
+def wanted(category: str | None = None, **more: Any) -> tuple[RecallKnowledge, datetime]:
+    """What a search is for, and when."""
+    return RecallKnowledge(query="", category=category, **more), datetime.now(UTC)
+
+
 def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """Every node of a plan that ran, but for those that count up to a bound."""
     if plan["Actual Loops"] == 0 or plan.get("Subplan Name", "").startswith("CTE size"):
@@ -87,19 +93,24 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
 
 
-async def ways(url: str, statement: str, *arguments: Any) -> set[tuple[str, str]]:
-    """By which nodes and indexes the table was read, in both kinds of plan; they must agree."""
+async def ways(url: str, search: Search, query: Vector, top_k: int) -> set[tuple[str, str]]:
+    """By which nodes and indexes the table was read, in both kinds of plan; they must agree.
+
+    The index of what expires is left out: what has expired is counted by it.
+    """
     found = []
     async with connected(url) as connection:
         for mode in MODES:
             await connection.execute(f"set plan_cache_mode = {mode}")
             text = await connection.fetchval(
-                f"explain (analyze, format json) {statement}", *arguments
+                f"explain (analyze, format json) {search.statement}",
+                *(query, top_k, *search.arguments),
             )
             read = {
                 (node["Node Type"], node.get("Index Name", node.get("Relation Name", "")))
                 for node in nodes(json.loads(text)[0]["Plan"])
-                if "Index Name" in node or "Relation Name" in node
+                if ("Index Name" in node or "Relation Name" in node)
+                and node.get("Index Name") != "global_knowledge_expiring"
             }
             found.append(read)
     assert found[0] == found[1]
@@ -107,20 +118,20 @@ async def ways(url: str, statement: str, *arguments: Any) -> set[tuple[str, str]
 
 
 async def test_everything_is_searched_by_the_vector_index(filled: str) -> None:
-    read = await ways(filled, searches(384).everything, clustered(1, 2)[0], 10)
+    read = await ways(filled, search(*wanted(), 384), clustered(1, 2)[0], 10)
     assert read == {("Index Scan", indexes.INDEX)}
 
 
 async def test_few_rows_are_all_ranked(filled: str) -> None:
-    read = await ways(filled, searches(384, exact=ROWS).everything, clustered(1, 2)[0], 10)
+    read = await ways(filled, search(*wanted(), 384, exact=ROWS), clustered(1, 2)[0], 10)
     assert read == {("Seq Scan", "global_knowledge")}
 
 
 async def test_each_category_is_searched_in_the_way_that_its_size_wants(filled: str) -> None:
-    statement = searches(384, exact=1_000, bits=2_000).category
     query = clustered(1, 2)[0]
     small, middle, large = [
-        await ways(filled, statement, query, 10, category) for category in (SMALL, MIDDLE, LARGE)
+        await ways(filled, search(*wanted(category), 384, 1_000, 2_000), query, 10)
+        for category in (SMALL, MIDDLE, LARGE)
     ]
     assert {index for _, index in small} <= {"global_knowledge_category", "global_knowledge"}
     assert ("Index Only Scan", "global_knowledge_category") in middle
@@ -136,19 +147,12 @@ async def test_both_kinds_of_index_find_the_best_of_everything_and_of_a_category
     filled: str, kind: indexes.Kind
 ) -> None:
     assert await indexes.rebuild(filled, kind)
-    every = searches(384)
-    by_size = searches(384, exact=1_000, bits=2_000)
     async with connected(filled) as connection:
-        for statement, category in (
-            (every.everything, None),
-            (by_size.category, SMALL),
-            (by_size.category, MIDDLE),
-            (by_size.category, LARGE),
-        ):
+        for category in (None, SMALL, MIDDLE, LARGE):
+            way = search(*wanted(category), 384, 1_000, 2_000)
             hits = 0
             for query in clustered(20, 3):
-                arguments = [query, 10] if category is None else [query, 10, category]
-                rows = await connection.fetch(statement, *arguments)
+                rows = await connection.fetch(way.statement, query, 10, *way.arguments)
                 scores = [row["score"] for row in rows]
                 assert len(rows) == 10
                 assert scores == sorted(scores, reverse=True)
@@ -166,12 +170,12 @@ async def test_both_kinds_of_index_find_the_best_of_everything_and_of_a_category
 
 async def test_as_many_come_back_as_there_are(filled: str) -> None:
     await indexes.rebuild(filled, "ivfflat")
-    statement = searches(384, exact=10, bits=20).category
+    query = clustered(1, 4)[0]
     async with connected(filled) as connection:
-        for category, rows in ((SMALL, 400), (MIDDLE, 1_600)):
-            found = await connection.fetch(statement, clustered(1, 4)[0], 2_000, category)
+        for category, rows in ((SMALL, 400), (MIDDLE, 1_600), ("none", 0)):
+            way = search(*wanted(category), 384, exact=10, bits=20)
+            found = await connection.fetch(way.statement, query, 2_000, *way.arguments)
             assert len(found) == rows
-        assert await connection.fetch(statement, clustered(1, 4)[0], 10, "none") == []
 
 
 async def test_knowledge_that_comes_after_a_rebuild_is_found(
@@ -320,5 +324,6 @@ async def test_a_model_of_more_than_2000_dimensions_is_served(
                     known = await driver.recall_global_knowledge("dirty kettle", 1, category)
                     assert known[0].content == "Clean a kettle with lemon."
     async with connected(url) as connection:
-        approximate = searches(wide.dimension, exact=0, bits=0).everything
-        assert len(await connection.fetch(approximate, await wide.embed_query("kettle"), 3)) == 3
+        way = search(*wanted(), wide.dimension, exact=0, bits=0)
+        query = await wide.embed_query("kettle")
+        assert len(await connection.fetch(way.statement, query, 3, *way.arguments)) == 3

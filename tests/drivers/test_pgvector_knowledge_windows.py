@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
-from app.drivers.pgvector.sql.knowledge import searches as first_searches
-from app.drivers.pgvector.sql.knowledge_windows import searches
+from app.drivers.pgvector.sql.knowledge import search as first_search
+from app.drivers.pgvector.sql.knowledge_windows import search
 from app.embedding import MOST_WINDOWS, Embedder, Vector, Windows
 from app.errors import DriverError
 from tests.conftest import NewDatabase, database_url
 from tests.drivers.conftest import OpenDriver
 from tests.drivers.test_pgvector_changed import run
-from tests.drivers.test_pgvector_index import COLUMNS, clustered, connected, ways
+from tests.drivers.test_pgvector_index import COLUMNS, clustered, connected, wanted, ways
 from tests.drivers.watched import Watched
 
 LONG = " ".join(["The minutes of the meeting go on about the roof and the lamps."] * 60)
@@ -169,15 +169,16 @@ async def test_whether_there_are_windows_is_told_with_the_first_vectors(
     query = clustered(1, 2)[0]
 
     async def told() -> set[bool]:
+        rows = []
         async with connected(url) as connection:
-            ways = first_searches(384)
-            rows = await connection.fetch(ways.everything, query, 10)
-            rows += await connection.fetch(ways.category, query, 10, "house")
+            for more in ({}, {"category": "house"}, {"doc_id": "doc"}):
+                way = first_search(*wanted(**more), 384)
+                rows += await connection.fetch(way.statement, query, 10, *way.arguments)
         return {row["has_windows"] for row in rows}
 
-    await driver.store_global_knowledge(FACT, "house")
+    await driver.store_global_knowledge(FACT, "house", doc_id="doc")
     assert await told() == {False}
-    stored = await driver.store_global_knowledge(LONG, "house")
+    stored = await driver.store_global_knowledge(LONG, "house", doc_id="doc")
     assert await told() == {True}
     await driver.delete_knowledge(stored.knowledge_id)
     assert await told() == {False}
@@ -222,14 +223,14 @@ KNOWLEDGE = {("Index Scan", "global_knowledge_pkey")}
 
 
 async def test_everything_is_searched_by_the_vector_index(filled: str) -> None:
-    read = await ways(filled, searches(384).everything, clustered(1, 3)[0], 5)
+    read = await ways(filled, search(*wanted(), 384), clustered(1, 3)[0], 5)
     assert read - KNOWLEDGE == {("Index Scan", "knowledge_windows_embedding")}
 
 
 async def test_few_windows_are_all_ranked(filled: str) -> None:
-    every = await ways(filled, searches(384, exact=5_000).everything, clustered(1, 3)[0], 5)
+    every = await ways(filled, search(*wanted(), 384, exact=5_000), clustered(1, 3)[0], 5)
     assert every - KNOWLEDGE == {("Seq Scan", "knowledge_windows")}
-    small = await ways(filled, searches(384).category, clustered(1, 3)[0], 5, SMALL)
+    small = await ways(filled, search(*wanted(SMALL), 384), clustered(1, 3)[0], 5)
     assert {name for _, name in small - KNOWLEDGE} <= {
         "knowledge_windows_category",
         "knowledge_windows",
@@ -237,8 +238,8 @@ async def test_few_windows_are_all_ranked(filled: str) -> None:
 
 
 async def test_a_large_category_is_searched_by_the_vector_index(filled: str) -> None:
-    statement = searches(384, category=1_000).category
-    read = await ways(filled, statement, clustered(1, 3)[0], 5, LARGE)
+    way = search(*wanted(LARGE), 384, category=1_000)
+    read = await ways(filled, way, clustered(1, 3)[0], 5)
     assert read - KNOWLEDGE == {("Index Scan", "knowledge_windows_embedding")}
 
 
@@ -248,13 +249,11 @@ async def test_each_record_is_found_once_by_its_best_window(
     filled: str, category: str | None, exact: bool
 ) -> None:
     bound = 5_000 if exact else 0
-    ways = searches(384, exact=bound, category=bound)
-    statement = ways.everything if category is None else ways.category
+    way = search(*wanted(category), 384, exact=bound, category=bound)
     hits = 0
     async with connected(filled) as connection:
         for query in clustered(20, 4):
-            arguments = [query, 10] if category is None else [query, 10, category]
-            rows = await connection.fetch(statement, *arguments)
+            rows = await connection.fetch(way.statement, query, 10, *way.arguments)
             scores = [row["score"] for row in rows]
             assert scores == sorted(scores, reverse=True)
             assert len({row["knowledge_id"] for row in rows}) == 10
@@ -292,11 +291,9 @@ async def test_one_record_of_many_windows_keeps_no_other_from_being_found(
             columns=["knowledge_id", "n", "category", "embedding"],
             records=rows,
         )
-        for statement, more in (
-            (searches(384, 0, 0).everything, []),
-            (searches(384, 0, 0).category, ["c"]),
-        ):
-            found = await connection.fetch(statement, query, 10, *more)
+        for category in (None, "c"):
+            way = search(*wanted(category), 384, 0, 0)
+            found = await connection.fetch(way.statement, query, 10, *way.arguments)
             assert {row["knowledge_id"] for row in found} == set(records)
 
 

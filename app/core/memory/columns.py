@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from app.core.memory.checks import dump_json
 from app.core.memory.filter import Condition, Filter, Span
 from app.core.memory.moments import to_microseconds
 
@@ -94,7 +93,7 @@ def _same(value: Any) -> Hashable:
     """The same for the same value alone: to Python 1, 1.0 and true are one key."""
     if isinstance(value, str) or value is _ABSENT:
         return value
-    return type(value), dump_json(value)
+    return type(value), repr(value)
 
 
 def _inside(span: Span, moments: Moments) -> Mask:

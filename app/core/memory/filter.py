@@ -39,6 +39,8 @@ MOST_VALUES: Final = 100
 """Of `in` and `nin`."""
 _KEY_CHARS: Final = 1_024
 _VALUE_CHARS: Final = 8_192
+_DIGITS: Final = 4_300
+"""Before the point of a number; Python reads no more of JSON."""
 
 Operator: TypeAlias = Literal["eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "exists"]
 Kind: TypeAlias = Literal["text", "number", "boolean", "null"]
@@ -156,7 +158,10 @@ EVERYTHING: Final = Filter()
 
 
 def scalar(value: object) -> Scalar | None:
-    """The value as it is compared; None for a list or an object."""
+    """The value as it is compared; None for a list or an object.
+
+    A float counts as the shortest decimal that is read as it, which is what JSON has of it.
+    """
     if isinstance(value, bool):
         return Scalar("boolean", value)
     if isinstance(value, int):
@@ -258,7 +263,7 @@ def _one(value: Any, loc: Loc) -> tuple[Scalar, ...]:
 
 
 def _some(values: Any, loc: Loc) -> tuple[Scalar, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence):
+    if not isinstance(values, (list, tuple)):
         raise InvalidInput("must be a list", loc)
     if len(values) > MOST_VALUES:
         raise InvalidInput(f"there are {len(values)} values; the limit is {MOST_VALUES}", loc)
@@ -279,8 +284,11 @@ def _truth(value: Any, loc: Loc) -> tuple[Scalar, ...]:
 
 
 def _checked(value: Scalar, loc: Loc) -> Scalar:
-    if isinstance(value.value, Decimal) and not value.value.is_finite():
-        raise InvalidInput("JSON has no NaN and no infinity", loc)
+    if isinstance(value.value, Decimal):
+        if not value.value.is_finite():
+            raise InvalidInput("JSON has no NaN and no infinity", loc)
+        if value.value.adjusted() >= _DIGITS:
+            raise InvalidInput(f"a number of more than {_DIGITS} digits", loc)
     if isinstance(value.value, str):
         if len(value.value) > _VALUE_CHARS:
             raise InvalidInput(f"a text of more than {_VALUE_CHARS} characters", loc)

@@ -18,7 +18,7 @@ from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import knowledge as sql
 from app.drivers.pgvector.sql import knowledge_windows as windows
-from app.drivers.pgvector.sql.knowledge import Searches
+from app.drivers.pgvector.sql.knowledge import Search
 from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
 
@@ -37,29 +37,29 @@ class KnowledgeTable:
 
         Each counts by the nearest two of the query's windows and its own.
         """
+        question = await self._embedder.embed_question(wanted.query)
+        now, dimension = CLOCK.now(), self._embedder.dimension
+        ways = sql.search(wanted, now, dimension), windows.search(wanted, now, dimension)
         found: dict[UUID, asyncpg.Record] = {}
-        for vector in await self._embedder.embed_question(wanted.query):
-            for row in await self._nearest(vector, wanted):
+        for vector in question:
+            for row in await self._nearest(vector, wanted.top_k, *ways):
                 there = found.get(row["knowledge_id"])
                 if there is None or there["score"] < row["score"]:
                     found[row["knowledge_id"]] = row
         best = sorted(found.values(), key=_score_and_age, reverse=True)[: wanted.top_k]
         return await in_pieces(_knowledge, best)
 
-    async def _nearest(self, vector: Vector, wanted: RecallKnowledge) -> list[asyncpg.Record]:
+    async def _nearest(
+        self, vector: Vector, top_k: int, first: Search, others: Search
+    ) -> list[asyncpg.Record]:
         """The best by their first vectors; and by their others, where there are any."""
-        dimension = self._embedder.dimension
-        rows = await self._searched(sql.searches(dimension), vector, wanted)
+        rows = await self._searched(first, vector, top_k)
         if rows and rows[0]["has_windows"]:
-            rows += await self._searched(windows.searches(dimension), vector, wanted)
+            rows += await self._searched(others, vector, top_k)
         return rows
 
-    async def _searched(
-        self, ways: Searches, vector: Vector, wanted: RecallKnowledge
-    ) -> list[asyncpg.Record]:
-        if wanted.category is None:
-            return await self._connections.fetch(ways.everything, vector, wanted.top_k)
-        return await self._connections.fetch(ways.category, vector, wanted.top_k, wanted.category)
+    async def _searched(self, way: Search, vector: Vector, top_k: int) -> list[asyncpg.Record]:
+        return await self._connections.fetch(way.statement, vector, top_k, *way.arguments)
 
     async def store(self, knowledge: Sequence[Knowledge]) -> None:
         """Insert what is new, all or none."""

@@ -4,13 +4,16 @@ A search counts up to a bound first, and takes the cheapest way that answers wel
 the bits of a category's rows, or the vector index. Whatever the way, the candidates are ranked by
 their vectors in full: by (1 + cosine) / 2 to six decimals, then newest first. All of it is one
 statement, which does not need to know what kind the index is or how many lists it has.
-docs/decisions/0008 has the reasons and the figures.
+docs/decisions/0008 has the reasons and the figures. Of a document, which is small, all rows are
+ranked.
 """
 
-from functools import cache
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
+from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector.indexes import EXACT_ROWS
+from app.drivers.pgvector.sql.scope import Where
 from app.drivers.pgvector.vectors import vector_type
 
 COLUMNS = (
@@ -33,6 +36,9 @@ _PROBES = 120
 """Lists of an ivfflat index that are read: up to 12,000 rows all, then 12,000 rows and more."""
 _EF_SEARCH = 100
 """How widely an hnsw index is searched."""
+
+NOW = "$3"
+"""How a search names the moment at which what has expired is gone."""
 
 _ALIVE = "(expires_at is null or expires_at > {now})"
 
@@ -93,10 +99,14 @@ EXPORT = f"""
     where knowledge_id > $1 and {_ALIVE.format(now="$3")} order by knowledge_id limit $2
 """
 
-SCORE = "round((1 - (embedding <=> $1::{column}) / 2) * 1e6) / 1e6 as score"
+_SCORE = "round((1 - (embedding <=> $1::{column}) / 2) * 1e6) / 1e6"
+SCORE = f"{_SCORE} as score"
+BEST_SCORE = f"max({_SCORE})"
 
-_HAS_WINDOWS = "exists (select from knowledge_windows) as has_windows"
+HAS_WINDOWS = "exists (select from knowledge_windows) as has_windows"
 """Whether the texts have other vectors to be searched (`knowledge_windows.py`): most have none."""
+
+BEST_FIRST = "order by score desc, created_at desc, knowledge_id desc limit $2"
 
 # A scan goes on until it has enough rows, also where most of what it finds is filtered out. The
 # settings hold for this statement only, and reach PostgreSQL through any pooler.
@@ -120,34 +130,36 @@ NEAREST = "order by embedding::halfvec({dimension}) <=> $1::{column}::halfvec({d
 
 _BITS = "binary_quantize($1::{column})::bit({dimension})"
 
-_RECALL = f"""
+_OF_EVERYTHING = f"""
     with size as materialized (
-        select count(*) as rows, {_HAS_WINDOWS}
+        select count(*) as rows, {HAS_WINDOWS}
         from (select from global_knowledge limit {{exact}} + 1) as counted
     ), {_TUNED}
     select {COLUMNS}, {SCORE}, (select has_windows from size) from (
         select {COLUMNS}, embedding from global_knowledge
-        where (select rows from size) <= {{exact}}
+        where {{where}} and (select rows from size) <= {{exact}}
         union all
         select nearest.* from tuned cross join lateral (
             select {COLUMNS}, embedding from global_knowledge
-            {NEAREST} limit tuned.candidates
+            where {{where}} {NEAREST} limit tuned.candidates
         ) as nearest
         where (select rows from size) > {{exact}}
     ) as candidates
-    order by score desc, created_at desc, knowledge_id desc limit $2
+    {BEST_FIRST}
 """
 
 # A lateral with a limit is looked up by the primary key, however many the planner expects.
 # `texteq` is `=` in a form that no b-tree serves and of which the planner assumes that
 # it keeps a third: with that it reads the vector index whatever it believes of the categories.
-_RECALL_IN_CATEGORY = f"""
+# Without a filter the bits are read from an index that does not tell what has expired: so many more
+# are looked up.
+_OF_CATEGORY = f"""
     with size as materialized (
         select bound, (
             select count(*) from (
-                select from global_knowledge where category = $3 limit bound + 1
+                select from global_knowledge where category = {{category}} limit bound + 1
             ) as counted
-        ) as rows, {_HAS_WINDOWS}
+        ) as rows, {HAS_WINDOWS}
         from (
             select greatest(
                 {{bits}}, sqrt({_BITS_FACTOR} * greatest(reltuples, 0)::float8)
@@ -157,49 +169,91 @@ _RECALL_IN_CATEGORY = f"""
     ), {_TUNED}
     select {COLUMNS}, {SCORE}, (select has_windows from size) from (
         select {COLUMNS}, embedding from global_knowledge
-        where category = $3 and (select rows from size) <= {{exact}}
+        where category = {{category}} and {{where}} and (select rows from size) <= {{exact}}
         union all
         select found.* from (
             select knowledge_id as candidate from global_knowledge
-            where category = $3
+            where category = {{category}} and {{read}}
                 and (select rows > {{exact}} and rows <= bound from size)
             order by bits <~> {_BITS}
-            limit greatest({_BITS_CANDIDATES}, 4 * $2)
+            limit greatest({_BITS_CANDIDATES}, 4 * $2) + (
+                select count(*) from global_knowledge
+                where expires_at <= {NOW} and category = {{category}}
+            )
         ) as likely
         cross join lateral (
             select {COLUMNS}, embedding from global_knowledge
-            where knowledge_id = candidate limit 1
+            where knowledge_id = candidate and {{where}} limit 1
         ) as found
         union all
         select nearest.* from tuned cross join lateral (
             select {COLUMNS}, embedding from global_knowledge
-            where texteq(category, $3)
+            where texteq(category, {{category}}) and {{where}}
             {NEAREST} limit tuned.candidates
         ) as nearest
         where (select rows > bound from size)
     ) as candidates
-    order by score desc, created_at desc, knowledge_id desc limit $2
+    {BEST_FIRST}
+"""
+
+_OF_DOCUMENT = f"""
+    select {COLUMNS}, {SCORE}, {HAS_WINDOWS} from global_knowledge
+    where {{where}} {BEST_FIRST}
 """
 
 
-class Searches(NamedTuple):
-    """The two ways to search: $1 the query's vector, $2 how many, $3 the category."""
+class Search(NamedTuple):
+    """A statement, and its arguments: those after $1, the query's vector, and $2, how many."""
 
-    everything: str
-    category: str
+    statement: str
+    arguments: list[Any]
 
 
-@cache
-def searches(dimension: int, exact: int = EXACT_ROWS, bits: int = BITS_ROWS) -> Searches:
-    """The searches of a table whose embeddings have `dimension` dimensions.
+def search(
+    wanted: RecallKnowledge,
+    now: datetime,
+    dimension: int,
+    exact: int = EXACT_ROWS,
+    bits: int = BITS_ROWS,
+) -> Search:
+    """The search of a table whose embeddings have `dimension` dimensions.
 
     Up to `exact` rows are all ranked; a category of up to `bits`, which is no less, is searched by
     its bits.
     """
+    names, arguments = named(wanted, now, dimension)
+    if wanted.doc_id is not None:
+        statement = _OF_DOCUMENT
+    else:
+        statement = _OF_EVERYTHING if wanted.category is None else _OF_CATEGORY
+    return Search(statement.format(**names, exact=exact, bits=bits), arguments)
+
+
+def named(
+    wanted: RecallKnowledge, now: datetime, dimension: int
+) -> tuple[dict[str, Any], list[Any]]:
+    """What the names in the searches stand for, and the arguments of a search.
+
+    - `where`: what the records must be, but for the category, which only of a document is in it;
+    - `read`: the same where a filter has to read them, else `true`: then only what has expired is
+      not `where`;
+    - `category`: how the statement names the category.
+    """
+    where = Where(first=3)
+    where.alive(now)
+    category = None
+    if wanted.doc_id is not None:
+        where.equal("doc_id", wanted.doc_id)
+        if wanted.category is not None:
+            where.equal("category", wanted.category)
+    elif wanted.category is not None:
+        category = where.argument(wanted.category)
+    where.admitted(wanted.filter)
     names = {
         "dimension": dimension,
         "column": vector_type(dimension),
-        "exact": exact,
-        "bits": bits,
+        "where": where,
+        "read": where if wanted.filter else "true",
+        "category": category,
     }
-    return Searches(_RECALL.format(**names), _RECALL_IN_CATEGORY.format(**names))
+    return names, where.arguments

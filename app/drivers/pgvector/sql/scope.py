@@ -15,12 +15,36 @@ OCCURRED = "coalesce(occurred_at, created_at)"
 
 _OF_VALUES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
+# `json` keeps an escape that is no character, as another client may have written it, and fails
+# when it is read: U+0000, and half of a surrogate pair. U+FFFD stands in its place. Once no escape
+# is of a backslash, every backslash begins one.
+_NO_CHARACTER = "|".join(
+    (
+        r"\\u0000",
+        r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])",
+        r"(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..",
+    )
+)
+_METADATA = rf"""(
+    case when strpos(metadata::text, '\u') = 0 then metadata else regexp_replace(
+        replace(metadata::text, '\\', '\u005c'), '{_NO_CHARACTER}', '\ufffd', 'g'
+    )::json end
+)"""
+
+# PostgreSQL can't make a `numeric` of every number of JSON: of every integer that Python reads, and
+# of every float. What is larger or smaller, as another client may have written it, is no number.
+_NUMBER = """case
+    when kind = 'number' and length(text) <= 4400 and text !~ '[eE][+-]?0*[1-9][0-9]{3}'
+    then text::numeric
+end"""
+
 
 class Where:
-    """Conditions that all must hold, and their arguments in the order of `$1`, `$2` and so on."""
+    """Conditions that all must hold, and their arguments from the statement's `first` on."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 1) -> None:
         self.arguments: list[Any] = []
+        self._first = first
         self._conditions: list[str] = []
 
     def __str__(self) -> str:
@@ -29,7 +53,7 @@ class Where:
     def argument(self, value: Any) -> str:
         """How a statement names the value, which becomes the next argument."""
         self.arguments.append(value)
-        return f"${len(self.arguments)}"
+        return f"${self._first + len(self.arguments) - 1}"
 
     def equal(self, column: str, value: Any) -> None:
         """The column has the value."""
@@ -62,45 +86,42 @@ class Where:
             self._conditions.append(f"{column} < {self.argument(span.end)}")
 
     def _holds(self, condition: Condition) -> str:
-        value = f"(metadata -> {self.argument(condition.key)}::text)"
+        value = f"{_METADATA} -> {self.argument(condition.key)}::text"
         if condition.operator == "exists":
-            return f"{value} is {'not ' if condition.values[0].value else ''}null"
+            return f"({value}) is {'not ' if condition.values[0].value else ''}null"
         if condition.operator in _OF_VALUES:
             test = self._beyond(_OF_VALUES[condition.operator], condition.values[0])
         else:
             test = self._is_one_of(condition.values)
         # Of a list its values, else the value itself: of a key that is not there, none.
-        found = f"""({value} is not null and exists (
-            select from json_array_elements(
-                case when json_typeof{value} = 'array' then {value}
-                else json_build_array{value} end
-            ) as element (value), lateral (
-                select json_typeof(value) as kind, value #>> '{{}}' as text offset 0
-            ) as own where {test}
-        ))"""
+        found = f"""exists (
+            select from (select {value} as value offset 0) as own, lateral (
+                select value as one where json_typeof(value) <> 'array'
+                union all
+                select json_array_elements(case when json_typeof(value) = 'array' then value end)
+            ) as each, lateral (
+                select json_typeof(one) as kind, one #>> '{{}}' as text offset 0
+            ) as read where {test}
+        )"""
         return f"not {found}" if condition.operator in ("ne", "nin") else found
 
     def _is_one_of(self, values: Sequence[Scalar]) -> str:
         texts = [one.value for one in values if one.kind == "text"]
         numbers = [one.value for one in values if one.kind == "number"]
-        tests = []
+        truths = {"true" if one.value else "false" for one in values if one.kind == "boolean"}
+        tests = [f"kind = 'boolean' and text = '{truth}'" for truth in sorted(truths)]
         if texts:
             tests.append(f"kind = 'string' and text = any({self.argument(texts)}::text[])")
         if numbers:
-            given = f"any({self.argument(numbers)}::numeric[])"
-            tests.append(f"case when kind = 'number' then text::numeric = {given} else false end")
-        for one in values:
-            if one.kind == "boolean":
-                tests.append(f"kind = 'boolean' and text = '{'true' if one.value else 'false'}'")
-            elif one.kind == "null":
-                tests.append("kind = 'null'")
+            tests.append(f"{_NUMBER} = any({self.argument(numbers)}::numeric[])")
+        if any(one.kind == "null" for one in values):
+            tests.append("kind = 'null'")
         return f"({' or '.join(tests) or 'false'})"
 
     def _beyond(self, operator: str, limit: Scalar) -> str:
         given = self.argument(limit.value)
         if limit.kind == "number":
-            compared = f"text::numeric {operator} {given}::numeric"
-            return f"case when kind = 'number' then {compared} else false end"
+            return f"{_NUMBER} {operator} {given}::numeric"
         return f"kind = 'string' and text {operator} {given}::text collate \"C\""
 
 
