@@ -11,18 +11,21 @@ import pytest
 import uuid_utils
 from pgvector.asyncpg import register_vector
 
+from app.core.memory.cursor import Cursor
+from app.core.memory.filter import EVERYTHING, read_filter
 from app.core.memory.records import Memory
 from app.drivers.pgvector import PgvectorDriver
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.sql import recall as recall_sql
+from app.drivers.pgvector.sql.scope import of_user
 from app.embedding import Embedder, Vector
 from app.ranking.outlines import packed, signs_of
 from app.ranking.ranked import NEAREST
 from app.settings import DatabaseSettings, Limits, RecallSettings
 from tests.conftest import database_url
 from tests.drivers.conftest import OpenDriver
-from tests.drivers.plans import of_memories, plans, rows_read
+from tests.drivers.plans import Node, of_memories, plans, rows_read
 
 LARGE, MIDDLE, SMALL = "large", "middle", "user 7"
 OVER = "over"
@@ -261,30 +264,57 @@ CONTEXT = pytest.mark.parametrize("context", [False, True])
 async def test_a_users_outlines_come_from_the_index_alone(filled: str, user: str) -> None:
     for part, size in zip(recall_sql.WHOLE, (SIZES.get(user, 0), 0), strict=True):
         async with plans(filled) as running:
-            nodes = await running.run(part.outlines, user, None, [], UUID(int=0), part.page)
+            nodes = await running.run(part.outlines, user, UUID(int=0))
         (read,) = of_memories(nodes)
         assert read["Actual Rows"] == size
         assert rows_read(nodes) == 0
 
 
-@pytest.mark.parametrize("tags", [[], ["t1", "t2", "t3"]])
+async def outlines_read(
+    url: str, user: str, conversation: str | None, wanted: dict[str, Any]
+) -> list[Node]:
+    """The plan that the outlines of some of a user's memories are read by."""
+    where = of_user(user, conversation, read_filter(wanted, Limits()))
+    (part,) = recall_sql.some(where)
+    async with plans(url) as running:
+        return await running.run(part.outlines, *where.arguments, UUID(int=0))
+
+
+ON_METADATA: dict[str, Any] = {
+    "metadata": {
+        "n": {"gte": 3, "in": [5, "a", None, True]},
+        "$1": {"ne": "x"},
+        "k": {"lt": "z"},
+        "other": {"exists": False},
+    }
+}
+FILTERS: list[dict[str, Any]] = [
+    {"tags": {"none": ["t1"]}},
+    {"tags": {"any": ["t1"], "all": ["most"]}},
+    ON_METADATA,
+    {"occurred": {"from": "2024-01-01T00:00:00Z", "to": "2025-01-01T00:00:00Z"}},
+    {"created": {"from": "2024-01-01T00:00:00Z", "to": "2025-01-01T00:00:00Z"}},
+]
+
+
+@pytest.mark.parametrize("wanted", [{}, *FILTERS])
 async def test_a_conversations_outlines_are_those_of_its_rows_alone(
-    filled: str, tags: list[str]
+    filled: str, wanted: dict[str, Any]
 ) -> None:
-    (part,) = recall_sql.FILTERED[True]
-    async with plans(filled) as running:
-        nodes = await running.run(part.outlines, LARGE, LONG, tags, UUID(int=0), part.page)
+    nodes = await outlines_read(filled, LARGE, LONG, wanted)
     (read,) = of_memories(nodes)
     assert read["Index Name"] == "memories_conversation"
     assert rows_read(nodes) == LONG_SIZE
 
 
-async def test_what_tags_exclude_is_read_and_nobody_elses(filled: str) -> None:
-    (part,) = recall_sql.FILTERED[False]
-    async with plans(filled) as running:
-        nodes = await running.run(part.outlines, SMALL, None, ["t1"], UUID(int=0), part.page)
+@pytest.mark.parametrize("user", [LARGE, SMALL])
+@pytest.mark.parametrize("wanted", FILTERS)
+async def test_of_what_a_filter_excludes_only_the_users_own_is_read(
+    filled: str, user: str, wanted: dict[str, Any]
+) -> None:
+    nodes = await outlines_read(filled, user, None, wanted)
     assert "Seq Scan" not in {node["Node Type"] for node in nodes}
-    assert rows_read(nodes) == SIZES[SMALL]
+    assert rows_read(nodes) == SIZES[user]
 
 
 @CONTEXT
@@ -349,12 +379,32 @@ async def test_a_large_user_gets_as_many_memories_as_are_asked_for(
 async def test_newest_first_reads_no_more_than_it_gives(
     filled: str, user: str, conversation: bool
 ) -> None:
-    given: list[Any] = [user, "c4" if conversation else None, [], 5]
+    where = of_user(user, "c4" if conversation else None, EVERYTHING)
+    where.alive(datetime.now(UTC))
+    statement = sql.newest(where, 5)
     async with plans(filled) as running:
-        nodes = await running.run(sql.RECALL_NEWEST[conversation], *given)
+        nodes = await running.run(statement, *where.arguments)
     (read,) = of_memories(nodes)
     assert read["Index Name"] == ("memories_conversation" if conversation else "memories_newest")
     assert rows_read(nodes) == 5
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("user", [LARGE, SMALL])
+async def test_a_page_with_a_filter_reads_on_from_its_place(
+    filled: str, user: str, after: bool
+) -> None:
+    """The memories are numbered from the oldest on; a fifth of them has the tag."""
+    where = of_user(user, None, read_filter({"tags": {"any": ["t1"]}}, Limits()))
+    where.alive(datetime.now(UTC))
+    place = Cursor(datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=35), UUID(int=0))
+    statement = sql.newest(where, 5, place if after else None)
+    async with plans(filled) as running:
+        nodes = await running.run(statement, *where.arguments)
+    (read,) = of_memories(nodes)
+    assert read["Index Name"] == "memories_newest"
+    assert read["Actual Rows"] == 5
+    assert rows_read(nodes) <= 25
 
 
 async def test_writes_read_only_what_they_are_about(filled: str) -> None:
@@ -372,13 +422,15 @@ async def test_writes_read_only_what_they_are_about(filled: str) -> None:
         before = await running.run(sql.SAID_BEFORE, users, conversations, times, ids, 2)
         replaced = await running.run(
             sql.REPLACE,
-            *(ids[0], LARGE, LONG, "kettle", "[]", "{}", times[0], never, QUERIES[0], None),
-            *(b"outline", None, never),
+            *(ids[0], LARGE, LONG, "kettle", "[]", "{}", times[0], never, None, 0, None, None),
+            *(QUERIES[0], None, b"outline", None, never),
         )
-        deleted = await running.run(sql.DELETE_USER, LARGE, never.replace(year=2000))
+        deleted = await running.run(
+            sql.DELETE_USER, datetime.now(UTC), LARGE, never.replace(year=2000)
+        )
     read = (*there, *before, *replaced, *deleted)
     assert "Seq Scan" not in {node["Node Type"] for node in read}
-    assert rows_read(deleted) == 0
+    assert rows_read(deleted) <= SIZES[LARGE]
     assert rows_read(there) == 20
     assert rows_read(before) <= 40
     assert rows_read(replaced) <= 1
