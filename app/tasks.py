@@ -1,6 +1,7 @@
-"""Ends tasks that would run for ever."""
+"""Ends tasks that would run for ever, and lets those go on that get somewhere."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 _AGAIN_SECONDS = 2.0
@@ -20,3 +21,14 @@ async def end(*tasks: asyncio.Task[Any] | None) -> None:
         for task in over:
             if not task.cancelled():
                 task.exception()  # else asyncio reports one that nobody asked for
+
+
+def postponing(limit: asyncio.Timeout, seconds: float) -> Callable[[], None]:
+    """What lets the time-out begin anew, with so many seconds, each time that it is called."""
+    loop = asyncio.get_running_loop()
+
+    def postpone() -> None:
+        if not limit.expired():
+            limit.reschedule(loop.time() + seconds)
+
+    return postpone

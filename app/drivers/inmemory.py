@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 
 from app.core.memory.base import DriverContext, DriverHealth
-from app.core.memory.cursor import Cursor, page
+from app.core.memory.cursor import Cursor, page, user_page
 from app.core.memory.embedded import text_and_name, text_of
 from app.core.memory.querying import check_language, query_of
 from app.core.memory.record_driver import RecordDriver
@@ -21,6 +21,8 @@ from app.core.memory.records import (
     Memory,
     MemoryPage,
     Record,
+    UserCount,
+    UserPage,
     is_alive,
     key_of,
 )
@@ -33,6 +35,7 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.core.memory.reranked import Reranked
 from app.embedding import Embedder, Vector
@@ -75,8 +78,8 @@ class InMemoryDriver(RecordDriver):
         self._vectors: dict[Key, Vector] = {}
         """Of each record those of its text's windows, shape (windows, dimension)."""
         self._outlines: dict[Key, bytes] = {}
-        self._users: dict[str, tuple[Candidates, Vector]] = {}
-        """Who was recalled since the last change: what ranking wants, and the vectors."""
+        self._columns_of: dict[str, tuple[Candidates, Vector]] = {}
+        """By user who was recalled since the last change: what ranking wants, and the vectors."""
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -114,11 +117,11 @@ class InMemoryDriver(RecordDriver):
     async def _candidates(self, wanted: Recall) -> tuple[Candidates, Vector]:
         """Those of the scope, and the vectors that they count."""
         own = dict(self._memories.get(wanted.user_id, {}))
-        kept = self._users.get(wanted.user_id)
+        kept = self._columns_of.get(wanted.user_id)
         if kept is None:
             kept = await self._columns(list(own.values()))
             if self._memories.get(wanted.user_id, {}) == own:  # else it was changed meanwhile
-                self._users[wanted.user_id] = kept
+                self._columns_of[wanted.user_id] = kept
         candidates, vectors = kept
         admitted = None
         if wanted.filter:
@@ -161,7 +164,7 @@ class InMemoryDriver(RecordDriver):
     def _is_alive(self, record: Record) -> bool:
         return is_alive(record, self.clock.now())
 
-    def _find(self, wanted: Get | Delete) -> Record | None:
+    def _find(self, wanted: Get) -> Record | None:
         if wanted.kind == "knowledge":
             return self._knowledge.get(wanted.record_id)
         users = [wanted.user_id] if wanted.user_id is not None else self._memories
@@ -214,7 +217,7 @@ class InMemoryDriver(RecordDriver):
     def _put(self, record: Record, vectors: Vector) -> None:
         self._vectors[key_of(record)] = vectors
         if isinstance(record, Memory):
-            self._users.pop(record.user_id, None)
+            self._columns_of.pop(record.user_id, None)
             self._outlines[key_of(record)] = packed(
                 record.content,
                 record.metadata,
@@ -229,12 +232,15 @@ class InMemoryDriver(RecordDriver):
         else:
             self._knowledge[record.knowledge_id] = record
 
-    async def _delete(self, wanted: Delete) -> bool:
-        found = self._find(wanted)
-        if found is None:
-            return False
-        self._remove(found)
-        return self._is_alive(found)
+    async def _delete(self, wanted: Delete) -> int:
+        found = [self._find(Get(wanted.kind, each, wanted.user_id)) for each in wanted.ids]
+        return self._removed([record for record in found if record is not None])
+
+    def _removed(self, records: Sequence[Record]) -> int:
+        """Remove the records; how many of them had not expired."""
+        for record in records:
+            self._remove(record)
+        return sum(map(self._is_alive, records))
 
     def _remove(self, record: Record) -> None:
         del self._vectors[key_of(record)]
@@ -243,16 +249,20 @@ class InMemoryDriver(RecordDriver):
             return
         own = self._memories[record.user_id]
         del own[record.memory_id], self._outlines[key_of(record)]
-        self._users.pop(record.user_id, None)
+        self._columns_of.pop(record.user_id, None)
         if not own:
             del self._memories[record.user_id]
 
     async def _forget(self, wanted: Forget) -> int:
         own = self._memories.get(wanted.user_id, {})
-        gone = [memory for memory in own.values() if wanted.reaches(memory)]
-        for memory in gone:
-            self._remove(memory)
-        return sum(map(self._is_alive, gone))
+        return self._removed([memory for memory in own.values() if wanted.reaches(memory)])
+
+    async def _users(self, wanted: Users) -> UserPage:
+        counts = [
+            UserCount(user_id, sum(map(self._is_alive, self._memories[user_id].values())))
+            for user_id in sorted(filter(wanted.has, self._memories))
+        ]
+        return user_page([user for user in counts if user.memories], wanted.limit)
 
     async def health_check(self) -> DriverHealth:
         memories = (memory for own in self._memories.values() for memory in own.values())

@@ -63,6 +63,24 @@ class Contents:
         concerned = or_(stored, deleted, entries.c.verb == "delete_user")
         return await self._pending(concerned, under_way=under_way)
 
+    async def users(self, *, under_way: bool = True) -> tuple[set[str], set[str]]:
+        """The users whose memories some entry concerns.
+
+        And the ids of the memories that are to be deleted, whoever owns them.
+        """
+        if not await self.count():
+            return set(), set()
+        wanted = (
+            select(entries.c.user_id, entries.c.record_id)
+            .where(self._mine, entries.c.verb.in_(("store", "delete", "delete_user")))
+            .distinct()
+        )
+        if not under_way:
+            wanted = wanted.where(entries.c.leased_until <= self.database.now)
+        rows = await self.database.rows(wanted)
+        anyones = {row.record_id for row in rows if row.user_id is None}
+        return {row.user_id for row in rows if row.user_id is not None}, anyones
+
     async def everything(self, *, under_way: bool = True) -> list[Entry]:
         """All entries, oldest first."""
         return await self._pending(under_way=under_way)

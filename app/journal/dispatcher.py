@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import groupby
@@ -20,7 +20,7 @@ from app.errors import (
 from app.journal.entries import Entry, Write
 from app.journal.journal import Journal
 from app.logs import get_logger
-from app.tasks import end
+from app.tasks import end, postponing
 
 _AT_ONCE = 200
 """Entries read at once."""
@@ -147,8 +147,8 @@ class Dispatcher:
 
     async def _deliver(self, group: list[Entry]) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._make(group)
+            async with asyncio.timeout(self._timeout) as limit:
+                await self._make(group, postponing(limit, self._timeout))
         except (TimeoutError, DriverTimeout, DriverUnavailable) as error:
             if isinstance(error, TimeoutError | DriverTimeout):
                 self._most = max(1, self._most // 4)  # what was too much would be so again
@@ -185,10 +185,10 @@ class Dispatcher:
         except TimeoutError:
             return False
 
-    async def _make(self, group: list[Entry]) -> None:
+    async def _make(self, group: list[Entry], on_piece: Callable[[], None]) -> None:
         first = group[0]
         if not first.stores:
-            await make(self._driver, first)
+            await make(self._driver, group, on_piece)
         elif first.replaces is not None and self._after is None:
             await self._decide(first, first.replaces)
         else:
@@ -212,8 +212,7 @@ class Dispatcher:
                 await keep(driver, self._journal, [update])
                 return
             dead = await self._journal.dead([update])
-        for each in dead:
-            await make(driver, each)
+        await make(driver, dead)
 
 
 async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) -> None:
@@ -228,31 +227,43 @@ async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) 
     if alive:
         await driver._keep(Keep(alive))
         dead = await journal.dead(stored)
-    for each in dead:
-        await make(driver, each)
+    await make(driver, dead)
 
 
-async def make(driver: RecordDriver, write: Write) -> bool | int:
-    """Make the delete on the driver; the driver's answer."""
-    if write.verb == "delete_user":
-        return await driver._forget(Forget(write.user_id or "", write.before))
-    kind: Kind = "memory" if write.verb == "delete" else "knowledge"
-    return await driver._delete(Delete(kind, write.record_id or "", write.user_id))
+async def make(
+    driver: RecordDriver, deletes: Iterable[Write], on_piece: Callable[[], None] = lambda: None
+) -> None:
+    """Make the deletes on the driver; `on_piece` is called as `Forget` says."""
+    ids: dict[tuple[Kind, str | None], dict[str, None]] = {}
+    for each in deletes:
+        if each.verb == "delete_user":
+            await driver._forget(Forget(each.user_id or "", each.before, on_piece))
+        else:
+            kind: Kind = "memory" if each.verb == "delete" else "knowledge"
+            ids.setdefault((kind, each.user_id), {})[each.record_id or ""] = None
+    for (kind, user_id), own in ids.items():
+        await driver._delete(Delete(kind, tuple(own), user_id))
 
 
 def _groups(due: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
-    """Successive stores together, up to `most` records or one larger store; all else alone."""
+    """Successive stores together, and successive deletes of records; all else alone.
 
-    def together(entry: Entry) -> bool:
-        return entry.stores and entry.replaces is None
+    Together they are up to `most` records, or one larger store.
+    """
 
-    for stores, run in groupby(due, key=together):
+    def alike(entry: Entry) -> str:
+        if entry.replaces is not None or entry.verb == "delete_user":
+            return "alone"
+        return "store" if entry.stores else "delete"
+
+    for kind, run in groupby(due, key=alike):
         group: list[Entry] = []
         size = 0
         for entry in run:
-            if group and (not stores or size + len(entry.records) > most):
+            records = len(entry.records) if entry.stores else 1
+            if group and (kind == "alone" or size + records > most):
                 yield group
                 group, size = [], 0
             group.append(entry)
-            size += len(entry.records)
+            size += records
         yield group

@@ -87,13 +87,12 @@ class Lag:
         return "1 write waits" if self.count == 1 else f"{self.count} writes wait"
 
 
-def delete_of(wanted: Delete | Forget) -> Write:
-    """The write that deletes what is wanted."""
+def deletes_of(wanted: Delete | Forget) -> list[Write]:
+    """The writes that delete what is wanted: one for each record."""
     if isinstance(wanted, Forget):
-        return Write(verb="delete_user", user_id=wanted.user_id, before=wanted.before)
-    if wanted.kind == "knowledge":
-        return Write(verb="delete_knowledge", record_id=wanted.record_id)
-    return Write(verb="delete", user_id=wanted.user_id, record_id=wanted.record_id)
+        return [Write(verb="delete_user", user_id=wanted.user_id, before=wanted.before)]
+    verb: Verb = "delete" if wanted.kind == "memory" else "delete_knowledge"
+    return [Write(verb=verb, user_id=wanted.user_id, record_id=each) for each in wanted.ids]
 
 
 def update_of(wanted: Replace[Kept]) -> Write:

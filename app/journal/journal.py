@@ -17,7 +17,7 @@ and however often they get the writes.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from time import time
@@ -40,7 +40,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.memory import codec
 from app.core.memory.clock import Clock
 from app.core.memory.records import record_id
-from app.errors import ConnectionLost
+from app.errors import ConnectionLost, JournalUnavailable
 from app.journal.contents import Contents
 from app.journal.database import Database
 from app.journal.entries import Entry, Write
@@ -56,6 +56,7 @@ from app.journal.tombstones import bury, lift
 from app.journal.versions import versions
 from app.journal.waiting import refuse_stranded
 from app.settings import JournalSettings
+from app.tasks import end
 
 _TOMBSTONE_SECONDS = 86_400.0
 """A tombstone is kept that long, and as long as an older entry is in the journal."""
@@ -262,6 +263,28 @@ class Journal(Contents):
         await connection.execute(insert(deliveries), due)
         await bury(connection, self._wrapper, [entry for entry in made if not entry.stores])
         return made
+
+    @asynccontextmanager
+    async def leased(self, made: Sequence[Entry], lease: float) -> AsyncIterator[None]:
+        """For the time of a block, renew the lease of entries that were appended with it.
+
+        A lease that has ended is not renewed: a dispatcher may be making the write.
+        """
+        renewing = asyncio.create_task(self._renew([entry.seq for entry in made], lease))
+        try:
+            yield
+        finally:
+            await end(renewing)
+
+    async def _renew(self, seqs: Sequence[int], lease: float) -> None:
+        while True:
+            await asyncio.sleep(lease / 2)
+            now = self.database.now
+            mine = and_(entries.c.seq.in_(seqs), entries.c.leased_until > now)
+            with suppress(JournalUnavailable):
+                await self.database.execute(
+                    update(entries).where(mine).values(leased_until=now + lease)
+                )
 
     async def settle(
         self, made: Sequence[Entry], drivers: Sequence[str] = (), *, decided: bool = True

@@ -22,6 +22,7 @@ class WrappingDriver(RecordDriver):
             self.clock = self.inner[0].clock
         self.complete = all(driver.complete for driver in self.inner)
         self.explains = all(driver.explains for driver in self.inner)
+        self.lists_users = all(driver.lists_users for driver in self.inner)
         self.weighs_recency = all(driver.weighs_recency for driver in self.inner)
 
     def identity(self) -> frozenset[str] | None:

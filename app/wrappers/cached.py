@@ -10,7 +10,16 @@ from decimal import Decimal
 from typing import Any, Generic, Self, TypeVar, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record, is_alive
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Recalled,
+    Record,
+    UserPage,
+    is_alive,
+)
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -20,6 +29,7 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.errors import ConfigurationError, MemoryServiceError
 from app.settings import CacheSettings, Limits
@@ -124,6 +134,9 @@ class CachedDriver(WrappingDriver):
     async def _page(self, wanted: Page) -> MemoryPage:
         return await self._inner._page(wanted)
 
+    async def _users(self, wanted: Users) -> UserPage:
+        return await self._inner._users(wanted)
+
     def _export(self) -> AsyncIterator[Record]:
         return self._inner._export()
 
@@ -135,7 +148,7 @@ class CachedDriver(WrappingDriver):
         scope = _scope_of(wanted.record)
         return await self._write({scope}, lambda: self._inner._replace(wanted))
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         if wanted.kind == "knowledge":
             scope = KNOWLEDGE
         else:

@@ -7,7 +7,15 @@ from typing import Self, TypeVar
 
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, key_of
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Record,
+    UserPage,
+    key_of,
+)
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -17,6 +25,7 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.embedding import Embedder
 from app.errors import (
@@ -26,12 +35,11 @@ from app.errors import (
     EmbeddingQueueFull,
     JournalUnavailable,
 )
-from app.journal.dispatcher import make
-from app.journal.entries import Write, delete_of, stores_of
+from app.journal.entries import deletes_of, stores_of
 from app.settings import FailoverSettings, JournalSettings, Limits
 from app.wrappers.base import WrappingDriver
 from app.wrappers.members import Members, troubles
-from app.wrappers.node import Node, first_answer
+from app.wrappers.node import Node, first_answer, time_for
 from app.wrappers.pending_reads import PendingReads
 
 T = TypeVar("T")
@@ -45,8 +53,8 @@ class FailoverDriver(WrappingDriver):
 
     With `writes=journal` the journal takes a store or an update that the primary can't take; reads
     show it at once, and a dispatcher brings it to the primary later. Deletes reach every driver,
-    now or through the journal, whatever `writes` is. While a driver is away, a delete of one record
-    answers that it deleted.
+    now or through the journal, whatever `writes` is. While a driver is away, a delete of records
+    answers that it deleted them all.
     """
 
     name = "failover"
@@ -138,6 +146,9 @@ class FailoverDriver(WrappingDriver):
     async def _get(self, wanted: Get) -> Record | None:
         return await self._reads.get(wanted, self._first)
 
+    async def _users(self, wanted: Users) -> UserPage:
+        return await self._reads.users(wanted, self._first)
+
     def _export(self) -> AsyncIterator[Record]:
         return self._reads.export(self.members.nodes, self.name, self._settings.timeout)
 
@@ -182,29 +193,31 @@ class FailoverDriver(WrappingDriver):
         self.members.dispatchers[primary.name].wake()
         return bool(made)
 
-    async def _delete(self, wanted: Delete) -> bool:
-        pending = await self._reads.is_pending(wanted, self.members.primary)
-        counts = await self._delete_everywhere(delete_of(wanted))
-        away = len(counts) < len(self.members.nodes)
-        return any(counts) or pending or away
+    async def _delete(self, wanted: Delete) -> int:
+        pending = await self._reads.waiting(wanted, self.members.primary)
+        counts = await self._delete_everywhere(wanted)
+        if len(counts) < len(self.members.nodes):
+            return len(wanted.ids)
+        return pending + max(counts)
 
     async def _forget(self, wanted: Forget) -> int:
         if wanted.before is None:
             async with self._journal.moment() as moment:
                 return await self._forget(replace(wanted, before=moment))
         pending = await self._reads.pending(wanted.user_id, self.members.primary)
-        counts = await self._delete_everywhere(delete_of(wanted))
+        counts = await self._delete_everywhere(wanted)
         return max(counts, default=0) + pending.created_in(wanted)
 
-    async def _delete_everywhere(self, delete: Write) -> list[int]:
+    async def _delete_everywhere(self, wanted: Delete | Forget) -> list[int]:
         """What each driver that answered has deleted; dispatchers make the delete on the others."""
         nodes = self.members.nodes
-        lease = _LEASE * self._settings.timeout
-        made = await self._journal.append([delete], self.members.names, lease)
-        answers = await asyncio.gather(
-            *(node.ask(lambda driver: make(driver, delete)) for node in nodes),
-            return_exceptions=True,
-        )
+        records = len(wanted.ids) if isinstance(wanted, Delete) else 1
+        lease = _LEASE * time_for(self._settings.timeout, records)
+        made = await self._journal.append(deletes_of(wanted), self.members.names, lease)
+        async with self._journal.leased(made, lease):
+            answers = await asyncio.gather(
+                *(node.delete(wanted) for node in nodes), return_exceptions=True
+            )
         reached = {
             node.name: answer
             for node, answer in zip(nodes, answers, strict=True)

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import TypeVar
 
 from app.core.memory.record_driver import RecordDriver
+from app.core.memory.requests import Delete, Forget
 from app.errors import (
     DriverTimeout,
     DriverUnavailable,
@@ -15,6 +17,7 @@ from app.errors import (
     NotPermitted,
 )
 from app.reachability import Reachability
+from app.tasks import postponing
 
 T = TypeVar("T")
 
@@ -67,12 +70,39 @@ class Node:
         Raises `DriverUnavailable` or `DriverTimeout` without an answer. `records`: how many the
         call brings. `patience`: how many times its time-out the call may take.
         """
+        seconds = patience * time_for(self._timeout, records)
+        return await self._asked(lambda driver, _: call(driver), seconds)
+
+    async def delete(self, wanted: Delete | Forget, *, patience: float = 1.0) -> int:
+        """How many records the driver has deleted; errors and `patience` as of `ask`.
+
+        To forget a user may take the time for each piece that the driver deletes.
+        """
+        if isinstance(wanted, Delete):
+            records = len(wanted.ids)
+            return await self.ask(
+                lambda driver: driver._delete(wanted), records=records, patience=patience
+            )
+
+        def forget(driver: RecordDriver, postpone: Callable[[], None]) -> Awaitable[int]:
+            def on_piece() -> None:
+                postpone()
+                wanted.on_piece()
+
+            return driver._forget(replace(wanted, on_piece=on_piece))
+
+        return await self._asked(forget, patience * self._timeout)
+
+    async def _asked(
+        self, call: Callable[[RecordDriver, Callable[[], None]], Awaitable[T]], seconds: float
+    ) -> T:
+        """What `call` gives within so many seconds, which begin anew when it calls its argument."""
         if self.reachability.away:
             raise DriverUnavailable(reason=f"{self.name} is left alone")
         started = monotonic()
         try:
-            async with asyncio.timeout(patience * time_for(self._timeout, records)):
-                answered = await call(self.driver)
+            async with asyncio.timeout(seconds) as limit:
+                answered = await call(self.driver, postponing(limit, seconds))
         except (EmbeddingQueueFull, EmbeddingUnavailable):
             raise  # the model, not the driver
         except NotPermitted:

@@ -1,6 +1,6 @@
 """What is pending in the journal, laid over what a driver answers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -9,6 +9,21 @@ from app.core.memory.moments import EPOCH
 from app.core.memory.records import Memory, MemoryPage, Record, is_alive, record_id
 from app.core.memory.requests import Forget, Page
 from app.journal.entries import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many of some records are pending for a driver."""
+
+    asked: int
+    """Of so many."""
+    pending: int = 0
+    created: int = 0
+    """Of the pending ones those that are stored, not updated: no driver may have had them."""
+
+    def __add__(self, deleted: int) -> int:
+        """How many records there were, where a driver had, and deleted, so many."""
+        return min(self.asked, max(deleted + self.created, self.pending))
 
 
 @dataclass(slots=True)
@@ -67,6 +82,11 @@ class Overlay:
         """How many memories that no driver may have had before are to be deleted."""
         mine = map(self.shown, self.created)
         return sum(isinstance(each, Memory) and wanted.reaches(each) for each in mine)
+
+    def waiting(self, ids: Collection[str]) -> Waiting:
+        """How many of the records of these ids are pending."""
+        pending = {one for one in ids if self.shown(one) is not None}
+        return Waiting(len(ids), len(pending), len(pending & self.created))
 
     def shown(self, one: str) -> Record | None:
         """The pending record of that id, unless it has expired."""

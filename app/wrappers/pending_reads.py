@@ -3,22 +3,35 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
+from app.core.memory.cursor import UserCursor, user_page
+from app.core.memory.pages import every_page
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Knowledge, Memory, MemoryPage, Recalled, Record
-from app.core.memory.requests import Delete, Get, Page, Recall, RecallKnowledge
+from app.core.memory.records import (
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Recalled,
+    Record,
+    UserCount,
+    UserPage,
+)
+from app.core.memory.requests import Delete, Get, Page, Recall, RecallKnowledge, Users
 from app.embedding import Embedder
 from app.errors import DriverTimeout, JournalUnavailable
 from app.journal.entries import Entry
 from app.journal.journal import Journal
 from app.settings import Limits
 from app.wrappers.node import Node, first_answer
-from app.wrappers.overlay import Overlay, Overlays, kept_memory, paged
+from app.wrappers.overlay import Overlay, Overlays, Waiting, kept_memory, paged
 from app.wrappers.pending_recall import PendingRecall
 
 T = TypeVar("T")
 Asked = TypeVar("Asked", Recall, RecallKnowledge)
+
+_COUNTED_AT_ONCE = 500
 
 
 class Choose(Protocol):
@@ -83,6 +96,39 @@ class PendingReads:
         overlay = self._overlay(pending, node)
         return found if overlay.empty else paged(overlay, found, wanted)
 
+    async def users(self, wanted: Users, choose: Choose) -> UserPage:
+        """A user of whom something is pending is counted memory by memory."""
+        concerned = await self._concerned(choose)
+        found, _, _ = await choose(lambda node: node.ask(lambda driver: driver._users(wanted)))
+        counts = {each.user_id: each.memories for each in found.users}
+        last = None if found.next_cursor is None else UserCursor.decode(found.next_cursor).user_id
+        for user_id in filter(wanted.has, concerned):
+            if last is None or user_id <= last:
+                counts[user_id] = await self._count(user_id, choose)
+        users = [UserCount(user_id, counts[user_id]) for user_id in sorted(counts)]
+        shown = [each for each in users if each.memories]
+        return user_page(shown, wanted.limit, found.next_cursor)
+
+    async def _concerned(self, choose: Choose) -> set[str]:
+        """The users of whose memories something is pending; none where the journal is away."""
+        try:
+            users, anyones = await self._journal.users(under_way=self._under_way)
+        except JournalUnavailable:
+            if not self._without_journal:
+                raise
+            return set()
+        for each in anyones:
+            found, _, _ = await choose(partial(_get_anyones, wanted=Get("memory", each)))
+            if isinstance(found, Memory):
+                users.add(found.user_id)
+        return users
+
+    async def _count(self, user_id: str, choose: Choose) -> int:
+        """How many memories a reader sees."""
+        wanted = Page(user_id=user_id, limit=_COUNTED_AT_ONCE)
+        pages = every_page(lambda page: self.page(page, choose), wanted)
+        return sum([len(memories) async for memories in pages])
+
     async def get(self, wanted: Get, choose: Choose) -> Record | None:
         if wanted.kind == "memory" and wanted.user_id is None:
             return await self._get_anyones(wanted, choose)
@@ -141,16 +187,17 @@ class PendingReads:
         """
         return self._overlay(await self._of_user(user_id), node)
 
-    async def is_pending(self, wanted: Delete, node: Node) -> bool:
-        """Whether the record that is to be deleted is pending for the node.
+    async def waiting(self, wanted: Delete, node: Node) -> Waiting:
+        """How many of the records that are to be deleted are pending for the node.
 
         Raises `JournalUnavailable`.
         """
         if wanted.kind == "knowledge" or wanted.user_id is not None:
             overlay = await self.pending(wanted.user_id, node)
         else:
-            overlay = self._overlay(await self._of_record(wanted.record_id), node)
-        return overlay.shown(wanted.record_id) is not None
+            entries = [entry for each in wanted.ids for entry in await self._of_record(each)]
+            overlay = self._overlay(entries, node)
+        return overlay.waiting(wanted.ids)
 
     def _overlay(self, entries: Sequence[Entry], node: Node) -> Overlay:
         now = self._journal.clock.now()
@@ -176,3 +223,7 @@ class PendingReads:
         if overlay.empty:
             return wanted
         return replace(wanted, top_k=overlay.room(wanted.top_k, self._limits.top_k))
+
+
+async def _get_anyones(node: Node, wanted: Get) -> Record | None:
+    return await node.ask(lambda driver: driver._get(wanted))

@@ -17,6 +17,7 @@ from app.core.memory.records import (
     MemoryPage,
     Recalled,
     Record,
+    UserPage,
 )
 from app.core.memory.requests import (
     Delete,
@@ -27,6 +28,7 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.embedding import Embedder
 from app.errors import (
@@ -161,6 +163,12 @@ class ReplicatedDriver(WrappingDriver):
         )
         return found
 
+    async def _users(self, wanted: Users) -> UserPage:
+        found, _, _ = await self._read(
+            lambda driver: driver._users(wanted), lambda choose: self._reads.users(wanted, choose)
+        )
+        return found
+
     def _export(self) -> AsyncIterator[Record]:
         return self._reads.export(self.members.nodes, self.name, self._settings.timeout)
 
@@ -243,7 +251,7 @@ class ReplicatedDriver(WrappingDriver):
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         return await self._writes.replace(wanted)
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         return await self._writes.delete(wanted)
 
     async def _forget(self, wanted: Forget) -> int:

@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from app.core.memory.cursor import Cursor
+from app.core.memory.pages import every_page
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, record_id
 from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Replace
@@ -22,11 +21,11 @@ from app.errors import (
     raise_uncertain,
 )
 from app.journal.dispatcher import keep, make
-from app.journal.entries import Entry, Write, delete_of, stores_of, update_of
+from app.journal.entries import Entry, deletes_of, stores_of, update_of
 from app.settings import ReplicatedSettings
 from app.wrappers.members import Members
-from app.wrappers.node import time_for
-from app.wrappers.overlay import Overlay
+from app.wrappers.node import Node, time_for
+from app.wrappers.overlay import Overlay, Waiting
 from app.wrappers.pending_reads import PendingReads
 
 T = TypeVar("T")
@@ -81,7 +80,7 @@ class ReplicatedWrites:
         except MemoryServiceError as error:
             await self._failed(made, error, undone=wanted.new)
             return
-        await self._spread(made, partial(keep, journal=self._journal, stored=made), len(records))
+        await self._spread(made, self._keeping(made, len(records)))
 
     async def replace(self, wanted: Replace[Kept]) -> bool:
         """Whether the record is, or will be, in the place of the one that `wanted` names."""
@@ -107,25 +106,29 @@ class ReplicatedWrites:
             await self._failed(made, error, undone=True)
             return True
         if replaced:
-            await self._spread(made, partial(keep, journal=self._journal, stored=made))
+            await self._spread(made, self._keeping(made))
         elif not await self._cancelled(made):
             raise ConnectionLost(reason=f"{self._driver.name}: a dispatcher may have made it")
         return replaced
 
-    async def delete(self, wanted: Delete) -> bool:
-        """Whether the record was there."""
+    async def delete(self, wanted: Delete) -> int:
+        """How many of the records were there."""
 
-        async def is_there() -> int:
-            found = await self._driver._get(Get(wanted.kind, wanted.record_id, wanted.user_id))
-            return found is not None
+        async def there() -> int:
+            gets = (Get(wanted.kind, each, wanted.user_id) for each in wanted.ids)
+            return sum([await self._driver._get(get) is not None for get in gets])
 
-        unmade = self._accepts and await self._reads.is_pending(wanted, self._primary)
-        return await self._delete_everywhere(delete_of(wanted), unmade, is_there) > 0
+        unmade = Waiting(len(wanted.ids))
+        if self._accepts:
+            unmade = await self._reads.waiting(wanted, self._primary)
+        deleted, counted = await self._delete_everywhere(wanted, there)
+        return unmade + deleted if counted is None else counted
 
     async def forget(self, wanted: Forget) -> int:
         """Delete the user's memories up to the moment `before`; how many there were."""
         unmade = (await self._unmade(wanted.user_id)).created_in(wanted)
-        return await self._delete_everywhere(delete_of(wanted), unmade, lambda: self._count(wanted))
+        deleted, counted = await self._delete_everywhere(wanted, lambda: self._count(wanted))
+        return unmade + deleted if counted is None else counted
 
     async def _unmade(self, user_id: str | None) -> Overlay:
         """What the journal answered for and is pending on the primary: the user's, or knowledge."""
@@ -133,33 +136,31 @@ class ReplicatedWrites:
 
     async def _count(self, wanted: Forget) -> int:
         """How many memories a reader sees that `wanted` reaches."""
-        page, count = Page(user_id=wanted.user_id, limit=_PAGE), 0
-        while True:
-            found = await self._driver._page(page)
-            count += sum(wanted.reaches(memory) for memory in found.memories)
-            if found.next_cursor is None:
-                return count
-            page = replace(page, after=Cursor.decode(found.next_cursor))
+        pages = every_page(self._driver._page, Page(user_id=wanted.user_id, limit=_PAGE))
+        return sum([sum(map(wanted.reaches, memories)) async for memories in pages])
 
     async def _delete_everywhere(
-        self, delete: Write, unmade: int, count: Callable[[], Awaitable[int]]
-    ) -> int:
-        """Make the delete; how many records the primary had, and `unmade`, which wait for it.
+        self, wanted: Delete | Forget, count: Callable[[], Awaitable[int]]
+    ) -> tuple[int, int | None]:
+        """Make the delete; how many records the primary had, and None.
 
-        While the primary is away and the journal answers, it is the `count` of what a reader sees.
+        While the primary is away and the journal answers, the second is the `count` of what a
+        reader sees.
         """
-        made = await self._journal.append([delete], self._members.names, self._lease())
-        try:
-            deleted = await self._primary.ask(partial(make, write=delete), patience=_PATIENCE)
-        except MemoryServiceError as error:
-            if self._is_accepted(error):
-                counted = await count()
-                await self._accept(made)
-                return counted
-            await self._hand_over(made)
-            raise_uncertain(error)  # it is going to happen
-        await self._spread(made, partial(make, write=delete))
-        return deleted + unmade
+        lease = self._lease(len(wanted.ids) if isinstance(wanted, Delete) else 1)
+        made = await self._journal.append(deletes_of(wanted), self._members.names, lease)
+        async with self._journal.leased(made, lease):
+            try:
+                deleted = await self._primary.delete(wanted, patience=_PATIENCE)
+            except MemoryServiceError as error:
+                if self._is_accepted(error):
+                    counted = await count()
+                    await self._accept(made)
+                    return 0, counted
+                await self._hand_over(made)
+                raise_uncertain(error)  # it is going to happen
+            await self._spread(made, lambda node: node.delete(wanted))
+        return deleted, None
 
     def _lease(self, records: int = 1) -> float:
         """The lease of a write of so many records, in seconds."""
@@ -178,8 +179,10 @@ class ReplicatedWrites:
         """
         answer = await self._primary.ask(write, records=records, patience=_PATIENCE)
         try:
-            for dead in await self._journal.dead(made):
-                await self._primary.ask(partial(make, write=dead))
+            dead = await self._journal.dead(made)
+            if dead:
+                gone = partial(make, deletes=dead)
+                await self._primary.ask(gone, records=len(dead))
         except MemoryServiceError as error:
             raise ConnectionLost(reason=error.reason) from error
         return answer
@@ -250,13 +253,20 @@ class ReplicatedWrites:
         except JournalUnavailable:
             return False
 
+    def _keeping(
+        self, made: Sequence[Entry], records: int = 1
+    ) -> Callable[[Node], Awaitable[object]]:
+        """What keeps the entries' records, so many, on a node."""
+        call = partial(keep, journal=self._journal, stored=made)
+        return lambda node: node.ask(call, records=records)
+
     async def _spread(
-        self,
-        made: Sequence[Entry],
-        call: Callable[[RecordDriver], Awaitable[object]],
-        records: int = 1,
+        self, made: Sequence[Entry], write: Callable[[Node], Awaitable[object]]
     ) -> None:
-        """The primary has the write: wait for the replicas that must, and settle."""
+        """The primary has the write: wait for the replicas that must, and settle.
+
+        `write` makes it on one of them.
+        """
         all_of_them = len(self._members.nodes)
         wanted = {
             "journal": 0,
@@ -266,11 +276,12 @@ class ReplicatedWrites:
         }[self._settings.acknowledge]
         have = [self._primary.name]
         late: MemoryServiceError | None = None
+
+        async def written(node: Node) -> object:
+            return await write(node)
+
         if wanted:
-            tasks = {
-                asyncio.create_task(node.ask(call, records=records)): node.name
-                for node in self._replicas
-            }
+            tasks = {asyncio.create_task(written(node)): node.name for node in self._replicas}
             try:
                 pending = set(tasks)
                 while pending and len(have) <= wanted:

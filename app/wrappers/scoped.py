@@ -11,8 +11,18 @@ from dataclasses import replace
 from typing import Final, Self, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
+from app.core.memory.cursor import UserCursor
 from app.core.memory.filter import Condition, Filter, Scalar
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Recalled, Record
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    Memory,
+    MemoryPage,
+    Recalled,
+    Record,
+    UserCount,
+    UserPage,
+)
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -22,6 +32,7 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.errors import DriverError
 from app.settings import TENANT, Limits
@@ -29,6 +40,8 @@ from app.wrappers.base import WrappingDriver
 
 MARK: Final = "\x1f"
 """What the id of a tenant's user starts with."""
+AFTER_MARK: Final = chr(ord(MARK) + 1)
+"""The least id after all that start with `MARK`."""
 _OWN: Final = "m."
 """What the keys of a tenant's knowledge start with in the metadata of the memory that it is."""
 
@@ -48,14 +61,15 @@ class ScopedDriver(WrappingDriver):
         super().__init__((inner,), limits)
         self._inner = self.inner[0]
         self._knowledge = f"{MARK}{tenant}"
-        self._users = f"{MARK}{tenant}{MARK}"
+        self._prefix = f"{MARK}{tenant}{MARK}"
+        self._behind = f"{MARK}{tenant}{AFTER_MARK}"
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
         return cls(context.inner[0], context.options["tenant"], context.settings.limits)
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
-        found = await self._inner._recall(replace(wanted, user_id=self._users + wanted.user_id))
+        found = await self._inner._recall(replace(wanted, user_id=self._prefix + wanted.user_id))
         memories = [self._memory(memory, wanted.user_id) for memory in found]
         return Recalled.like(found, memories, driver=self._inner.name)
 
@@ -83,7 +97,7 @@ class ScopedDriver(WrappingDriver):
         return self._own(found)
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        page = await self._inner._page(replace(wanted, user_id=self._users + wanted.user_id))
+        page = await self._inner._page(replace(wanted, user_id=self._prefix + wanted.user_id))
         memories = [self._memory(memory, wanted.user_id) for memory in page.memories]
         return MemoryPage(memories, page.next_cursor)
 
@@ -114,23 +128,37 @@ class ScopedDriver(WrappingDriver):
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         return await self._inner._replace(Replace(self._boxed(wanted.record), wanted.over))
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         owner = self._owner(wanted)
-        if owner is None:
-            found = await self._inner._get(Get("memory", wanted.record_id))
-            if not isinstance(found, Memory) or not found.user_id.startswith(self._users):
-                return False
-            owner = found.user_id
-        return await self._inner._delete(Delete("memory", wanted.record_id, owner))
+        if owner is not None:
+            return await self._inner._delete(Delete("memory", wanted.ids, owner))
+        deleted = 0
+        for each in wanted.ids:
+            found = await self._inner._get(Get("memory", each))
+            if isinstance(found, Memory) and found.user_id.startswith(self._prefix):
+                deleted += await self._inner._delete(Delete("memory", (each,), found.user_id))
+        return deleted
 
     async def _forget(self, wanted: Forget) -> int:
-        return await self._inner._forget(replace(wanted, user_id=self._users + wanted.user_id))
+        return await self._inner._forget(replace(wanted, user_id=self._prefix + wanted.user_id))
+
+    async def _users(self, wanted: Users) -> UserPage:
+        end = self._behind if wanted.end is None else self._prefix + wanted.end
+        inner = Users(start=self._prefix + wanted.start, end=end, limit=wanted.limit)
+        page = await self._inner._users(inner)
+        users = [
+            UserCount(each.user_id.removeprefix(self._prefix), each.memories) for each in page.users
+        ]
+        if page.next_cursor is None:
+            return UserPage(users, None)
+        last = UserCursor.decode(page.next_cursor).user_id.removeprefix(self._prefix)
+        return UserPage(users, UserCursor(last).encode())
 
     def _owner(self, wanted: Get | Delete) -> str | None:
         """The owner on the inner driver; None where the caller names no user."""
         if wanted.kind == "knowledge":
             return self._knowledge
-        return None if wanted.user_id is None else self._users + wanted.user_id
+        return None if wanted.user_id is None else self._prefix + wanted.user_id
 
     async def health_check(self) -> DriverHealth:
         state = await self._inner.health_check()
@@ -140,14 +168,14 @@ class ScopedDriver(WrappingDriver):
 
     def _own(self, memory: Memory) -> Memory | None:
         """The inner driver's memory under its user's own id; None for another tenant's."""
-        if not memory.user_id.startswith(self._users):
+        if not memory.user_id.startswith(self._prefix):
             return None
-        return replace(memory, user_id=memory.user_id.removeprefix(self._users))
+        return replace(memory, user_id=memory.user_id.removeprefix(self._prefix))
 
     def _boxed(self, record: Record) -> Memory:
         """The memory that the inner driver keeps for the record."""
         if isinstance(record, Memory):
-            return replace(record, user_id=self._users + record.user_id)
+            return replace(record, user_id=self._prefix + record.user_id)
         box = {_OWN + key: value for key, value in record.metadata.items()}
         fields = {"title": record.title, "doc_id": record.doc_id, "position": record.position}
         box |= {name: value for name, value in fields.items() if value is not None}
@@ -165,7 +193,7 @@ class ScopedDriver(WrappingDriver):
 
     def _memory(self, memory: Memory, user_id: str) -> Memory:
         """The inner driver's memory as the one of the tenant's user."""
-        self._check_owner(memory, self._users + user_id)
+        self._check_owner(memory, self._prefix + user_id)
         return replace(memory, user_id=user_id)
 
     def _unboxed(self, memory: Memory) -> Knowledge:

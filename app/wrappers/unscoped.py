@@ -1,9 +1,11 @@
 """The part of a driver that is no tenant's."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from app.core.memory.base import BaseMemoryDriver, DriverHealth
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
+from app.core.memory.cursor import user_page
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -13,11 +15,12 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.errors import InvalidInput
 from app.settings import Limits
 from app.wrappers.base import WrappingDriver
-from app.wrappers.scoped import MARK
+from app.wrappers.scoped import AFTER_MARK, MARK
 
 
 class UnscopedDriver(WrappingDriver):
@@ -60,13 +63,29 @@ class UnscopedDriver(WrappingDriver):
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         return await self._inner._replace(wanted)
 
-    async def _delete(self, wanted: Delete) -> bool:
-        if wanted.kind == "memory" and wanted.user_id is None:
-            found = await self._get(Get("memory", wanted.record_id))
-            if not isinstance(found, Memory):
-                return False
-            wanted = Delete("memory", wanted.record_id, found.user_id)
-        return await self._inner._delete(wanted)
+    async def _users(self, wanted: Users) -> UserPage:
+        """Those before the tenants' users, and those after them."""
+        before = UserPage([], None)
+        if wanted.start < MARK:
+            end = MARK if wanted.end is None else min(MARK, wanted.end)
+            before = await self._inner._users(replace(wanted, end=end))
+        done = wanted.end is not None and wanted.end <= AFTER_MARK
+        if done or before.next_cursor is not None:
+            return before
+        more = wanted.limit + 1 - len(before.users)
+        start = max(AFTER_MARK, wanted.start)
+        after = await self._inner._users(replace(wanted, start=start, limit=more))
+        return user_page([*before.users, *after.users], wanted.limit, after.next_cursor)
+
+    async def _delete(self, wanted: Delete) -> int:
+        if wanted.kind == "knowledge" or wanted.user_id is not None:
+            return await self._inner._delete(wanted)
+        deleted = 0
+        for each in wanted.ids:
+            found = await self._get(Get("memory", each))
+            if isinstance(found, Memory):
+                deleted += await self._inner._delete(Delete("memory", (each,), found.user_id))
+        return deleted
 
     async def _forget(self, wanted: Forget) -> int:
         return await self._inner._forget(wanted)

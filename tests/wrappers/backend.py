@@ -49,7 +49,7 @@ class Backend(InMemoryDriver):
         await self.after()
         return kept
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         await self.before()
         deleted = await super()._delete(wanted)
         await self.after()

@@ -76,7 +76,7 @@ class FlakyDriver(InMemoryDriver):
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         return await self._made(lambda: super(FlakyDriver, self)._replace(wanted))
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         return await self._made(lambda: super(FlakyDriver, self)._delete(wanted))
 
     async def _forget(self, wanted: Forget) -> int:

@@ -91,7 +91,7 @@ class Held(InMemoryDriver):
             raise self.error_after
         return replaced
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         await self._reach("delete")
         if self.delete_error is not None and wanted.kind == "memory":
             raise self.delete_error

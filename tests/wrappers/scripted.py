@@ -80,7 +80,7 @@ class ScriptedDriver(FlakyDriver):
             return await super()._replace(wanted)
         return await RecordDriver._replace(self, wanted)
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         self._refused("delete")
         return await super()._delete(wanted)
 

@@ -104,7 +104,7 @@ async def test_what_is_being_deleted_in_both_meanwhile_does_not_come_back(
     stored = await first.store("ada", "kettle")
     delete, go_on = first._delete, asyncio.Event()
 
-    async def late(wanted: Delete) -> bool:
+    async def late(wanted: Delete) -> int:
         await go_on.wait()
         return await delete(wanted)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 from uuid import UUID
 
 from app.core.memory.moments import from_microseconds, to_microseconds
-from app.core.memory.records import Memory, MemoryPage
+from app.core.memory.records import Memory, MemoryPage, UserCount, UserPage
 from app.errors import InvalidInput
 
 
@@ -37,8 +37,38 @@ class Cursor(NamedTuple):
         except (UnicodeEncodeError, binascii.Error, ValueError, OverflowError):
             cursor = None
         if cursor is None or cursor.encode() != text:
-            raise InvalidInput("cursor is not one that a page gave", ("cursor",))
+            raise _unknown()
         return cursor
+
+
+class UserCursor(NamedTuple):
+    """The last user of a page; the next page starts with the first id after that one."""
+
+    user_id: str
+
+    @property
+    def next_id(self) -> str:
+        """The least id after it: none has U+0000."""
+        return f"{self.user_id}\x01"
+
+    def encode(self) -> str:
+        return base64.urlsafe_b64encode(self.user_id.encode()).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Raises `InvalidInput` for a text that `encode` can't have made."""
+        try:
+            packed = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
+            cursor = cls(packed.decode())
+        except (UnicodeError, binascii.Error):
+            raise _unknown() from None
+        if not cursor.user_id or "\x00" in cursor.user_id or cursor.encode() != text:
+            raise _unknown()
+        return cursor
+
+
+def _unknown() -> InvalidInput:
+    return InvalidInput("cursor is not one that a page gave", ("cursor",))
 
 
 def page(found: list[Memory], limit: int) -> MemoryPage:
@@ -46,3 +76,14 @@ def page(found: list[Memory], limit: int) -> MemoryPage:
     memories = found[:limit]
     more = len(found) > limit
     return MemoryPage(memories, Cursor.after(memories[-1]).encode() if more else None)
+
+
+def user_page(found: list[UserCount], limit: int, next_cursor: str | None = None) -> UserPage:
+    """The page of `limit` users, from any number; `next_cursor` continues where there are no more.
+
+    A page that is cut continues after its last user.
+    """
+    if len(found) <= limit:
+        return UserPage(found, next_cursor)
+    users = found[:limit]
+    return UserPage(users, UserCursor(users[-1].user_id).encode())

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.clock import CLOCK, Clock
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -15,6 +15,7 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.errors import CapabilityMissing
 from app.settings import Limits
@@ -24,6 +25,7 @@ _BEYOND_SIX_VERBS = frozenset(
         "get",
         "list_memories",
         "store_many",
+        "delete_many",
         "delete_user",
         "get_knowledge",
         "delete_knowledge",
@@ -52,6 +54,10 @@ class RecordHooks(BaseMemoryDriver):
     weighs_recency: bool = False
     """Whether `recall` takes `recency`; where False it raises `CapabilityMissing`."""
 
+    lists_users: bool = True
+    """Whether the driver can list its users; where False, `list_users` raises `CapabilityMissing`.
+    """
+
     clock: Clock = CLOCK
     """Gives the driver's records their ids and times."""
 
@@ -64,7 +70,11 @@ class RecordHooks(BaseMemoryDriver):
         `explain_recall`: it explains; `weigh_recency`: it weighs recency.
         """
         found = _BEYOND_SIX_VERBS if self.complete else frozenset()
-        more = {"explain_recall": self.explains, "weigh_recency": self.weighs_recency}
+        more = {
+            "explain_recall": self.explains,
+            "weigh_recency": self.weighs_recency,
+            "list_users": self.complete and self.lists_users,
+        }
         return found.union(name for name, is_there in more.items() if is_there)
 
     def _need_all(self, what: str) -> None:
@@ -123,9 +133,16 @@ class RecordHooks(BaseMemoryDriver):
         return True
 
     @abstractmethod
-    async def _delete(self, wanted: Delete) -> bool:
-        """Delete one record; whether it was there."""
+    async def _delete(self, wanted: Delete) -> int:
+        """Delete the records; how many were there."""
 
     @abstractmethod
     async def _forget(self, wanted: Forget) -> int:
-        """Delete the memories that `wanted` reaches; how many there were."""
+        """Delete the memories that `wanted` reaches; how many there were.
+
+        A call that breaks off may have deleted some; the same call again deletes the rest.
+        """
+
+    @abstractmethod
+    async def _users(self, wanted: Users) -> UserPage:
+        """The users, as far as each has a memory that has not expired."""

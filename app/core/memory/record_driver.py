@@ -23,7 +23,8 @@ from app.core.memory.checks import (
     check_scope,
     check_top_k,
 )
-from app.core.memory.cursor import Cursor
+from app.core.memory.cursor import Cursor, UserCursor
+from app.core.memory.deleting import created_before, delete_all
 from app.core.memory.filter import Filter, read_filter
 from app.core.memory.hooks import RecordHooks
 from app.core.memory.merge_patch import (
@@ -40,6 +41,7 @@ from app.core.memory.records import (
     NewKnowledge,
     NewMemory,
     Record,
+    UserPage,
     new_knowledge,
     new_knowledge_records,
     new_memories,
@@ -55,8 +57,9 @@ from app.core.memory.requests import (
     RecallKnowledge,
     Recency,
     Replace,
+    Users,
 )
-from app.errors import CapabilityMissing, Contended, PreconditionFailed
+from app.errors import CapabilityMissing, Contended, InvalidInput, PreconditionFailed
 
 _TRIES = 20
 """How often an update is tried while others change the same record."""
@@ -191,6 +194,19 @@ class RecordDriver(RecordHooks):
                 limit=limit,
             )
         )
+
+    @final
+    async def list_users(self, cursor: str | None = None, limit: int = 50) -> UserPage:
+        """The users who have memories, and how many; `cursor` is the previous page's `next_cursor`.
+
+        They come by their ids in code-point order. A page may be empty before the last.
+        """
+        self._need_all("list users")
+        if not self.lists_users:
+            raise CapabilityMissing(f"The driver {self.name!r} can't list users")
+        check_top_k(limit, self._limits, "limit")
+        start = UserCursor.decode(cursor).next_id if cursor is not None else ""
+        return await self._users(Users(start=start, limit=limit))
 
     @final
     def export_records(self) -> AsyncIterator[Record]:
@@ -342,13 +358,45 @@ class RecordDriver(RecordHooks):
         if user_id is not None:
             check_scope(self._limits, user_id)
             self._check_user(user_id)
-        return await self._delete(Delete("memory", key, user_id))
+        return await self._delete(Delete("memory", (key,), user_id)) > 0
+
+    @final
+    async def delete_many(
+        self,
+        user_id: str,
+        conversation_id: str | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's name
+        before: datetime | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> int:
+        """Delete the user's memories that all of this holds for; how many there were.
+
+        Those of the conversation, that the `filter` lets through, and that were created `before`
+        that moment; one of the three must be given. What is stored after the call began stays.
+        With `dry_run` they are only counted. After an error some may be deleted; the same call made
+        again deletes the rest.
+        """
+        self._need_all("delete memories in one go")
+        check_scope(self._limits, user_id, conversation_id)
+        self._check_user(user_id)
+        wanted = read_filter(filter, self._limits)
+        if before is not None:
+            wanted = created_before(wanted, check_moment(before, "before"))
+        if conversation_id is None and not wanted:
+            raise InvalidInput(
+                "conversation_id, a filter that leaves something out, or before must be given; "
+                "all that a user has is deleted by forgetting the user"
+            )
+        page = Page(user_id=user_id, conversation_id=conversation_id, filter=wanted)
+        return await delete_all(page, self._page, self._delete, self.clock, dry_run=dry_run)
 
     @final
     async def delete_knowledge(self, knowledge_id: str) -> bool:
         """Delete one record; whether it was there."""
         self._need_all("delete knowledge")
-        return await self._delete(Delete("knowledge", str(check_id(knowledge_id, "knowledge_id"))))
+        key = str(check_id(knowledge_id, "knowledge_id"))
+        return await self._delete(Delete("knowledge", (key,))) > 0
 
     @final
     async def delete_user(self, user_id: str) -> int:

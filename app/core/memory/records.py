@@ -125,6 +125,22 @@ class MemoryPage:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class UserCount:
+    """A user, and how many memories the user has that have not expired: one at least."""
+
+    user_id: str
+    memories: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserPage:
+    """Users by their ids in code-point order; `next_cursor` continues, None at the end."""
+
+    users: list[UserCount]
+    next_cursor: str | None
+
+
 Record: TypeAlias = Memory | Knowledge
 Kept = TypeVar("Kept", bound=Memory | Knowledge)
 """Records of one kind, or of both."""

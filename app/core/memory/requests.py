@@ -3,8 +3,8 @@
 `RecordDriver` makes them; a field that is added here reaches every driver.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Literal, Self
 
@@ -110,22 +110,28 @@ class Get:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """One record to delete. A memory of `user_id`, or without one whoever owns it."""
+    """Records to delete, each id once. Memories of `user_id`, or without one whoever owns them."""
 
     kind: Kind
-    record_id: str
+    ids: tuple[str, ...]
     user_id: str | None = None
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
     """A user's memories, to be deleted: those created at the moment `before` or earlier.
 
-    Without `before`, all of them.
+    Without `before`, all of them. A driver that deletes them in pieces calls `on_piece` after each,
+    so that whoever waits for the driver sees that it goes on.
     """
 
     user_id: str
     before: datetime | None = None
+    on_piece: Callable[[], None] = field(default=_nothing, compare=False, repr=False)
 
     def reaches(self, memory: Memory) -> bool:
         """Whether it deletes the memory."""
@@ -149,6 +155,22 @@ class Page:
     def has(self, memory: Memory, now: datetime) -> bool:
         """Whether the user's memory is listed."""
         return _is_in(self, memory, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Users:
+    """`limit` users who have memories, by their ids in code-point order.
+
+    From `start`, which is inside, to `end`, which is not; without an `end`, all that follow.
+    """
+
+    start: str = ""
+    end: str | None = None
+    limit: int = 50
+
+    def has(self, user_id: str) -> bool:
+        """Whether the user is between the two."""
+        return self.start <= user_id and (self.end is None or user_id < self.end)
 
 
 def _is_in(wanted: Recall | Page, memory: Memory, now: datetime) -> bool:

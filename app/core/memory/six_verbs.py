@@ -6,7 +6,7 @@ from typing import NoReturn, cast
 from app.core.memory.base import BaseMemoryDriver, DriverHealth
 from app.core.memory.filter import Filter
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -15,6 +15,7 @@ from app.core.memory.requests import (
     Page,
     Recall,
     RecallKnowledge,
+    Users,
 )
 from app.errors import CapabilityMissing
 from app.settings import Limits
@@ -95,10 +96,15 @@ class SixVerbs(RecordDriver):
             )
         return [cast(Kept, kept)]
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         if wanted.kind == "knowledge":
             self._can_t("delete knowledge")
-        return await self._driver.delete(memory_id=wanted.record_id, user_id=wanted.user_id)
+        return sum(
+            [
+                await self._driver.delete(memory_id=each, user_id=wanted.user_id)
+                for each in wanted.ids
+            ]
+        )
 
     async def _get(self, wanted: Get) -> Record | None:
         self._can_t("look a record up: name the memory's user")
@@ -111,6 +117,9 @@ class SixVerbs(RecordDriver):
 
     async def _forget(self, wanted: Forget) -> int:
         self._can_t("forget a user")
+
+    async def _users(self, wanted: Users) -> UserPage:
+        self._can_t("list users")
 
     def _can_t(self, what: str) -> NoReturn:
         raise CapabilityMissing(f"The driver {self.name!r} can't {what}")

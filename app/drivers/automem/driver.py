@@ -13,6 +13,7 @@ from app.core.memory.records import (
     Memory,
     MemoryPage,
     Record,
+    UserPage,
     key_of,
     record_id,
 )
@@ -25,6 +26,7 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.core.memory.reranked import Reranked
 from app.drivers.automem.client import AutomemClient
@@ -68,6 +70,7 @@ class AutomemDriver(RecordDriver):
     """
 
     name = "automem"
+    lists_users = False
 
     def __init__(
         self,
@@ -174,7 +177,11 @@ class AutomemDriver(RecordDriver):
             raise CapabilityMissing("Another client of AutoMem stored this memory: read only")
         return False
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
+        each = (Get(wanted.kind, one, wanted.user_id) for one in wanted.ids)
+        return sum([await self._delete_one(one) for one in each])
+
+    async def _delete_one(self, wanted: Get) -> bool:
         async with self._turns.of(wanted.record_id):
             for _ in range(_LOOKS):
                 rows = await self._rows(wanted)
@@ -188,7 +195,7 @@ class AutomemDriver(RecordDriver):
         theirs = await self._legacy(wanted.record_id, wanted.user_id)
         return bool(await self._writer.delete(theirs))
 
-    async def _rows(self, wanted: Get | Delete) -> list[Row]:
+    async def _rows(self, wanted: Get) -> list[Row]:
         """AutoMem's memories that carry the record; several after a repeat."""
         found = await self._writer.find([wanted.record_id])
         return [row for row in found if _is_wanted(row.record, wanted)]
@@ -207,6 +214,9 @@ class AutomemDriver(RecordDriver):
         scope = memory_scope(self._tags, wanted.user_id, legacy=legacy)
         return await self._forgetter.forget(scope, wanted)
 
+    async def _users(self, wanted: Users) -> UserPage:
+        raise CapabilityMissing("AutoMem can't tell which users there are")
+
     def identity(self) -> frozenset[str]:
         """Its endpoint, and the machine where that is this one."""
         url = self._settings.url
@@ -220,7 +230,7 @@ class AutomemDriver(RecordDriver):
         return memory_scope(self._tags, user_id, conversation_id, self._settings.legacy_tag)
 
 
-def _is_wanted(record: Record, wanted: Get | Delete) -> bool:
+def _is_wanted(record: Record, wanted: Get) -> bool:
     if isinstance(record, Memory):
         return wanted.kind == "memory" and wanted.user_id in (None, record.user_id)
     return wanted.kind == "knowledge"

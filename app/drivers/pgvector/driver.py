@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
-from app.core.memory.cursor import Cursor, page
+from app.core.memory.cursor import Cursor, page, user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
@@ -20,6 +20,8 @@ from app.core.memory.records import (
     Memory,
     MemoryPage,
     Record,
+    UserCount,
+    UserPage,
     key_of,
     latest,
     record_id,
@@ -33,6 +35,7 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.core.memory.reranked import Reranked
 from app.drivers.pgvector.changes import OldChanges
@@ -52,6 +55,9 @@ from app.reranking import Reranking
 from app.settings import DatabaseSettings, Limits, RecallSettings
 
 _EXPORT_PAGE = 500
+FORGOTTEN_AT_ONCE = 2_000
+"""Memories that one statement of a forget looks at and deletes, in some 20 ms."""
+_LAST_ID = UUID(int=2**128 - 1)
 _HEALTH_SECONDS = 2.0
 _BUSY_SECONDS = 5.0
 """A full pool is busy if it answered somebody that lately, and lost if it did not."""
@@ -175,7 +181,7 @@ class PgvectorDriver(RecordDriver):
         if memories and wanted.new:
             await self._writing.store(memories)
         elif memories:
-            await self._writing.merge(sorted(memories, key=Cursor.after))
+            await self._writing.merge(sorted(memories, key=record_id))
         if knowledge and wanted.new:
             await self._knowledge.store(knowledge)
         elif knowledge:
@@ -188,21 +194,33 @@ class PgvectorDriver(RecordDriver):
             return await self._writing.replace(record, wanted.over)
         return await self._knowledge.replace(record, wanted.over)
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         if wanted.kind == "knowledge":
-            return await self._knowledge.delete(wanted.record_id)
+            return await self._knowledge.delete(wanted.ids)
         statement = sql.DELETE if wanted.user_id is None else sql.DELETE_OF_USER
         user = () if wanted.user_id is None else (wanted.user_id,)
-        return await self._deleted(statement, wanted.record_id, *user) > 0
+        [row] = await self.connections.fetch(statement, self.clock.now(), wanted.ids, *user)
+        return int(row["alive"])
 
     async def _forget(self, wanted: Forget) -> int:
-        return await self._deleted(sql.DELETE_USER, wanted.user_id, wanted.before)
+        """By id, in pieces that each have the statement's deadline."""
+        user_id, before = wanted.user_id, wanted.before
+        count, start, more = 0, 0, True
+        while more:
+            [row] = await self.connections.fetch(
+                sql.FORGET, self.clock.now(), user_id, before, UUID(int=start), FORGOTTEN_AT_ONCE
+            )
+            count += row["alive"]
+            wanted.on_piece()
+            more = row["seen"] == FORGOTTEN_AT_ONCE and row["last"] != _LAST_ID
+            start = row["last"].int + 1 if more else 0
+        return count
 
-    async def _deleted(self, statement: str, *arguments: Any) -> int:
-        """How many memories that had not expired the statement has deleted."""
-        [row] = await self.connections.fetch(statement, self.clock.now(), *arguments)
-        alive: int = row["alive"]
-        return alive
+    async def _users(self, wanted: Users) -> UserPage:
+        rows = await self.connections.fetch(
+            sql.USERS, self.clock.now(), wanted.start, wanted.end, wanted.limit + 1
+        )
+        return user_page([UserCount(*row) for row in rows], wanted.limit)
 
     async def health_check(self) -> DriverHealth:
         return self._reranked.health(await self._state())

@@ -138,10 +138,10 @@ class KnowledgeTable:
         rows = await self._connections.fetch(sql.GET, knowledge_id, CLOCK.now())
         return _knowledge(rows[0]) if rows else None
 
-    async def delete(self, knowledge_id: str) -> bool:
-        """Whether it was there."""
-        [row] = await self._connections.fetch(sql.DELETE, knowledge_id, CLOCK.now())
-        return bool(row["alive"])
+    async def delete(self, ids: Sequence[str]) -> int:
+        """How many were there."""
+        [row] = await self._connections.fetch(sql.DELETE, ids, CLOCK.now())
+        return int(row["alive"])
 
     async def export(self) -> AsyncIterator[Knowledge]:
         """Every record, in pages by id."""

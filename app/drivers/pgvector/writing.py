@@ -40,9 +40,9 @@ class Vectors:
 
 
 class Writing:
-    """Keeps memories that are checked already, and come in the order of their time.
+    """Keeps memories that are checked already, and come in the order of their ids.
 
-    In that order, two writers that change several of the same memories never deadlock.
+    In that order, two that change or delete several of the same memories never deadlock.
     """
 
     def __init__(

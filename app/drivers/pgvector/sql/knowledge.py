@@ -87,9 +87,11 @@ THERE = """
     join global_knowledge on knowledge_id = id
 """
 
-# $1 id, $2 now
+# $1 ids, $2 now
 DELETE = f"""
-    with gone as (delete from global_knowledge where knowledge_id = $1 returning expires_at)
+    with gone as (
+        delete from global_knowledge where knowledge_id = any($1::uuid[]) returning expires_at
+    )
     select count(*) filter (where {_ALIVE.format(now="$2")}) as alive from gone
 """
 

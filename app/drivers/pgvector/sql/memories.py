@@ -108,16 +108,60 @@ SAID_BEFORE = f"""
 
 _DELETED = f"""
     with gone as (delete from memories where {{which}} returning expires_at)
-    select count(*), count(*) filter (where {_ALIVE.format(now="$1")}) as alive from gone
+    select count(*) filter (where {_ALIVE.format(now="$1")}) as alive from gone
 """
 """Expired ones count as gone before."""
 
-# $1 now, then what it names
-DELETE = _DELETED.format(which="memory_id = $2")
-DELETE_OF_USER = _DELETED.format(which="memory_id = $2 and user_id = $3")
-DELETE_USER = _DELETED.format(
-    which="user_id = $2 and created_at <= coalesce($3, 'infinity'::timestamptz)"
-)
+# $1 now, $2 ids, $3 their user
+DELETE = _DELETED.format(which="memory_id = any($2::uuid[])")
+DELETE_OF_USER = _DELETED.format(which="memory_id = any($2::uuid[]) and user_id = $3")
+
+# $1 now, $2 the user, $3 the moment or null, $4 the id to start at, $5 how many are looked at
+FORGET = f"""
+    with seen as materialized (
+        select memory_id, created_at from memories
+        where user_id = $2 and memory_id >= $4 order by memory_id limit $5
+    ), gone as (
+        delete from memories where user_id = $2 and memory_id = any(array(
+            select memory_id from seen
+            where created_at <= coalesce($3, 'infinity'::timestamptz)
+        ))
+        returning expires_at
+    )
+    select
+        (select count(*) from seen) as seen,
+        (select memory_id from seen order by memory_id desc limit 1) as last,
+        count(*) filter (where {_ALIVE.format(now="$1")}) as alive
+    from gone
+"""
+
+# From user to user, of each no more than one entry of an index; then those of a page are counted,
+# by an index alone. Of expired ones there are few: a sweeper deletes them.
+# $1 now, $2 and $3 from which id on and before which, or null; $4 how many
+_NEXT_USER = f"""
+    select user_id from (
+        select user_id from memories where user_id {{after}} and {_ALIVE.format(now="$1")}
+        order by user_id limit 1
+    ) as next where $3::text is null or user_id < $3
+"""
+USERS = f"""
+    with recursive users (n, user_id) as (
+        select 1, user_id from ({_NEXT_USER.format(after=">= $2")}) as first
+        union all
+        select n + 1, next.user_id from users cross join lateral (
+            {_NEXT_USER.format(after="> users.user_id")}
+        ) as next
+        where n < $4
+    ), expired as materialized (
+        select user_id, count(*) from memories where expires_at <= $1 group by user_id
+    )
+    select user_id, counted.count - coalesce(expired.count, 0) from users
+    cross join lateral (
+        select count(*) from memories where memories.user_id = users.user_id
+    ) as counted
+    left join expired using (user_id)
+    order by user_id
+"""
 
 # Of others' tables nobody may vacuum; PostgreSQL's autovacuum does.
 MAY_VACUUM = """
