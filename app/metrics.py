@@ -22,6 +22,11 @@ JOURNAL_AGE = Gauge(
     "Age of the oldest of them.",
     ["wrapper", "driver"],
 )
+EXPIRED = Counter(
+    "memory_driver_expired_total",
+    "Records that a driver deleted after they had expired.",
+    ["driver"],
+)
 RERANKINGS = Counter(
     "memory_driver_rerankings_total",
     "Recalls to be reranked: reranked, failed, or skipped while the reranker fails.",

@@ -1,14 +1,17 @@
 """The reference driver: everything in this process, nothing kept when it ends."""
 
 import asyncio
+import heapq
 from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from datetime import datetime
 from typing import Self
 from uuid import UUID
 
 import numpy as np
 
+from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import Cursor, page, user_page
 from app.core.memory.embedded import text_and_name, text_of
@@ -23,6 +26,7 @@ from app.core.memory.records import (
     Record,
     UserCount,
     UserPage,
+    deletable_from,
     is_alive,
     key_of,
 )
@@ -80,6 +84,8 @@ class InMemoryDriver(RecordDriver):
         self._outlines: dict[Key, bytes] = {}
         self._columns_of: dict[str, tuple[Candidates, Vector]] = {}
         """By user who was recalled since the last change: what ranking wants, and the vectors."""
+        self._expiring: list[tuple[datetime, str, str]] = []
+        """A heap: when to look at which record, by its owner, "" for knowledge, and its id."""
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -128,7 +134,7 @@ class InMemoryDriver(RecordDriver):
             keys = candidates.keys(np.arange(len(candidates)))
             lets = [wanted.filter.lets(own[str(UUID(bytes=key))]) for key in keys]
             admitted = np.array(lets, np.bool_)
-        return within(candidates, self.clock.now(), wanted.conversation_id, admitted), vectors
+        return within(candidates, self._now(), wanted.conversation_id, admitted), vectors
 
     async def _columns(self, memories: list[Memory]) -> tuple[Candidates, Vector]:
         keys = [key_of(memory) for memory in memories]
@@ -142,7 +148,7 @@ class InMemoryDriver(RecordDriver):
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
         question = await self._embedder.embed_question(wanted.query)
-        now = self.clock.now()
+        now = self._now()
         found = [record for record in self._knowledge.values() if wanted.has(record, now)]
         newest_first = sorted(found, key=lambda k: (k.created_at, k.knowledge_id), reverse=True)
         scored = [
@@ -153,7 +159,7 @@ class InMemoryDriver(RecordDriver):
         return await in_pieces(lambda pair: replace(deepcopy(pair[1]), score=pair[0]), best)
 
     def _newest_first(self, wanted: Recall | Page) -> list[Memory]:
-        memories, now = self._memories.get(wanted.user_id, {}).values(), self.clock.now()
+        memories, now = self._memories.get(wanted.user_id, {}).values(), self._now()
         found = (memory for memory in memories if wanted.has(memory, now))
         return sorted(found, key=Cursor.after, reverse=True)
 
@@ -162,7 +168,7 @@ class InMemoryDriver(RecordDriver):
         return deepcopy(found) if found is not None and self._is_alive(found) else None
 
     def _is_alive(self, record: Record) -> bool:
-        return is_alive(record, self.clock.now())
+        return is_alive(record, self._now())
 
     def _find(self, wanted: Get) -> Record | None:
         if wanted.kind == "knowledge":
@@ -185,6 +191,7 @@ class InMemoryDriver(RecordDriver):
                 yield deepcopy(record)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        self.sweep()
         kept = await in_pieces(deepcopy, wanted.records)
         vectors = await self._embedder.embed_texts([text_and_name(record) for record in kept])
         for record, own in zip(kept, vectors, strict=True):
@@ -210,11 +217,37 @@ class InMemoryDriver(RecordDriver):
 
     def _there(self, record: Record) -> Record | None:
         """What is kept under the record's id."""
-        if isinstance(record, Memory):
-            return self._memories.get(record.user_id, {}).get(record.memory_id)
-        return self._knowledge.get(record.knowledge_id)
+        return self._at(key_of(record))
+
+    def _at(self, key: Key) -> Record | None:
+        user_id, one = key
+        return (
+            self._knowledge.get(one)
+            if user_id is None
+            else self._memories.get(user_id, {}).get(one)
+        )
+
+    def sweep(self) -> int:
+        """Delete all that `records.deletable_from` names by now; how many records that were.
+
+        Writes do it, and whoever looks at the driver's health.
+        """
+        now, total = self._now(), 0
+        while self._expiring and self._expiring[0][0] <= now:
+            _, user_id, one = heapq.heappop(self._expiring)
+            record = self._at((user_id or None, one))
+            over = None if record is None else deletable_from(record)
+            if record is not None and over is not None and over <= now:
+                self._remove(record)
+                total += 1
+        metrics.EXPIRED.labels(self.name).inc(total)
+        return total
 
     def _put(self, record: Record, vectors: Vector) -> None:
+        over = deletable_from(record)
+        if over is not None:
+            user_id, one = key_of(record)
+            heapq.heappush(self._expiring, (over, user_id or "", one))
         self._vectors[key_of(record)] = vectors
         if isinstance(record, Memory):
             self._columns_of.pop(record.user_id, None)
@@ -265,6 +298,7 @@ class InMemoryDriver(RecordDriver):
         return user_page([user for user in counts if user.memories], wanted.limit)
 
     async def health_check(self) -> DriverHealth:
+        self.sweep()
         memories = (memory for own in self._memories.values() for memory in own.values())
         facts = {
             "memories": sum(map(self._is_alive, memories)),

@@ -147,10 +147,10 @@ class Overlays:
         user = record.user_id if isinstance(record, Memory) else None
         return self._of_user.get(user, self._of_others)
 
-    def kept(self) -> Iterator[Record]:
-        """Every record that the driver may lack, and that has not expired."""
+    def kept(self, now: datetime) -> Iterator[Record]:
+        """Every record that the driver may lack, and that has not expired `now`."""
         for overlay in self._of_user.values():
-            yield from filter(None, map(overlay.shown, overlay.kept))
+            yield from (record for record in overlay.kept.values() if is_alive(record, now))
 
 
 def kept_memory(entries: Iterable[Entry], memory_id: str) -> Memory | None:

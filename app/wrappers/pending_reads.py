@@ -167,8 +167,8 @@ class PendingReads:
             return await node.ask(begin)
 
         record, node, _ = await first_answer(nodes, first, wrapper)
-        now = self._journal.clock.now()
-        overlays = Overlays(pending, node.name, now, stored_by_all=self._stored_by_all)
+        clock = self._journal.clock
+        overlays = Overlays(pending, node.name, clock.now(), stored_by_all=self._stored_by_all)
         while record is not None:
             if not overlays[record].replaces(record):
                 yield record
@@ -177,7 +177,7 @@ class PendingReads:
                     record = await anext(records[node.name], None)
             except TimeoutError as error:
                 raise DriverTimeout(reason=f"{node.name}: no answer in time") from error
-        for kept in overlays.kept():
+        for kept in overlays.kept(clock.now()):
             yield kept
 
     async def pending(self, user_id: str | None, node: Node) -> Overlay:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.clock import CLOCK, Clock
@@ -76,6 +77,10 @@ class RecordHooks(BaseMemoryDriver):
             "list_users": self.complete and self.lists_users,
         }
         return found.union(name for name, is_there in more.items() if is_there)
+
+    def _now(self) -> datetime:
+        """The driver's time: what expires then or earlier has expired."""
+        return self.clock.now()
 
     def _need_all(self, what: str) -> None:
         if not self.complete:

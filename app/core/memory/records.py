@@ -15,14 +15,12 @@ from uuid import UUID
 from app.core.memory.checks import (
     Metadata,
     as_moment,
-    check_batch,
     check_expiry,
     check_metadata,
     check_tags,
     check_text,
 )
 from app.core.memory.clock import CLOCK, Clock
-from app.pieces import in_pieces
 from app.ranking import Explanation
 from app.settings import Limits
 
@@ -147,6 +145,9 @@ Kept = TypeVar("Kept", bound=Memory | Knowledge)
 Key: TypeAlias = tuple[str | None, str]
 Same = TypeVar("Same")
 
+OLDER_VERSIONS: Final = timedelta(days=1)
+"""How long an older version of a record may still be on its way to a driver."""
+
 
 class Recalled(list[Kept]):
     """Recalled records, in the order of the recall, that know who answered and how.
@@ -242,29 +243,20 @@ def new_knowledge(
     )
 
 
-async def new_memories(batch: Sequence[NewMemory], limits: Limits, clock: Clock) -> list[Memory]:
-    """The records to keep for a batch; raises `InvalidInput` that names the entry."""
-    check_batch(batch, limits, "memories")
-    return await in_pieces(
-        lambda entry: new_memory(entry[1], limits, ("memories", entry[0]), clock=clock),
-        enumerate(batch),
-    )
-
-
-async def new_knowledge_records(
-    batch: Sequence[NewKnowledge], limits: Limits, clock: Clock
-) -> list[Knowledge]:
-    """The records to keep for a batch; raises `InvalidInput` that names the entry."""
-    check_batch(batch, limits, "knowledge")
-    return await in_pieces(
-        lambda entry: new_knowledge(entry[1], limits, ("knowledge", entry[0]), clock=clock),
-        enumerate(batch),
-    )
-
-
 def is_alive(record: Record, now: datetime) -> bool:
     """Whether the record has not expired."""
     return record.expires_at is None or now < record.expires_at
+
+
+def deletable_from(record: Record) -> datetime | None:
+    """From when on a driver deletes the record, which has expired by then; None: never.
+
+    What was updated stays for `OLDER_VERSIONS` more: so no older version, which may expire later,
+    comes back.
+    """
+    if record.expires_at is None or record.updated_at == record.created_at:
+        return record.expires_at
+    return record.expires_at + OLDER_VERSIONS
 
 
 def newest(record: Record) -> tuple[datetime, str]:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, page, user_page
 from app.core.memory.querying import check_language
@@ -44,6 +45,7 @@ from app.drivers.pgvector.knowledge import KnowledgeTable
 from app.drivers.pgvector.recall import RankedRecall
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.sql.scope import of_user
+from app.drivers.pgvector.sweeper import Sweeper
 from app.drivers.pgvector.upkeep import IndexUpkeep
 from app.drivers.pgvector.vacuum import Vacuum
 from app.drivers.pgvector.writing import Writing
@@ -89,13 +91,19 @@ class PgvectorDriver(RecordDriver):
         self.connections = Connections(settings, embedder, recall.language)
         """The connections to the database."""
         self._reranked = Reranked(reranking)
-        self._ranked = RankedRecall(self.connections, embedder, recall)
+        self._ranked = RankedRecall(self.connections, embedder, recall, self._now)
         self._vacuum = Vacuum(self.connections)
         self._changes = OldChanges(self.connections)
         self._writing = Writing(
-            self.connections, embedder, context=recall.context, wrote=self._vacuum.wrote
+            self.connections,
+            embedder,
+            self._now,
+            context=recall.context,
+            wrote=self._vacuum.wrote,
         )
-        self._knowledge = KnowledgeTable(self.connections, embedder)
+        self._knowledge = KnowledgeTable(self.connections, embedder, self._now)
+        self.sweeper = Sweeper(self.connections, self._now, self._swept)
+        """What deletes expired records."""
         self._upkeep = IndexUpkeep(settings, self.connections)
 
     @classmethod
@@ -120,9 +128,11 @@ class PgvectorDriver(RecordDriver):
         self._upkeep.start()
         self._vacuum.start()
         self._changes.start()
+        self.sweeper.start()
 
     async def close(self) -> None:
         await self._ranked.residents.stop()
+        await self.sweeper.stop()
         await self._changes.stop()
         await self._vacuum.stop()
         await self._upkeep.stop()
@@ -141,7 +151,7 @@ class PgvectorDriver(RecordDriver):
         self, wanted: Recall | Page, limit: int, after: Cursor | None = None
     ) -> list[Memory]:
         where = of_user(wanted.user_id, wanted.conversation_id, wanted.filter)
-        where.alive(self.clock.now())
+        where.alive(self._now())
         statement = sql.newest(where, limit, after)
         rows = await self.connections.fetch(statement, *where.arguments)
         return await in_pieces(_memory, rows)
@@ -154,8 +164,7 @@ class PgvectorDriver(RecordDriver):
             return await self._knowledge.get(wanted.record_id)
         statement = sql.GET if wanted.user_id is None else sql.GET_OF_USER
         user = () if wanted.user_id is None else (wanted.user_id,)
-        now = self.clock.now()
-        rows = await self.connections.fetch(statement, wanted.record_id, now, *user)
+        rows = await self.connections.fetch(statement, wanted.record_id, self._now(), *user)
         return _memory(rows[0]) if rows else None
 
     async def _page(self, wanted: Page) -> MemoryPage:
@@ -164,7 +173,7 @@ class PgvectorDriver(RecordDriver):
     async def _export(self) -> AsyncIterator[Record]:
         last_memory = ("", UUID(int=0))
         while rows := await self.connections.fetch(
-            sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE, self.clock.now()
+            sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE, self._now()
         ):
             for memory in await in_pieces(_memory, rows):
                 yield memory
@@ -199,7 +208,7 @@ class PgvectorDriver(RecordDriver):
             return await self._knowledge.delete(wanted.ids)
         statement = sql.DELETE if wanted.user_id is None else sql.DELETE_OF_USER
         user = () if wanted.user_id is None else (wanted.user_id,)
-        [row] = await self.connections.fetch(statement, self.clock.now(), wanted.ids, *user)
+        [row] = await self.connections.fetch(statement, self._now(), wanted.ids, *user)
         return int(row["alive"])
 
     async def _forget(self, wanted: Forget) -> int:
@@ -208,7 +217,7 @@ class PgvectorDriver(RecordDriver):
         count, start, more = 0, 0, True
         while more:
             [row] = await self.connections.fetch(
-                sql.FORGET, self.clock.now(), user_id, before, UUID(int=start), FORGOTTEN_AT_ONCE
+                sql.FORGET, self._now(), user_id, before, UUID(int=start), FORGOTTEN_AT_ONCE
             )
             count += row["alive"]
             wanted.on_piece()
@@ -218,9 +227,12 @@ class PgvectorDriver(RecordDriver):
 
     async def _users(self, wanted: Users) -> UserPage:
         rows = await self.connections.fetch(
-            sql.USERS, self.clock.now(), wanted.start, wanted.end, wanted.limit + 1
+            sql.USERS, self._now(), wanted.start, wanted.end, wanted.limit + 1
         )
         return user_page([UserCount(*row) for row in rows], wanted.limit)
+
+    def _swept(self, records: int) -> None:
+        metrics.EXPIRED.labels(self.name).inc(records)
 
     async def health_check(self) -> DriverHealth:
         return self._reranked.health(await self._state())
@@ -238,6 +250,7 @@ class PgvectorDriver(RecordDriver):
         self._upkeep.start()
         self._vacuum.start()
         self._changes.start()
+        self.sweeper.start()
         latency = round((perf_counter() - started) * 1000, 1)
         if wrong := self.connections.read_only or self.connections.missing:
             return self._health("degraded", wrong, latency_ms=latency)

@@ -1,7 +1,7 @@
 """Knowledge in PostgreSQL: stored, searched, read and deleted."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,6 @@ import numpy as np
 from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
-from app.core.memory.clock import CLOCK
 from app.core.memory.records import Knowledge
 from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector.checks import Pooled
@@ -28,7 +27,11 @@ _EXPORT_PAGE = 500
 class KnowledgeTable:
     """The table of the knowledge. Its arguments are checked already."""
 
-    def __init__(self, connections: Connections, embedder: Embedder) -> None:
+    def __init__(
+        self, connections: Connections, embedder: Embedder, now: Callable[[], datetime]
+    ) -> None:
+        """`now` is the driver's clock."""
+        self._now = now
         self._connections = connections
         self._embedder = embedder
 
@@ -38,7 +41,7 @@ class KnowledgeTable:
         Each counts by the nearest two of the query's windows and its own.
         """
         question = await self._embedder.embed_question(wanted.query)
-        now, dimension = CLOCK.now(), self._embedder.dimension
+        now, dimension = self._now(), self._embedder.dimension
         ways = sql.search(wanted, now, dimension), windows.search(wanted, now, dimension)
         found: dict[UUID, asyncpg.Record] = {}
         for vector in question:
@@ -135,18 +138,18 @@ class KnowledgeTable:
         return [vectors[place] for place in range(len(knowledge))]
 
     async def get(self, knowledge_id: str) -> Knowledge | None:
-        rows = await self._connections.fetch(sql.GET, knowledge_id, CLOCK.now())
+        rows = await self._connections.fetch(sql.GET, knowledge_id, self._now())
         return _knowledge(rows[0]) if rows else None
 
     async def delete(self, ids: Sequence[str]) -> int:
         """How many were there."""
-        [row] = await self._connections.fetch(sql.DELETE, ids, CLOCK.now())
+        [row] = await self._connections.fetch(sql.DELETE, ids, self._now())
         return int(row["alive"])
 
     async def export(self) -> AsyncIterator[Knowledge]:
         """Every record, in pages by id."""
         last = UUID(int=0)
-        while rows := await self._connections.fetch(sql.EXPORT, last, _EXPORT_PAGE, CLOCK.now()):
+        while rows := await self._connections.fetch(sql.EXPORT, last, _EXPORT_PAGE, self._now()):
             for knowledge in await in_pieces(_knowledge, rows):
                 yield knowledge
             last = rows[-1]["knowledge_id"]

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 import asyncpg
 import numpy as np
 
-from app.core.memory.clock import CLOCK
 from app.core.memory.querying import query_of
 from app.core.memory.requests import Recall
 from app.drivers.pgvector.connections import Connections
@@ -55,11 +55,17 @@ class RankedRecall:
     """Ranks a user's memories for a query; `app/ranking` tells how."""
 
     def __init__(
-        self, connections: Connections, embedder: Embedder, settings: RecallSettings
+        self,
+        connections: Connections,
+        embedder: Embedder,
+        settings: RecallSettings,
+        now: Callable[[], datetime],
     ) -> None:
+        """`now` is the driver's clock."""
         self._connections = connections
         self._embedder = embedder
         self._settings = settings
+        self._now = now
         self.residents = Residents(
             connections,
             embedder,
@@ -96,7 +102,7 @@ class RankedRecall:
     async def _known(self, wanted: Recall, query: Query) -> Known:
         """The candidates: of a user who is kept, else as PostgreSQL has them."""
         resident = await self.residents.find(wanted.user_id)
-        now = CLOCK.now()
+        now = self._now()
         if resident is not None and (resident.records is not None or not wanted.filter):
             answer = resident.derived.answers.get(_asked(wanted, query))
             if answer is not None:

@@ -2,7 +2,8 @@
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
@@ -25,9 +26,10 @@ Turn: TypeAlias = tuple[Cursor, str]
 
 
 class Turns:
-    """Looks up what was said before."""
+    """Looks up what was said before and has not expired."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, now: Callable[[], datetime]) -> None:
+        self._now = now
         self._connections = connections
 
     async def before(
@@ -63,7 +65,7 @@ class Turns:
             strict=True,
         )
         rows = await self._connections.fetch(
-            sql.SAID_BEFORE, users, conversations, times, ids, _BEFORE
+            sql.SAID_BEFORE, users, conversations, times, ids, _BEFORE, self._now()
         )
         written = {(memory.user_id, UUID(memory.memory_id)) for memory in memories}
         kept: dict[int, list[Turn]] = {n: [] for n in wanted}

@@ -49,15 +49,16 @@ class Writing:
         self,
         connections: Connections,
         embedder: Embedder,
+        now: Callable[[], datetime],
         *,
         context: bool,
         wrote: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`wrote` is told how many rows each statement has written."""
+        """`now` is the driver's clock; `wrote` is told how many rows each statement has written."""
         self._connections = connections
         self._wrote = wrote
         self._embedder = embedder
-        self._turns = Turns(connections) if context else None
+        self._turns = Turns(connections, now) if context else None
 
     async def store(self, memories: Sequence[Memory]) -> None:
         """Insert new ones, all or none."""

@@ -94,7 +94,8 @@ THERE = """
     join memories on user_id = owner and memory_id = id
 """
 
-# $1 users, $2 conversations, $3 times and $4 ids of turns, in fours; $5 how many before each
+# $1 users, $2 conversations, $3 times and $4 ids of turns, in fours; $5 how many before each,
+# $6 now
 SAID_BEFORE = f"""
     select turn, last.*
     from unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[])
@@ -102,6 +103,7 @@ SAID_BEFORE = f"""
     lateral (
         select {OCCURRED} as occurred_at, user_id, memory_id, content, metadata from memories
         where user_id = owner and conversation_id = conversation and ({_PLACE}) < (at, id)
+            and {_ALIVE.format(now="$6")}
         order by {_NEWEST_FIRST} limit $5
     ) as last
 """
