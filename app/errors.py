@@ -36,6 +36,7 @@ a ConfigurationError's is for the operator, who gets it at start; callers get it
 """
 
 import inspect
+from collections.abc import Sequence
 from typing import ClassVar, NoReturn
 
 
@@ -67,15 +68,23 @@ class MemoryServiceError(Exception):
 class InvalidInput(MemoryServiceError, ValueError):
     """The input is not valid.
 
-    `loc` is the path to the offending value, such as `("memories", 3, "content")`.
+    `loc` is the path to the offending value, such as `("memories", 3, "content")`. `others` are the
+    errors of other entries of the same batch.
     """
 
     status = 422
     code = "invalid_input"
 
-    def __init__(self, message: str | None = None, loc: tuple[str | int, ...] = ()) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        loc: tuple[str | int, ...] = (),
+        *,
+        others: Sequence["InvalidInput"] = (),
+    ) -> None:
         super().__init__(message)
         self.loc = loc
+        self.others = tuple(others)
 
 
 class Unauthorized(MemoryServiceError):

@@ -53,7 +53,9 @@ class Limited:
     ) -> CoreSchema:
         schema: Any = handler(source)
         if schema["type"] == "list":
-            schema["fail_fast"] = True  # millions of wrong entries can be in one body
+            schema[
+                "fail_fast"
+            ] = not self._first  # else a body's millions of wrong entries are told
         if self._first:
             return core_schema.with_info_before_validator_function(self._validate, schema)
         return core_schema.with_info_after_validator_function(self._validate, schema)

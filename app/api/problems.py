@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Mount
 
 from app.api.request_id import request_id
+from app.core.memory.batches import MOST_NAMED
 from app.errors import (
     CapabilityMissing,
     DriverUnavailable,
@@ -119,18 +120,35 @@ async def _service_error(request: Request, error: Exception) -> Response:
         _log.warning("request_failed", code=error.code, reason=error.reason)
     if not isinstance(error, InvalidInput):
         return problem(error.status, error.code, error.detail, headers=error.headers)
-    return _invalid([_place(_located(error.loc, request), str(error), error.code)])
+    errors = (error, *error.others)
+    return _invalid([_place(_located(e.loc, request), str(e), e.code) for e in errors])
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
     # Only what the caller may see again: `input` could hold what no JSON can.
     places = []
-    for e in error.errors()[:20]:
+    for e in _told(error.errors()):
         context = e.get("ctx", {})
         loc = (*e["loc"], *context.get("within", ()))
         places.append(_place(loc, context.get("message", e["msg"]), e["type"]))
     return _invalid(places)
+
+
+def _told(errors: Sequence[Any]) -> list[Any]:
+    """Up to `MOST_NAMED` of the errors, in their order: of every entry of a batch the first one.
+
+    Further errors of the entries take the places that are left.
+    """
+    entries = [e["loc"][:3] if _in_entry(e["loc"]) else n for n, e in enumerate(errors)]
+    firsts = {entry: n for n, entry in reversed([*enumerate(entries)])}
+    order = sorted(range(len(errors)), key=lambda n: firsts[entries[n]] != n)
+    return [errors[n] for n in sorted(order[:MOST_NAMED])]
+
+
+def _in_entry(loc: Sequence[str | int]) -> bool:
+    """Whether it is the place of an entry, or in one: a body, the batch and a number."""
+    return len(loc) > 2 and isinstance(loc[2], int)
 
 
 def _invalid(places: list[dict[str, Any]]) -> Response:

@@ -61,6 +61,8 @@ class _Request(_Known):
 
     many: ClassVar[bool] = False
     """Whether it is about many records, and so may be as large as a body may be."""
+    batch: ClassVar[str | None] = None
+    """The field with the entries of a batch, where there is one; each entry has `new`."""
 
 
 class StoreRequest(_Request):
@@ -112,6 +114,7 @@ class StoreManyRequest(_Request):
     model_config = ConfigDict(json_schema_extra={"examples": [{"memories": [_MEMORY]}]})
 
     many = True
+    batch = "memories"
 
     memories: Batch[StoreRequest]
 
@@ -252,6 +255,7 @@ class StoreKnowledgeManyRequest(_Request):
     model_config = ConfigDict(json_schema_extra={"examples": [{"knowledge": [_KNOWLEDGE]}]})
 
     many = True
+    batch = "knowledge"
 
     knowledge: Batch[StoreKnowledgeRequest]
 

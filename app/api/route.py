@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from app.api.auth import authorise, check_scope, scope_of
+from app.api.batches import with_entries_refused
 from app.api.body import first_repeated, parse
 from app.api.limits import current_limits
 from app.api.paths import check_free_text, free_text
@@ -58,7 +59,8 @@ class ApiRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         body = self.body_field
-        in_batches = body is not None and bool(getattr(body.field_info.annotation, "many", False))
+        model: Any = None if body is None else body.field_info.annotation
+        in_batches = bool(getattr(model, "many", False))
         has_query = bool(self.dependant.query_params)
         scope = scope_of(self.endpoint)
         in_path = free_text(self.endpoint, self.param_convertors)
@@ -80,6 +82,11 @@ class ApiRoute(APIRoute):
                         most = min(most, settings.limits.one_record_bytes)
                     request = await _parse(request, body.validate, settings, most)
                 return await handle(request)
+            except RequestValidationError as error:
+                if getattr(model, "batch", None) is None:
+                    raise
+                part = request.app.state.tenants.part(key)
+                raise await with_entries_refused(error, model, part) from None
             finally:
                 freshness.reset(wanted)
                 current_limits.reset(token)
@@ -151,7 +158,7 @@ def _validated(validate: _Validate, value: Any) -> Any:
     """The model, which FastAPI takes as it is: a large one is not made on the loop."""
     model, errors = validate(value, {}, loc=("body",))
     if errors:
-        raise RequestValidationError(errors)
+        raise RequestValidationError(errors, body=value)
     return model
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from random import uniform
 from typing import Any, final
 
+from app.core.memory.batches import Place, made_of_each
 from app.core.memory.checks import (
     Metadata,
     check_half_life,
@@ -43,8 +44,6 @@ from app.core.memory.records import (
     Record,
     UserPage,
     new_knowledge,
-    new_knowledge_records,
-    new_memories,
     new_memory,
 )
 from app.core.memory.requests import (
@@ -243,16 +242,16 @@ class RecordDriver(RecordHooks):
             expires_at=expires_at,
             ttl=ttl,
         )
-        memory = new_memory(new, self._limits, clock=self.clock)
-        self._check_user(user_id)
-        return (await self._keep(Keep([memory], new=True)))[0]
+        return (await self._keep(Keep([self._new_memory(new)], new=True)))[0]
 
     @final
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
-        """Store all of the memories or none; the answer is in their order."""
+        """Store all of the memories or none; the answer is in their order.
+
+        The `InvalidInput` of a bad entry has up to 19 `others`, of other entries.
+        """
         self._need_all("store memories in one go")
-        records = await new_memories(memories, self._limits, self.clock)
-        self._check_users(records, "memories")
+        records = await made_of_each(memories, "memories", self._limits, self._new_memory)
         return [*await self._keep(Keep(records, new=True))]
 
     @final
@@ -277,15 +276,30 @@ class RecordDriver(RecordHooks):
             expires_at=expires_at,
             ttl=ttl,
         )
-        record = new_knowledge(new, self._limits, clock=self.clock)
-        return (await self._keep(Keep([record], new=True)))[0]
+        return (await self._keep(Keep([self._new_knowledge(new)], new=True)))[0]
 
     @final
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
-        """Store all of the records or none; the answer is in their order."""
+        """Store all of the records or none; the answer, and an error, is as of `store_many`."""
         self._need_all("store knowledge in one go")
-        records = await new_knowledge_records(knowledge, self._limits, self.clock)
+        records = await made_of_each(knowledge, "knowledge", self._limits, self._new_knowledge)
         return [*await self._keep(Keep(records, new=True))]
+
+    @final
+    def check_new(self, new: NewMemory | NewKnowledge, loc: Place = ()) -> None:
+        """Raise `InvalidInput`, at a place in `loc`, for what could not be stored."""
+        if isinstance(new, NewMemory):
+            self._new_memory(new, loc)
+        else:
+            self._new_knowledge(new, loc)
+
+    def _new_memory(self, new: NewMemory, loc: Place = ()) -> Memory:
+        memory = new_memory(new, self._limits, loc, clock=self.clock)
+        self._check_user(memory.user_id, (*loc, "user_id"))
+        return memory
+
+    def _new_knowledge(self, new: NewKnowledge, loc: Place = ()) -> Knowledge:
+        return new_knowledge(new, self._limits, loc, clock=self.clock)
 
     @final
     async def import_records(self, records: Sequence[Record]) -> None:
