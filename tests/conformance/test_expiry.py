@@ -47,10 +47,10 @@ async def test_an_expired_memory_is_gone_from_every_read(driver: RecordDriver) -
     stays = await driver.store("ada", "kettle", "kitchen")
     for _ in range(3):  # a user who is recalled stays in memory, and answers are kept
         both = sorted([short.memory_id, stays.memory_id])
-        assert await reads_of_memories(driver) == [both] * 6
+        assert await reads_of_memories(driver) == [both] * 7
     let_pass(driver, expiry(short))
     for _ in range(2):
-        assert await reads_of_memories(driver) == [[stays.memory_id]] * 6
+        assert await reads_of_memories(driver) == [[stays.memory_id]] * 7
     assert await driver.get(short.memory_id, "ada") is None
     assert await driver.owner_of(short.memory_id) is None
     assert await driver.get(stays.memory_id, "ada") == stays

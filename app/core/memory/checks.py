@@ -258,8 +258,8 @@ def check_top_k(top_k: int, limits: Limits, name: str = "top_k") -> int:
 def as_moment(value: datetime | str, loc: tuple[str | int, ...]) -> datetime:
     """The moment with its offset in whole minutes, in UTC where it has none.
 
-    A text tells it as RFC 3339 does. The first and the last day of the calendar are no moments:
-    they may be outside of it in UTC.
+    A text tells it as RFC 3339 does. The first two days of the calendar and the last two are no
+    moments: in another offset, or a day later, they may be outside of it.
     """
     name = _name(loc)
     moment = value
@@ -275,7 +275,7 @@ def as_moment(value: datetime | str, loc: tuple[str | int, ...]) -> datetime:
         minutes = timedelta(minutes=offset // _MINUTE)
         moment = moment.replace(tzinfo=None) + (minutes - offset)
         moment = moment.replace(tzinfo=timezone(minutes) if minutes else UTC)
-    if not _FIRST_DAY < moment.replace(tzinfo=UTC) < _LAST_DAY:
+    if not _FIRST_DAY <= moment.replace(tzinfo=UTC) < _LAST_DAY:
         raise InvalidInput(f"{name} is no moment of the years 1 to 9999", loc)
     return moment
 
