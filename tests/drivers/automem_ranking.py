@@ -59,7 +59,7 @@ def weigh(result: Node, query: str) -> None:
         + 0.2 * (sum(token in terms for token in tokens) / len(tokens) if tokens else 0)
         + 0.1 * memory["importance"]
         + 0.05 * memory["confidence"]
-        + 0.1 * max(0.0, 1 - age.total_seconds() / 86_400 / 180)
+        + 0.1 * max(0.0, 1 - max(0.0, age.total_seconds()) / 86_400 / 180)
         + 0.2 * (query.lower() in terms)
     )
 

@@ -14,6 +14,7 @@ from app.core.memory.records import (
     MemoryPage,
     Record,
     UserPage,
+    is_alive,
     key_of,
     record_id,
 )
@@ -44,7 +45,7 @@ from app.drivers.automem.scope import (
     read_all,
     whole_scope,
 )
-from app.drivers.automem.search import Search, Wanted, everything
+from app.drivers.automem.search import Search, Wanted
 from app.drivers.automem.turns import Turns
 from app.drivers.automem.unembedded import Unembedded
 from app.drivers.automem.versions import latest
@@ -94,7 +95,7 @@ class AutomemDriver(RecordDriver):
         self._listing = Listing(self._search)
         self._turns = Turns()
         self._replacer = Replacer(self._writer)
-        self._forgetter = Forgetter(self._client, self._writer, self._turns)
+        self._forgetter = Forgetter(self._client, self._writer, self._turns, self._is_alive)
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -122,38 +123,54 @@ class AutomemDriver(RecordDriver):
 
     async def _found(self, wanted: Recall) -> list[Memory]:
         scope = self._scope(wanted.user_id, wanted.conversation_id)
-        allowed = _without(wanted.filter.no_tags)
+        size = PAGE if wanted.filter else wanted.top_k + _SPARE
+        has = self._has(wanted)
         found: Sequence[Record]
         if wanted.query is None:
-            size = wanted.top_k + _SPARE if allowed is everything else PAGE
-            rows = await self._search.newest(scope, wanted.top_k, allowed, size)
+            rows = await self._search.newest(scope, wanted.top_k, has, size)
             found = [row.record for row in rows]
         elif wanted.use_vector:
-            found = await self._search.by_meaning(scope, wanted.query, wanted.top_k, allowed)
+            found = await self._search.by_meaning(scope, wanted.query, wanted.top_k, has, size)
         else:
-            found = await self._search.by_words(scope, wanted.query, wanted.top_k, allowed)
+            found = await self._search.by_words(scope, wanted.query, wanted.top_k, has)
         return _only(Memory, found)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
-        scope = knowledge_scope(self._tags, wanted.category)
-        found = await self._search.by_meaning(scope, wanted.query, wanted.top_k, everything)
+        scope = knowledge_scope(self._tags, wanted.category, wanted.doc_id)
+        size = PAGE if wanted.filter else wanted.top_k + _SPARE
+        found = await self._search.by_meaning(
+            scope,
+            wanted.query,
+            wanted.top_k,
+            lambda one: isinstance(one, Knowledge) and wanted.has(one, self.clock.now()),
+            size,
+        )
         return _only(Knowledge, found)
+
+    def _has(self, wanted: Recall | Page) -> Wanted:
+        return lambda one: isinstance(one, Memory) and wanted.has(one, self.clock.now())
+
+    def _is_alive(self, record: Record) -> bool:
+        return is_alive(record, self.clock.now())
 
     async def _get(self, wanted: Get) -> Record | None:
         rows = await self._rows(wanted)
         if not rows and wanted.kind == "memory" and wanted.user_id is not None:
             rows = await self._legacy(wanted.record_id, wanted.user_id)
         found = latest(rows)
-        return found.record if found is not None else None
+        return found.record if found is not None and self._is_alive(found.record) else None
 
     async def _page(self, wanted: Page) -> MemoryPage:
         scope = self._scope(wanted.user_id, wanted.conversation_id)
-        return await self._listing.page(scope, wanted.after, wanted.limit)
+        return await self._listing.page(
+            scope, wanted.after, wanted.limit, self._has(wanted), all_wanted=not wanted.filter
+        )
 
     async def _export(self) -> AsyncIterator[Record]:
         async for rows in read_all(self._client, whole_scope(self._tags)):
             for row in rows:
-                yield row.record
+                if self._is_alive(row.record):
+                    yield row.record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         records: Sequence[Record] = wanted.records
@@ -185,8 +202,9 @@ class AutomemDriver(RecordDriver):
         async with self._turns.of(wanted.record_id):
             for _ in range(_LOOKS):
                 rows = await self._rows(wanted)
-                if await self._writer.delete(rows):
-                    return True
+                found = latest(rows)
+                if found is not None and await self._writer.delete(rows):
+                    return self._is_alive(found.record)
                 if not rows:
                     break
         legacy = self._settings.legacy_writable and wanted.kind == "memory"
@@ -234,14 +252,6 @@ def _is_wanted(record: Record, wanted: Get) -> bool:
     if isinstance(record, Memory):
         return wanted.kind == "memory" and wanted.user_id in (None, record.user_id)
     return wanted.kind == "knowledge"
-
-
-def _without(exclude_tags: Sequence[str]) -> Wanted:
-    """Want what has none of these tags, by exact equality."""
-    excluded = set(exclude_tags)
-    if not excluded:
-        return everything
-    return lambda record: not isinstance(record, Memory) or excluded.isdisjoint(record.tags)
 
 
 def _only(kind: type[Kind], records: Sequence[Record]) -> list[Kind]:

@@ -1,9 +1,9 @@
 """Deleting what a user has, also while others write."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from app.core.memory.records import Memory
+from app.core.memory.records import Memory, Record
 from app.core.memory.requests import Forget
 from app.drivers.automem.client import AutomemClient
 from app.drivers.automem.mapping import Row
@@ -18,10 +18,17 @@ _PASSES = 20
 class Forgetter:
     """Deletes a scope's memories, as many as there are."""
 
-    def __init__(self, client: AutomemClient, writer: Writer, turns: Turns) -> None:
+    def __init__(
+        self,
+        client: AutomemClient,
+        writer: Writer,
+        turns: Turns,
+        is_alive: Callable[[Record], bool],
+    ) -> None:
         self._client = client
         self._writer = writer
         self._turns = turns
+        self._is_alive = is_alive
 
     async def forget(self, scope: Scope, wanted: Forget) -> int:
         """Delete what `wanted` reaches; how many records this call deleted."""
@@ -43,7 +50,7 @@ class Forgetter:
             page = await read_page(self._client, scope, PAGE, offset)
             reached = [row for row in page.rows if scope.has(row) and _reaches(wanted, row)]
             found = await self._delete(reached)
-            gone |= {row.record_id for row in found}
+            gone |= {row.record_id for row in found if self._is_alive(row.record)}
             missed = missed or len(found) < len(reached)
             deleted = deleted or bool(found)
             # What was deleted moves the rest up: the next page starts after those that stay.

@@ -1,11 +1,11 @@
-"""Pages of a user's memories, on a backend that pages by number."""
+"""Pages of a scope, on a backend that pages by number."""
 
 from collections import OrderedDict
 
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.records import Memory, MemoryPage, Record
 from app.drivers.automem.scope import PAGE, Scope
-from app.drivers.automem.search import Search, everything
+from app.drivers.automem.search import Search, Wanted
 
 _SPARE = 5
 _BACK = 100
@@ -24,25 +24,29 @@ class Listing:
         self._search = search
         self._places: OrderedDict[tuple[str, Cursor], int] = OrderedDict()
 
-    async def page(self, scope: Scope, end: Cursor | None, limit: int) -> MemoryPage:
-        """The `limit` memories that follow the `end` of another page, newest first."""
-        if end is None:
-            place = 0
-            rows = await self._search.newest(scope, limit + 1, everything, limit + 1 + _SPARE)
-        else:
-            place = self._places.get((scope.tag, end), 0)
+    async def page(
+        self, scope: Scope, end: Cursor | None, limit: int, wanted: Wanted, *, all_wanted: bool
+    ) -> MemoryPage:
+        """The `limit` wanted memories that follow the `end` of another page, newest first.
 
-            def older(record: Record) -> bool:
-                return isinstance(record, Memory) and Cursor.after(record) < end
+        `all_wanted`: hardly any is not, so that AutoMem need not be asked for many at once.
+        """
 
-            start = max(0, place - _BACK)
-            rows = await self._search.newest(scope, limit + 1, older, PAGE, start, end.occurred_at)
-        found = [row.record for row in rows if isinstance(row.record, Memory)]
-        answer = page(found, limit)
+        def follows(record: Record) -> bool:
+            older = end is None or (isinstance(record, Memory) and Cursor.after(record) < end)
+            return older and wanted(record)
+
+        start, until, size = 0, None, PAGE
+        if end is not None:
+            start = max(0, self._places.get((scope.tag, end), 0) - _BACK)
+            until = end.occurred_at
+        elif all_wanted:
+            size = limit + 1 + _SPARE
+        rows = await self._search.newest(scope, limit + 1, follows, size, start, until)
+        answer = page([row.record for row in rows if isinstance(row.record, Memory)], limit)
         # What other clients stored is not in the order of time.
-        ordered = scope.legacy_tag is None and (end is None or place > 0)
-        if answer.next_cursor is not None and ordered:
-            self._remember((scope.tag, Cursor.after(answer.memories[-1])), place + limit)
+        if answer.next_cursor is not None and scope.legacy_tag is None:
+            self._remember((scope.tag, Cursor.after(answer.memories[-1])), rows[limit - 1].place)
         return answer
 
     def _remember(self, key: tuple[str, Cursor], place: int) -> None:

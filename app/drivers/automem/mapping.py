@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -17,7 +17,8 @@ from uuid import UUID
 
 from app.core.memory.checks import dump_json
 from app.core.memory.codec import as_object, from_object
-from app.core.memory.records import Memory, Record, record_id
+from app.core.memory.records import Memory, Record, newest, record_id
+from app.drivers.automem.hours import ended_hours, hours_of
 from app.logs import get_logger
 
 KEY: Final = "mds"
@@ -55,8 +56,19 @@ class Tags:
     def category(self, category: str) -> str:
         return self._tag("g", category)
 
+    def document(self, doc_id: str) -> str:
+        return self._tag("d", doc_id)
+
     def record(self, record_id: str) -> str:
         return self._tag("i", record_id)
+
+    def end(self, expires_at: datetime) -> list[str]:
+        """The tags of a record that expires, by which `ended` finds it afterwards."""
+        return [self._tag("x", hours) for hours in hours_of(expires_at)]
+
+    def ended(self, now: datetime) -> list[str]:
+        """The tags of what expired in any hour before this one, each record in one of them."""
+        return [self._tag("x", hours) for hours in ended_hours(now)]
 
     def of(self, record: Record) -> list[str]:
         """The tags of a record: everything, its scopes from wide to narrow, and itself."""
@@ -66,6 +78,8 @@ class Tags:
                 scopes.append(self.conversation(record.user_id, record.conversation_id))
             return [self.everything, *scopes, self.record(record.memory_id)]
         scopes = [self.knowledge, self.category(record.category)]
+        if record.doc_id is not None:
+            scopes.append(self.document(record.doc_id))
         return [self.everything, *scopes, self.record(record.knowledge_id)]
 
     def _tag(self, kind: str, *parts: str) -> str:
@@ -75,14 +89,24 @@ class Tags:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record, and the id that AutoMem knows it by."""
+    """A record, and the memory of AutoMem that has it: its id, its time, and its number in a scope.
+
+    `at` is the record's own time, up to `SPREAD` later, unless an update moved the record: then it
+    may be where an older version is.
+    """
 
     record: Record
     automem_id: str
+    at: datetime
+    place: int = 0
 
     @property
     def record_id(self) -> str:
         return record_id(self.record)
+
+
+SPREAD: Final = timedelta(milliseconds=1)
+"""AutoMem's timestamp of a record is less than this after the record's own time."""
 
 
 class Clock:
@@ -93,22 +117,39 @@ class Clock:
         self._last = datetime.min.replace(tzinfo=UTC)
         self._count = 0
 
-    def stamp(self, created_at: datetime) -> str:
+    def stamp(self, moment: datetime) -> datetime:
+        """In UTC: AutoMem compares timestamps as texts."""
         with self._lock:
-            self._count = min(self._count + 1, 999) if created_at == self._last else 0
-            self._last = created_at
-            return (created_at + timedelta(microseconds=self._count)).isoformat()
+            self._count = min(self._count + 1, 999) if moment == self._last else 0
+            self._last = moment
+            return moment.astimezone(UTC) + timedelta(microseconds=self._count)
 
 
 def to_automem(
-    record: Record, tags: Tags, clock: Clock, replaced: Iterable[Record] = ()
-) -> dict[str, Any]:
-    """The body of a memory for AutoMem's POST routes.
+    record: Record, tags: Tags, clock: Clock, replaced: Sequence[Row] = ()
+) -> list[dict[str, Any]]:
+    """The bodies of a record for AutoMem's POST routes: its own, and one for each place it leaves.
 
-    It has the tags of the versions that it replaces, too: whoever asks for a scope that the record
-    was in finds them together, and sees which is the latest.
+    They have the tags of the versions that they replace, too: whoever asks for a scope that the
+    record was in finds them together, and sees which is the latest. So does whoever reads the scope
+    in the order of time: where a version of another time is, there is the new one beside it, until
+    both are deleted.
     """
+    when = when_of(record)
+    left = {row.at for row in replaced if when_of(row.record) != when}
+    body = _body(record, tags, (row.record for row in replaced))
+    return [{**body, "timestamp": at.isoformat()} for at in (clock.stamp(when), *sorted(left))]
+
+
+def when_of(record: Record) -> datetime:
+    """The record's own time, which AutoMem has it ordered by."""
+    return newest(record)[0]
+
+
+def _body(record: Record, tags: Tags, replaced: Iterable[Record]) -> dict[str, Any]:
     tagged = [tag for one in (record, *replaced) for tag in tags.of(one)]
+    if record.expires_at is not None:
+        tagged += tags.end(record.expires_at)
     fields = as_object(record)
     del fields["score"]
     text = dump_json(fields)
@@ -121,7 +162,6 @@ def to_automem(
         "type": "Context",
         "importance": 0.5,  # the same for all: AutoMem's pages are ordered by it first
         "confidence": 0.5,
-        "timestamp": clock.stamp(record.created_at),
         "metadata": {KEY: {"v": 1, "record": text}},
     }
 
@@ -137,10 +177,11 @@ def from_automem(memory: Mapping[str, Any], automem_id: object) -> Row | None:
         fields.pop("", None)
         record = from_object(fields)
         UUID(record_id(record))
-    except (AttributeError, KeyError, TypeError, ValueError):
+        at = datetime.fromisoformat(memory["timestamp"]).astimezone(UTC)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         _log.warning("automem_record_unreadable", automem_id=str(automem_id)[:36])
         return None
-    return Row(record, known_as)
+    return Row(record, known_as, at)
 
 
 def legacy_from_automem(
@@ -159,7 +200,7 @@ def legacy_from_automem(
         known_as = str(UUID(str(automem_id)))
         content = memory["content"]
         created_at = datetime.fromisoformat(memory["timestamp"]).astimezone(UTC)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     if not isinstance(content, str) or not content:
         return None
@@ -167,7 +208,7 @@ def legacy_from_automem(
     record = Memory(
         memory_id=known_as, user_id=user_id, content=content, tags=theirs, created_at=created_at
     )
-    return Row(record, known_as)
+    return Row(record, known_as, created_at)
 
 
 def _metadata(memory: Mapping[str, Any]) -> Mapping[str, Any]:

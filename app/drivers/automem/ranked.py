@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from app.core.memory.records import Record
+from app.core.memory.records import Record, newest
 from app.drivers.automem.mapping import Row
 from app.drivers.automem.versions import is_later
 from app.ranking.words import share, words
@@ -100,4 +100,4 @@ def best_first(scored: Iterable[tuple[float, Row]]) -> list[tuple[float, Row]]:
 
 
 def age(row: Row) -> tuple[datetime, str]:
-    return row.record.created_at, row.record_id
+    return newest(row.record)

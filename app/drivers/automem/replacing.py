@@ -1,8 +1,11 @@
 """Putting a record in the place of an older version.
 
 The new version is stored, then the older ones are deleted: while both are there, every read shows
-the latest. AutoMem's PATCH is no way: AutoMem enriches a memory for a while after its store, and
-writes the metadata and the tags that it had read before over those of a PATCH.
+the latest. Where the time of the new version is another one, so that AutoMem has it elsewhere, it
+is stored beside each older version as well, and deleted there after that.
+
+AutoMem's PATCH is no way: AutoMem enriches a memory for a while after its store, and writes the
+metadata and the tags that it had read before over those of a PATCH.
 """
 
 from collections import defaultdict
@@ -10,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from app.core.memory.records import Key, Record, key_of, latest, record_id
 from app.drivers.automem.mapping import Row
-from app.drivers.automem.versions import outdated
+from app.drivers.automem.versions import displaced, outdated
 from app.drivers.automem.writing import Writer
 from app.errors import MemoryServiceError, PartlyStored
 from app.logs import get_logger
@@ -39,7 +42,7 @@ class Replacer:
         if due:
             await self._put(due, there)
         changed = set(map(key_of, due))
-        await self._tidy([given[key] for key in given if key in changed or outdated(there[key])])
+        await self._tidy([given[key] for key in given if key in changed or _left(there[key])])
 
     async def replace(self, record: Record, rows: Sequence[Row]) -> bool:
         """Whether it put the record in the place of these rows; False where a later one is there.
@@ -64,7 +67,7 @@ class Replacer:
             ) from error
 
     async def _tidy(self, records: Sequence[Record]) -> list[Row]:
-        """Delete the older versions of the records; all versions that were there.
+        """Delete the older versions of the records, and what was beside them; all that was there.
 
         A failure is not the caller's: the records are stored, no read shows the older versions, and
         the next write of a record deletes them.
@@ -73,7 +76,7 @@ class Replacer:
         try:
             for rows in (await self._versions(records)).values():
                 there += rows
-            await self._writer.delete(outdated(there))
+            await self._writer.delete(_left(there))
         except MemoryServiceError as error:
             _log.warning("automem_older_versions_left", records=len(records), reason=error.reason)
         return there
@@ -85,3 +88,8 @@ class Replacer:
         for row in await self._writer.find(map(record_id, wanted.values())):
             found[key_of(row.record)].append(row)
         return {key: found[key] for key in wanted}
+
+
+def _left(rows: Sequence[Row]) -> list[Row]:
+    """The rows that are not needed: the older versions, and what is beside them."""
+    return [*outdated(rows), *displaced(rows)]

@@ -1,19 +1,20 @@
 """Which of AutoMem's memories a call may see, and how they are read page by page."""
 
 from collections.abc import AsyncIterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from app.core.memory.records import Knowledge
 from app.drivers.automem.client import AutomemClient
 from app.drivers.automem.mapping import (
+    SPREAD,
     Row,
     Tags,
     from_automem,
     legacy_from_automem,
 )
-from app.drivers.automem.versions import SPREAD, Latest
+from app.drivers.automem.versions import Latest
 from app.errors import DriverError
 
 PAGE = 200
@@ -24,7 +25,7 @@ _OVERLAP = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """A user, one of their conversations, knowledge, one category of it, or everything.
+    """A user, one of their conversations, knowledge, a category or a document of it, or everything.
 
     AutoMem is asked for the narrowest tag; what it answers is still read through `read`, which
     gives back only what belongs here. `legacy_tag` adds what other clients stored for the user.
@@ -34,6 +35,7 @@ class Scope:
     user_id: str | None = None
     conversation_id: str | None = None
     category: str | None = None
+    doc_id: str | None = None
     legacy_tag: str | None = None
     everything: bool = False
 
@@ -63,7 +65,11 @@ class Scope:
         if self.everything:
             return True
         if isinstance(record, Knowledge):
-            return self.user_id is None and self.category in (None, record.category)
+            return (
+                self.user_id is None
+                and self.category in (None, record.category)
+                and self.doc_id in (None, record.doc_id)
+            )
         return record.user_id == self.user_id and (
             self.conversation_id is None or record.conversation_id == self.conversation_id
         )
@@ -86,13 +92,13 @@ class Page:
 
     @property
     def first(self) -> datetime | None:
-        """When the first record of this service was created."""
-        return next((row.record.created_at for row in self.rows if _is_ours(row)), None)
+        """AutoMem's time of the first record of this service."""
+        return next((row.at for row in self.rows if _is_ours(row)), None)
 
     @property
     def last(self) -> datetime | None:
-        """When the last one was created: AutoMem has them in this order."""
-        return next((row.record.created_at for row in reversed(self.rows) if _is_ours(row)), None)
+        """AutoMem's time of the last one: AutoMem has them in this order."""
+        return next((row.at for row in reversed(self.rows) if _is_ours(row)), None)
 
 
 def memory_scope(
@@ -106,10 +112,14 @@ def memory_scope(
     return Scope(tag=tags.user(user_id), user_id=user_id, legacy_tag=legacy_tag)
 
 
-def knowledge_scope(tags: Tags, category: str | None = None) -> Scope:
-    """The scope of all knowledge or of one category."""
-    tag = tags.knowledge if category is None else tags.category(category)
-    return Scope(tag=tag, category=category)
+def knowledge_scope(tags: Tags, category: str | None = None, doc_id: str | None = None) -> Scope:
+    """The scope of all knowledge, or of one category, or of one document."""
+    tag = tags.knowledge
+    if doc_id is not None:
+        tag = tags.document(doc_id)
+    elif category is not None:
+        tag = tags.category(category)
+    return Scope(tag=tag, category=category, doc_id=doc_id)
 
 
 def whole_scope(tags: Tags) -> Scope:
@@ -123,7 +133,7 @@ async def read_page(client: AutomemClient, scope: Scope, limit: int, offset: int
     answer = await client.get("/memory/by-tag", query)
     memories = listed(answer, "memories")
     read = [scope.parse(memory, dict_of(memory).get("id")) for memory in memories]
-    rows = [row for row in read if row is not None]
+    rows = [replace(row, place=offset + n) for n, row in enumerate(read) if row is not None]
     ids = [str(dict_of(memory).get("id")) for memory in memories]
     return Page(ids=ids, rows=rows, more=more_follow(answer, memories, limit))
 
@@ -137,9 +147,10 @@ async def read_all(
 ) -> AsyncIterator[list[Row]]:
     """The scope's records, each once in its latest version; none that follows is newer.
 
-    Reads `size` memories, then page by page, and gives a record when no other version of it can
-    follow: AutoMem orders memories of one time by its own ids, so that the last time of a page is
-    not complete. It starts at the number `start` if what is there is newer than `end`, else at 0.
+    Reads `size` memories, then page by page, and gives a record when AutoMem has told all down to
+    the record's own time: there its latest version is. AutoMem orders memories of one time by its
+    own ids, so that the last time of a page is not complete. It starts at the number `start` if
+    what is there is newer than `end`, else at 0.
 
     What others delete moves the rest up: a page that does not begin with something of the page
     before is read again, farther up, so that nothing is passed by.
@@ -161,7 +172,7 @@ async def read_all(
         if not more:
             yield [row for row in latest.take() if scope.has(row)]
         elif page.last is not None:
-            yield [row for row in latest.take(page.last + SPREAD) if scope.has(row)]
+            yield [row for row in latest.take(page.last) if scope.has(row)]
 
 
 def _starts_after(page: Page, end: datetime | None) -> bool:

@@ -19,7 +19,6 @@ from app.ranking.word_shares import WordShares
 
 _RECALL_MAX = 100
 """The most that AutoMem recalls, whatever is asked for."""
-_SPARE = 5
 _LOOK_UPS = 8
 """Up to so many merged memories are fetched one by one; more of them page by page."""
 _AT_ONCE = 8
@@ -50,7 +49,7 @@ class Search:
         offset: int = 0,
         end: datetime | None = None,
     ) -> list[Row]:
-        """The `count` newest that are wanted; AutoMem is asked for `size` of them first.
+        """The `count` newest that are wanted; AutoMem is asked for `size` memories first.
 
         It starts at `offset` if what is there is newer than `end`, else at 0.
         """
@@ -91,9 +90,12 @@ class Search:
         return [(float(scores[place]), row) for place, row in found]
 
     async def by_meaning(
-        self, scope: Scope, query: str, count: int, wanted: Wanted
+        self, scope: Scope, query: str, count: int, wanted: Wanted, size: int
     ) -> list[Record]:
         """As AutoMem ranks them. `score` is f / (1 + f), where f is AutoMem's `final_score`.
+
+        AutoMem is asked for its best `size`, 100 at most. Where fewer than `count` of those are
+        wanted, all of the scope is read.
 
         A record whose text is the query scores 1. One that AutoMem gave no score of its own (it has
         no vector yet, or was merged into another) has that of an equal text, or else half the share
@@ -109,7 +111,7 @@ class Search:
             same = ((1.0 if is_same_text(query, row) else one, row) for one, row in scored)
             return [replace(row.record, score=one) for one, row in best_first(same)[:count]]
         ranked = Ranked(query, self._language)
-        hidden = await self._ask(scope, text, count, wanted, ranked)
+        hidden = await self._ask(scope, text, min(size, _RECALL_MAX), wanted, ranked)
         if len(ranked.rows) >= count:
             await self._confirm(scope, count, wanted, ranked)
         worst = ranked.threshold(count)
@@ -136,10 +138,9 @@ class Search:
         return ranked.best(count)
 
     async def _ask(
-        self, scope: Scope, text: str, count: int, wanted: Wanted, ranked: Ranked
+        self, scope: Scope, text: str, limit: int, wanted: Wanted, ranked: Ranked
     ) -> list[tuple[float, set[str]]]:
         """One recall; for each result its score, and AutoMem's ids of what was merged into it."""
-        limit = min(count + _SPARE, _RECALL_MAX) if wanted is everything else _RECALL_MAX
         answer = await self._client.get("/recall", [*_recall(text, limit), *scope.tags])
         merged: list[tuple[float, set[str]]] = []
         for result in map(dict_of, listed(answer, "results")):
@@ -188,11 +189,6 @@ class Search:
             read = [scope.read(memory, memory.get("id")) for memory in memories]
             found += [row for row in read if row is not None]
         return found
-
-
-def everything(record: Record) -> bool:
-    """Want every record."""
-    return True
 
 
 def _recall(text: str, limit: int) -> list[tuple[str, Any]]:

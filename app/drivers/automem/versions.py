@@ -1,13 +1,10 @@
 """The versions of a record: AutoMem has several while one takes the place of another."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from app.core.memory.records import Key, key_of
-from app.drivers.automem.mapping import Row
-
-SPREAD = timedelta(milliseconds=1)
-"""AutoMem's timestamp of a version is less than this after its `created_at`."""
+from app.drivers.automem.mapping import SPREAD, Row, when_of
 
 
 def is_later(row: Row, than: Row) -> bool:
@@ -29,12 +26,12 @@ class Latest:
             if key not in self._taken and (there is None or is_later(row, there)):
                 self._waiting[key] = row
 
-    def take(self, down_to: datetime | None = None) -> list[Row]:
-        """Those that were created at `down_to` or later; without it, all that are left."""
+    def take(self, after: datetime | None = None) -> list[Row]:
+        """Those whose own time is after this; without it, all that are left."""
         taken = [
             (key, row)
             for key, row in self._waiting.items()
-            if down_to is None or row.record.created_at >= down_to
+            if after is None or when_of(row.record) > after
         ]
         for key, _ in taken:
             del self._waiting[key]
@@ -52,3 +49,17 @@ def outdated(rows: Iterable[Row]) -> list[Row]:
     rows = list(rows)
     newest = {key_of(row.record): row for row in Latest(rows).take()}
     return [row for row in rows if is_later(newest[key_of(row.record)], row)]
+
+
+def displaced(rows: Iterable[Row]) -> list[Row]:
+    """Of the latest versions that are in their place, the rows that are in that of an older one."""
+    rows = list(rows)
+    older = {row.automem_id for row in outdated(rows)}
+    newest = [row for row in rows if row.automem_id not in older]
+    in_place = {key_of(row.record) for row in newest if _is_in_place(row)}
+    return [row for row in newest if key_of(row.record) in in_place and not _is_in_place(row)]
+
+
+def _is_in_place(row: Row) -> bool:
+    when = when_of(row.record)
+    return when <= row.at < when + SPREAD

@@ -12,6 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from datetime import datetime
+from itertools import chain
 from typing import Any, TypeVar
 
 from app.core.memory.records import Key, Record, key_of, record_id
@@ -20,7 +21,7 @@ from app.drivers.automem.errors import was_sent
 from app.drivers.automem.lookup import rows_of
 from app.drivers.automem.mapping import Clock, Row, Tags, to_automem
 from app.drivers.automem.unembedded import Unembedded
-from app.drivers.automem.versions import outdated
+from app.drivers.automem.versions import displaced, outdated
 from app.errors import (
     DriverTimeout,
     DriverUnavailable,
@@ -77,14 +78,11 @@ class Writer:
         """Store the records beside the rows that they replace; yields how many a call stored."""
         there = replaced or {}
         bodies = [
-            to_automem(
-                one, self._tags, self._clock, (row.record for row in there.get(key_of(one), ()))
-            )
-            for one in records
+            to_automem(one, self._tags, self._clock, there.get(key_of(one), ())) for one in records
         ]
         stored = 0
         for part in _parts(bodies):
-            await self._post(records[stored : stored + len(part)], part)
+            await self._post(records[stored : stored + len(part)], [*chain(*part)])
             stored += len(part)
             yield len(part)
 
@@ -111,10 +109,10 @@ class Writer:
         except (DriverTimeout, DriverUnavailable) as error:
             if not sent or not await self._arrived_after(records, error):
                 raise
-        if answer is not None and answer.get("stored") != len(records):
+        if answer is not None and answer.get("stored") != len(body):
             raise PartlyStored(reason="AutoMem did not store all that it was given")
         vectors = answer.get("qdrant") if answer is not None else None
-        if not isinstance(vectors, str) or vectors != f"stored ({len(records)})":
+        if not isinstance(vectors, str) or vectors != f"stored ({len(body)})":
             for record in records:
                 self._unembedded.add(record, self._tags.of(record))
 
@@ -155,7 +153,8 @@ class Writer:
     async def delete(self, rows: Iterable[Row]) -> list[Row]:
         """Delete these memories; those that were deleted by this call.
 
-        Older versions go first, so that none of them comes to light when a later call fails.
+        Older versions go first, then what is in the place of one: none of them comes to light when
+        a later call fails.
         """
 
         async def one(row: Row) -> Row | None:
@@ -164,10 +163,10 @@ class Writer:
             return row if gone else None
 
         rows = list(rows)
-        first = outdated(rows)
-        older = {row.automem_id for row in first}
-        then = [row for row in rows if row.automem_id not in older]
-        tried = [*await some_at_once(one, first), *await some_at_once(one, then)]
+        steps = [outdated(rows), displaced(rows)]
+        early = {row.automem_id for step in steps for row in step}
+        steps.append([row for row in rows if row.automem_id not in early])
+        tried = [row for step in steps for row in await some_at_once(one, step)]
         return [row for row in tried if row is not None]
 
 
@@ -191,15 +190,15 @@ async def some_at_once(call: Callable[[S], Awaitable[T]], over: Iterable[S]) -> 
     return answers
 
 
-def _parts(bodies: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The bodies in as few calls as AutoMem takes them in."""
-    part: list[dict[str, Any]] = []
-    size = 0
-    for body in bodies:
-        length = len(json.dumps(body, ensure_ascii=False).encode())
-        if part and (len(part) == BATCH or size + length > _BODY_BYTES):
+def _parts(bodies: list[list[dict[str, Any]]]) -> Iterator[list[list[dict[str, Any]]]]:
+    """The bodies, each record's together, in as few calls as AutoMem takes them in."""
+    part: list[list[dict[str, Any]]] = []
+    count = size = 0
+    for some in bodies:
+        length = sum(len(json.dumps(one, ensure_ascii=False).encode()) for one in some)
+        if part and (count + len(some) > BATCH or size + length > _BODY_BYTES):
             yield part
-            part, size = [], 0
-        part.append(body)
-        size += length
+            part, count, size = [], 0, 0
+        part.append(some)
+        count, size = count + len(some), size + length
     yield part
