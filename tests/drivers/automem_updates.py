@@ -58,6 +58,8 @@ def unscored(memory: Memory) -> tuple[object, ...]:
         memory.metadata,
         memory.created_at,
         memory.updated_at,
+        memory.occurred_at.isoformat(),
+        memory.expires_at,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
+from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
@@ -46,6 +47,7 @@ from app.drivers.automem.scope import (
     whole_scope,
 )
 from app.drivers.automem.search import Search, Wanted
+from app.drivers.automem.sweeping import Sweeper
 from app.drivers.automem.turns import Turns
 from app.drivers.automem.unembedded import Unembedded
 from app.drivers.automem.versions import latest
@@ -96,6 +98,10 @@ class AutomemDriver(RecordDriver):
         self._turns = Turns()
         self._replacer = Replacer(self._writer)
         self._forgetter = Forgetter(self._client, self._writer, self._turns, self._is_alive)
+        self.sweeper = Sweeper(
+            self._client, self._tags, self._writer, self._turns, self._now, self._swept
+        )
+        """What deletes expired records."""
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -114,8 +120,10 @@ class AutomemDriver(RecordDriver):
         """
         await self._reranked.open()
         await self._health.check()
+        self.sweeper.start()
 
     async def close(self) -> None:
+        await self.sweeper.stop()
         await self._client.close()
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
@@ -142,16 +150,19 @@ class AutomemDriver(RecordDriver):
             scope,
             wanted.query,
             wanted.top_k,
-            lambda one: isinstance(one, Knowledge) and wanted.has(one, self.clock.now()),
+            lambda one: isinstance(one, Knowledge) and wanted.has(one, self._now()),
             size,
         )
         return _only(Knowledge, found)
 
     def _has(self, wanted: Recall | Page) -> Wanted:
-        return lambda one: isinstance(one, Memory) and wanted.has(one, self.clock.now())
+        return lambda one: isinstance(one, Memory) and wanted.has(one, self._now())
+
+    def _swept(self, count: int) -> None:
+        metrics.EXPIRED.labels(self.name).inc(count)
 
     def _is_alive(self, record: Record) -> bool:
-        return is_alive(record, self.clock.now())
+        return is_alive(record, self._now())
 
     async def _get(self, wanted: Get) -> Record | None:
         rows = await self._rows(wanted)

@@ -1,8 +1,8 @@
-"""The hours in which records expire, in spans that together are all of the past in a few names.
+"""The hours in which records are to be deleted: all hours of the past are a few spans with names.
 
 Hours are counted since 2026, and so are spans of 10, 100, 1,000 and 10,000 of them. A record has
-the names of the five spans that its end is in. The hours that have ended are a few whole spans: of
-every size but the largest at most nine.
+the names of the five spans that its moment is in. The hours that have ended are a few whole spans,
+of every size but the largest at most nine.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""Looking records up by their ids, with all of their versions."""
+"""Looking records up by their own tags, with all of their versions."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from app.drivers.automem.client import Query
@@ -22,18 +22,22 @@ async def rows_of(ask: Ask, tags: Tags, record_ids: Iterable[str]) -> list[Row]:
     rows: list[Row] = []
     for start in range(0, len(wanted), TAGS_A_CALL):
         some = wanted[start : start + TAGS_A_CALL]
-        rows += [row for row in await _tagged(ask, tags, some) if row.record_id in some]
+        offset, more = 0, True
+        while more:
+            found, count, more = await tagged(ask, [*map(tags.record, some)], offset)
+            rows += [row for row in found if row.record_id in some]
+            offset += count
     return rows
 
 
-async def _tagged(ask: Ask, tags: Tags, some: list[str]) -> list[Row]:
-    chosen: list[tuple[str, str | int]] = [("tags", tags.record(one)) for one in some]
-    rows: list[Row] = []
-    offset, more = 0, True
-    while more:
-        answer = await ask("/memory/by-tag", [*chosen, ("limit", PAGE), ("offset", offset)])
-        memories = listed(answer, "memories")
-        read = [from_automem(one, dict_of(one).get("id")) for one in memories]
-        rows += [row for row in read if row is not None]
-        offset, more = offset + len(memories), more_follow(answer, memories, PAGE)
-    return rows
+async def tagged(ask: Ask, tags: Sequence[str], offset: int) -> tuple[list[Row], int, bool]:
+    """The records on a page of what has any of the tags; of how many memories, and if more follow.
+
+    Some memories on the page may be none of this service's.
+    """
+    chosen: list[tuple[str, str | int]] = [("tags", tag) for tag in tags]
+    answer = await ask("/memory/by-tag", [*chosen, ("limit", PAGE), ("offset", offset)])
+    memories = listed(answer, "memories")
+    read = [from_automem(one, dict_of(one).get("id")) for one in memories]
+    rows = [row for row in read if row is not None]
+    return rows, len(memories), more_follow(answer, memories, PAGE)

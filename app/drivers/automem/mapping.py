@@ -17,7 +17,7 @@ from uuid import UUID
 
 from app.core.memory.checks import dump_json
 from app.core.memory.codec import as_object, from_object
-from app.core.memory.records import Memory, Record, newest, record_id
+from app.core.memory.records import Memory, Record, deletable_from, newest, record_id
 from app.drivers.automem.hours import ended_hours, hours_of
 from app.logs import get_logger
 
@@ -62,12 +62,12 @@ class Tags:
     def record(self, record_id: str) -> str:
         return self._tag("i", record_id)
 
-    def end(self, expires_at: datetime) -> list[str]:
-        """The tags of a record that expires, by which `ended` finds it afterwards."""
-        return [self._tag("x", hours) for hours in hours_of(expires_at)]
+    def end(self, moment: datetime) -> list[str]:
+        """The tags of a record that is to be deleted from this moment on."""
+        return [self._tag("x", hours) for hours in hours_of(moment)]
 
     def ended(self, now: datetime) -> list[str]:
-        """The tags of what expired in any hour before this one, each record in one of them."""
+        """The tags of all records whose moment is in an hour before this one; each has one."""
         return [self._tag("x", hours) for hours in ended_hours(now)]
 
     def of(self, record: Record) -> list[str]:
@@ -148,8 +148,9 @@ def when_of(record: Record) -> datetime:
 
 def _body(record: Record, tags: Tags, replaced: Iterable[Record]) -> dict[str, Any]:
     tagged = [tag for one in (record, *replaced) for tag in tags.of(one)]
-    if record.expires_at is not None:
-        tagged += tags.end(record.expires_at)
+    over = deletable_from(record)
+    if over is not None:
+        tagged += tags.end(over)
     fields = as_object(record)
     del fields["score"]
     text = dump_json(fields)
