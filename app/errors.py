@@ -8,6 +8,7 @@ MemoryServiceError                    500 internal_error
 ├── NotFound                          404 not_found
 ├── BodyTimeout                       408 body_timeout
 ├── Contended                         409 contended
+├── Conflict                          409 conflict
 ├── PreconditionFailed                412 precondition_failed
 ├── BodyTooLarge                      413 body_too_large
 ├── UnsupportedMediaType              415 unsupported_media_type
@@ -126,6 +127,28 @@ class Contended(MemoryServiceError):
 
     status = 409
     code = "contended"
+
+
+class Conflict(MemoryServiceError):
+    """Something else was stored under this id before; nothing was stored.
+
+    `place` is the record's among those that a hook was given; `loc` the path to what asked for it,
+    such as `("memories", 3)`.
+    """
+
+    status = 409
+    code = "conflict"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        place: int = 0,
+        loc: tuple[str | int, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.place = place
+        self.loc = loc
 
 
 class PreconditionFailed(MemoryServiceError):

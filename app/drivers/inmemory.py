@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
-from typing import Self
+from typing import Self, cast
 from uuid import UUID
 
 import numpy as np
@@ -15,6 +15,7 @@ from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import Cursor, page, user_page
 from app.core.memory.embedded import text_and_name, text_of
+from app.core.memory.once import repeated
 from app.core.memory.querying import check_language, query_of
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
@@ -192,6 +193,8 @@ class InMemoryDriver(RecordDriver):
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         self.sweep()
+        if wanted.once:
+            return await self._keep_once(wanted.records)
         kept = await in_pieces(deepcopy, wanted.records)
         vectors = await self._embedder.embed_texts([text_and_name(record) for record in kept])
         for record, own in zip(kept, vectors, strict=True):
@@ -199,6 +202,29 @@ class InMemoryDriver(RecordDriver):
             if there is None or there.updated_at < record.updated_at:
                 self._put(record, own)
         return wanted.records
+
+    async def _keep_once(self, records: Sequence[Kept]) -> Sequence[Kept]:
+        vectors: dict[int, Vector] = {}
+        while True:
+            there = self._repeated(records)
+            new = [place for place in range(len(records)) if place not in there]
+            texts = {n: text_and_name(records[n]) for n in new if n not in vectors}
+            if not texts:
+                break
+            made = await self._embedder.embed_texts([*texts.values()])
+            vectors |= zip(texts, made, strict=True)  # others may have been quicker: look again
+        for place in new:
+            self._put(deepcopy(records[place]), vectors[place])
+        return [there.get(place, record) for place, record in enumerate(records)]
+
+    def _repeated(self, records: Sequence[Kept]) -> dict[int, Kept]:
+        """By the places of the records, what is there already; raises `Conflict`."""
+        found: dict[int, Kept] = {}
+        for place, record in enumerate(records):
+            there = self._there(record)
+            if there is not None and self._is_alive(there):
+                found[place] = repeated(cast(Kept, deepcopy(there)), record, place)
+        return found
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         record = deepcopy(wanted.record)

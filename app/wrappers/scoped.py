@@ -114,7 +114,7 @@ class ScopedDriver(WrappingDriver):
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         boxed = [self._boxed(record) for record in wanted.records]
-        kept = await self._inner._keep(Keep(boxed, new=wanted.new))
+        kept = await self._inner._keep(Keep(boxed, wanted.new, wanted.once))
         return [
             cast(
                 Kept,
@@ -214,6 +214,7 @@ class ScopedDriver(WrappingDriver):
             position=box.get("position"),
             request=memory.request,
             score=memory.score,
+            repeated=memory.repeated,
         )
 
     def _check_owner(self, memory: Memory, owner: str) -> None:

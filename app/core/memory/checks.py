@@ -37,10 +37,13 @@ _MOMENT = re.compile(
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def check_id(value: str, name: str = "memory_id") -> UUID:
-    """`value` as a UUID: 8-4-4-4-12 hexadecimal digits, capitals too; raises `InvalidInput`."""
+def check_id(value: str, name: str = "memory_id", loc: tuple[str | int, ...] = ()) -> UUID:
+    """`value` as a UUID: 8-4-4-4-12 hexadecimal digits, capitals too; raises `InvalidInput`.
+
+    `loc` is the path to what has the field `name`.
+    """
     if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise InvalidInput(f"{name} is not a UUID", (name,))
+        raise InvalidInput(f"{name} is not a UUID", (*loc, name))
     return UUID(value)
 
 

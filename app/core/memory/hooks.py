@@ -121,7 +121,10 @@ class RecordHooks(BaseMemoryDriver):
 
     @abstractmethod
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        """Keep the records as `Keep` says; the records as the driver has them, in their order."""
+        """Keep the records as `Keep` says; the records as the driver has them, in their order.
+
+        Raises `Conflict` where they are to be kept `once`, and something else is there.
+        """
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         """Compare and set: keep the record if the driver has the version `over`; whether it did.

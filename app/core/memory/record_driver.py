@@ -34,6 +34,7 @@ from app.core.memory.merge_patch import (
     checked_memory_patch,
     patched,
 )
+from app.core.memory.once import keep_once
 from app.core.memory.records import (
     Kept,
     Knowledge,
@@ -230,8 +231,12 @@ class RecordDriver(RecordHooks):
         occurred_at: datetime | None = None,
         expires_at: datetime | None = None,
         ttl: float | None = None,
+        memory_id: str | None = None,
     ) -> Memory:
-        """As `BaseMemoryDriver` has it; `NewMemory` tells of the other arguments."""
+        """As `BaseMemoryDriver` has it; `NewMemory` tells of the other arguments.
+
+        Raises `Conflict` where something else was stored under the user's `memory_id`.
+        """
         new = NewMemory(
             user_id=user_id,
             content=content,
@@ -241,18 +246,20 @@ class RecordDriver(RecordHooks):
             occurred_at=occurred_at,
             expires_at=expires_at,
             ttl=ttl,
+            memory_id=memory_id,
         )
-        return (await self._keep(Keep([self._new_memory(new)], new=True)))[0]
+        return (await self._stored([self._new_memory(new)]))[0]
 
     @final
     async def store_many(self, memories: Sequence[NewMemory]) -> list[Memory]:
         """Store all of the memories or none; the answer is in their order.
 
-        The `InvalidInput` of a bad entry has up to 19 `others`, of other entries.
+        The `InvalidInput` of a bad entry has up to 19 `others`, of other entries. Raises `Conflict`
+        where something else was stored under the id that one of them has.
         """
         self._need_all("store memories in one go")
         records = await made_of_each(memories, "memories", self._limits, self._new_memory)
-        return [*await self._keep(Keep(records, new=True))]
+        return await self._stored(records, "memories")
 
     @final
     async def store_global_knowledge(
@@ -265,8 +272,12 @@ class RecordDriver(RecordHooks):
         *,
         expires_at: datetime | None = None,
         ttl: float | None = None,
+        knowledge_id: str | None = None,
     ) -> Knowledge:
-        """As `BaseMemoryDriver` has it; `NewKnowledge` tells of the other arguments."""
+        """As `BaseMemoryDriver` has it; `NewKnowledge` tells of the other arguments.
+
+        Raises `Conflict` where something else was stored under the `knowledge_id`.
+        """
         new = NewKnowledge(
             content=content,
             category=category,
@@ -275,15 +286,23 @@ class RecordDriver(RecordHooks):
             metadata=metadata,
             expires_at=expires_at,
             ttl=ttl,
+            knowledge_id=knowledge_id,
         )
-        return (await self._keep(Keep([self._new_knowledge(new)], new=True)))[0]
+        return (await self._stored([self._new_knowledge(new)]))[0]
 
     @final
     async def store_knowledge_many(self, knowledge: Sequence[NewKnowledge]) -> list[Knowledge]:
         """Store all of the records or none; the answer, and an error, is as of `store_many`."""
         self._need_all("store knowledge in one go")
         records = await made_of_each(knowledge, "knowledge", self._limits, self._new_knowledge)
-        return [*await self._keep(Keep(records, new=True))]
+        return await self._stored(records, "knowledge")
+
+    async def _stored(self, records: Sequence[Kept], batch: str | None = None) -> list[Kept]:
+        """The records as they are kept: those under ids of their callers once."""
+        if all(record.request is None for record in records):
+            return [*await self._keep(Keep(records, new=True))]
+        self._need_all("store under an id that the caller gives")
+        return await keep_once(self._keep, records, batch)
 
     @final
     def check_new(self, new: NewMemory | NewKnowledge, loc: Place = ()) -> None:

@@ -1,9 +1,9 @@
 """Memories and knowledge: what drivers keep and give back, and the limits they keep.
 
-Every record gets its id here, a UUIDv7, and `created_at` is that id's own time, so that ordering
-by either is the same. `updated_at` is the record's version: on every driver the later version
-replaces the earlier. `new_memory` and `new_knowledge` check every field: a driver that makes its
-records with them keeps nothing that it could not give back as it was.
+A record gets its id here, a UUIDv7 of its `created_at`, unless the caller gives one. `updated_at`
+is the record's version: on every driver the later version replaces the earlier. `new_memory` and
+`new_knowledge` check every field: a driver that makes its records with them keeps nothing that it
+could not give back as it was.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
+from app.core.memory.asked import digest
 from app.core.memory.checks import (
     Metadata,
     as_moment,
     check_expiry,
+    check_id,
     check_metadata,
     check_tags,
     check_text,
@@ -43,6 +45,8 @@ class NewMemory:
     """From when on nobody finds it; None: never, but where there is a `ttl`."""
     ttl: float | None = None
     """Seconds until it expires, in the place of `expires_at`."""
+    memory_id: str | None = None
+    """The caller's own id for it, any UUID: the same again under that id finds what is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,8 @@ class Memory:
     `updated_at` is `created_at` until the first update, and so is `occurred_at`, with the offset
     that it was given in, unless it was said. From `expires_at` on nobody finds it. `request` tells
     apart what was asked to be stored under an id that the caller gave. `explanation` is there only
-    where a recall was asked to explain itself.
+    where a recall was asked to explain itself. `repeated` is true only in the answer to a store of
+    what was there already.
     """
 
     memory_id: str
@@ -68,6 +73,7 @@ class Memory:
     request: UUID | None = None
     score: float | None = None
     explanation: Explanation | None = None
+    repeated: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.updated_at is _AS_CREATED:
@@ -87,6 +93,8 @@ class NewKnowledge:
     metadata: Metadata | None = None
     expires_at: datetime | None = None
     ttl: float | None = None
+    knowledge_id: str | None = None
+    """The caller's own id for it, as of a memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +102,7 @@ class Knowledge:
     """A global record. `score` is None unless a query recalled it: 0..1, higher is better.
 
     `updated_at` is `created_at` until the first update. `position` counts the records of a
-    document from 0. `expires_at` and `request` are as of a memory.
+    document from 0. `expires_at`, `request` and `repeated` are as of a memory.
     """
 
     knowledge_id: str
@@ -109,6 +117,7 @@ class Knowledge:
     position: int | None = None
     request: UUID | None = None
     score: float | None = None
+    repeated: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.updated_at is _AS_CREATED:
@@ -199,24 +208,35 @@ def new_memory(
     check_text(new.content, limits.content_chars, (*loc, "content"))
     if new.conversation_id is not None:
         check_text(new.conversation_id, limits.conversation_id_chars, (*loc, "conversation_id"))
+    tags = check_tags(new.tags, limits, (*loc, "tags"))
+    metadata = check_metadata(new.metadata, limits, (*loc, "metadata"))
     memory_id, created_at = clock.new_id()
     expires_at = check_expiry(new.expires_at, new.ttl, created_at, loc)
     if expires_at is None and limits.default_ttl is not None:
         expires_at = created_at + timedelta(seconds=limits.default_ttl)
+    occurred_at = _given(new.occurred_at, (*loc, "occurred_at"))
+    request = None
+    if new.memory_id is not None:
+        memory_id = str(check_id(new.memory_id, loc=loc))
+        request = _request(
+            new,
+            content=new.content,
+            conversation_id=new.conversation_id,
+            tags=tags,
+            metadata=metadata,
+            occurred_at=occurred_at,
+        )
     return Memory(
         memory_id=memory_id,
         user_id=new.user_id,
         content=new.content,
         conversation_id=new.conversation_id,
-        tags=check_tags(new.tags, limits, (*loc, "tags")),
-        metadata=check_metadata(new.metadata, limits, (*loc, "metadata")),
+        tags=tags,
+        metadata=metadata,
         created_at=created_at,
-        occurred_at=(
-            created_at
-            if new.occurred_at is None
-            else as_moment(new.occurred_at, (*loc, "occurred_at"))
-        ),
+        occurred_at=created_at if occurred_at is None else occurred_at,
         expires_at=expires_at,
+        request=request,
     )
 
 
@@ -230,17 +250,42 @@ def new_knowledge(
         check_text(new.title, limits.title_chars, (*loc, "title"))
     if new.doc_id is not None:
         check_text(new.doc_id, limits.doc_id_chars, (*loc, "doc_id"))
+    metadata = check_metadata(new.metadata, limits, (*loc, "metadata"))
     knowledge_id, created_at = clock.new_id()
+    expires_at = check_expiry(new.expires_at, new.ttl, created_at, loc)
+    request = None
+    if new.knowledge_id is not None:
+        knowledge_id = str(check_id(new.knowledge_id, "knowledge_id", loc))
+        request = _request(
+            new,
+            content=new.content,
+            category=new.category,
+            title=new.title,
+            doc_id=new.doc_id,
+            metadata=metadata,
+        )
     return Knowledge(
         knowledge_id=knowledge_id,
         content=new.content,
         category=new.category,
         title=new.title,
         doc_id=new.doc_id,
-        metadata=check_metadata(new.metadata, limits, (*loc, "metadata")),
+        metadata=metadata,
         created_at=created_at,
-        expires_at=check_expiry(new.expires_at, new.ttl, created_at, loc),
+        expires_at=expires_at,
+        request=request,
     )
+
+
+def _request(new: NewMemory | NewKnowledge, **asked: Any) -> UUID:
+    """What tells `new` apart from other requests under its id: what was said, and no default."""
+    expires_at = _given(new.expires_at, ("expires_at",))
+    ttl = None if new.ttl is None else float(new.ttl)
+    return digest({**asked, "expires_at": expires_at, "ttl": ttl})
+
+
+def _given(moment: datetime | None, loc: tuple[str | int, ...]) -> datetime | None:
+    return None if moment is None else as_moment(moment, loc)
 
 
 def is_alive(record: Record, now: datetime) -> bool:

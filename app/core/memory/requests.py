@@ -79,10 +79,16 @@ class Keep(Generic[Kept]):
     A record that the driver has in the same version, or in a later one, stays as it is: so a second
     delivery changes nothing, and the order of deliveries does not matter. `new`: nobody has used
     the ids before, so that the driver need not look for them; it keeps all of the records or none.
+
+    `once`: each is kept only where nothing that has not expired is under its id. Else the record
+    that is there is the answer, `repeated`, if it has the same `request`; if not, the driver keeps
+    none of the records and raises `Conflict` with the place of that one. No id comes twice, and
+    all are memories or all knowledge.
     """
 
     records: Sequence[Kept]
     new: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class SixVerbs(RecordDriver):
         )
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
-        if not wanted.new or len(wanted.records) > 1:
+        if wanted.once or not wanted.new or len(wanted.records) > 1:
             self._can_t("keep records that have ids")
         record: Record = wanted.records[0]
         if record.expires_at is not None:

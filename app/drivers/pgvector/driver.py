@@ -3,9 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta, timezone
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 import asyncpg
@@ -50,7 +52,7 @@ from app.drivers.pgvector.upkeep import IndexUpkeep
 from app.drivers.pgvector.vacuum import Vacuum
 from app.drivers.pgvector.writing import Writing
 from app.embedding import Embedder
-from app.errors import MemoryServiceError, PoolExhausted
+from app.errors import Contended, MemoryServiceError, PoolExhausted
 from app.pieces import in_pieces
 from app.ranking.ranked import Found
 from app.reranking import Reranking
@@ -60,6 +62,8 @@ _EXPORT_PAGE = 500
 FORGOTTEN_AT_ONCE = 2_000
 """Memories that one statement of a forget looks at and deletes, in some 20 ms."""
 _LAST_ID = UUID(int=2**128 - 1)
+_TRIES = 5
+"""How often records are kept once while others store and delete the same ones."""
 _HEALTH_SECONDS = 2.0
 _BUSY_SECONDS = 5.0
 """A full pool is busy if it answered somebody that lately, and lost if it did not."""
@@ -182,6 +186,8 @@ class PgvectorDriver(RecordDriver):
             yield record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        if wanted.once:
+            return await self._keep_once(wanted.records)
         records: Iterable[Record] = wanted.records
         if not wanted.new:  # one statement can't change a row twice
             records = latest(records, _row_of).values()
@@ -190,12 +196,32 @@ class PgvectorDriver(RecordDriver):
         if memories and wanted.new:
             await self._writing.store(memories)
         elif memories:
-            await self._writing.merge(sorted(memories, key=record_id))
+            await self._writing.merge(sorted(memories, key=Cursor.after))
         if knowledge and wanted.new:
             await self._knowledge.store(knowledge)
         elif knowledge:
             await self._knowledge.merge(sorted(knowledge, key=record_id))
         return wanted.records
+
+    async def _keep_once(self, records: Sequence[Kept]) -> Sequence[Kept]:
+        for _ in range(_TRIES - 1):
+            with suppress(Contended):
+                return await self._kept_once(records)
+        return await self._kept_once(records)
+
+    async def _kept_once(self, records: Sequence[Kept]) -> Sequence[Kept]:
+        memories = [record for record in records if isinstance(record, Memory)]
+        knowledge = [record for record in records if isinstance(record, Knowledge)]
+        now = self.clock.now()
+        if knowledge:
+            return cast(Sequence[Kept], await self._knowledge.once(knowledge, now))
+        there = await self._writing.once(memories, now)
+        rows = [there.get((memory.user_id, UUID(memory.memory_id))) for memory in memories]
+        answer = [
+            memory if row is None else replace(_memory(row), repeated=True)
+            for memory, row in zip(memories, rows, strict=True)
+        ]
+        return cast(Sequence[Kept], answer)
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         record: Record = wanted.record

@@ -11,7 +11,8 @@ import numpy as np
 from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
-from app.core.memory.records import Knowledge
+from app.core.memory.once import repeated
+from app.core.memory.records import Knowledge, record_id
 from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
@@ -19,9 +20,11 @@ from app.drivers.pgvector.sql import knowledge as sql
 from app.drivers.pgvector.sql import knowledge_windows as windows
 from app.drivers.pgvector.sql.knowledge import Search
 from app.embedding import Embedder, Vector
+from app.errors import Contended
 from app.pieces import in_pieces
 
 _EXPORT_PAGE = 500
+_LAST = 2**128 - 1
 
 
 class KnowledgeTable:
@@ -92,6 +95,30 @@ class KnowledgeTable:
             await connection.executemany(sql.MERGE, _rows(wanted, vectors))
             await _keep_windows(connection, wanted, vectors)
 
+    async def once(self, knowledge: Sequence[Knowledge], now: datetime) -> list[Knowledge]:
+        """Keep those under whose ids nothing is at that moment; all of them as they are there.
+
+        Keeps all of them or none: raises `Conflict` with the place of one under whose id another
+        request is, and `Contended` where others delete what was there. No id comes twice.
+        """
+        async with self._connections.acquire() as connection:
+            there = await _alive(connection, knowledge, now)
+        new = [record for record in knowledge if UUID(record.knowledge_id) not in there]
+        if new:
+            new.sort(key=record_id)  # so two writers never deadlock
+            vectors = await self._embedded(new)
+            rows = [(*row, now) for row in _rows(new, vectors)]
+            async with self._connections.acquire() as connection, connection.transaction():
+                made = await connection.fetchmany(sql.ONCE + sql.RETURNING, rows)
+                await _keep_windows(connection, new, vectors)
+                if len(made) < len(new):
+                    there = await _alive(connection, knowledge, now)
+                for row in made:
+                    there.pop(row["knowledge_id"], None)
+                if len(there) + len(made) < len(knowledge):
+                    raise Contended
+        return [there.get(UUID(record.knowledge_id), record) for record in knowledge]
+
     async def replace(self, record: Knowledge, over: datetime) -> bool:
         """Whether it put the record in the place of its version `over`."""
         there = await self._there([record])
@@ -148,11 +175,15 @@ class KnowledgeTable:
 
     async def export(self) -> AsyncIterator[Knowledge]:
         """Every record, in pages by id."""
-        last = UUID(int=0)
-        while rows := await self._connections.fetch(sql.EXPORT, last, _EXPORT_PAGE, self._now()):
+        least = 0
+        while least <= _LAST and (
+            rows := await self._connections.fetch(
+                sql.EXPORT, UUID(int=least), _EXPORT_PAGE, self._now()
+            )
+        ):
             for knowledge in await in_pieces(_knowledge, rows):
                 yield knowledge
-            last = rows[-1]["knowledge_id"]
+            least = rows[-1]["knowledge_id"].int + 1
 
 
 def _rows(knowledge: Sequence[Knowledge], vectors: Sequence[Vector]) -> list[tuple[Any, ...]]:
@@ -174,6 +205,22 @@ def _rows(knowledge: Sequence[Knowledge], vectors: Sequence[Vector]) -> list[tup
         )
         for record, own in zip(knowledge, vectors, strict=True)
     ]
+
+
+async def _alive(
+    connection: Pooled, knowledge: Sequence[Knowledge], now: datetime
+) -> dict[UUID, Knowledge]:
+    """What is there under the ids and has not expired.
+
+    Raises `Conflict` with the place of one under whose id another request is.
+    """
+    ids = [UUID(record.knowledge_id) for record in knowledge]
+    rows = {row["knowledge_id"]: row for row in await connection.fetch(sql.ALIVE, ids, now)}
+    return {
+        one: repeated(_knowledge(rows[one]), record, place)
+        for place, (one, record) in enumerate(zip(ids, knowledge, strict=True))
+        if one in rows
+    }
 
 
 async def _keep_windows(

@@ -1,6 +1,6 @@
 """Writing memories: what is embedded, and the one statement that keeps them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -12,11 +12,13 @@ from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
 from app.core.memory.records import Memory
+from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.turns import Turns, said_in
 from app.drivers.pgvector.words import by_size
 from app.embedding import Embedder
+from app.errors import Conflict, Contended
 from app.pieces import in_pieces
 from app.ranking.outlines import packed, signs_in, signs_of
 from app.ranking.speakers import name_before, said
@@ -40,9 +42,10 @@ class Vectors:
 
 
 class Writing:
-    """Keeps memories that are checked already, and come in the order of their ids.
+    """Keeps memories that are checked already, and come in the order of their time.
 
-    In that order, two that change or delete several of the same memories never deadlock.
+    A statement changes them in the order of their ids, as a forget does: so two that change or
+    delete several of the same memories never deadlock.
     """
 
     def __init__(
@@ -70,6 +73,32 @@ class Writing:
         wanted = [memory for memory in memories if not _is_kept(memory, there)]
         if wanted:
             await self._write(sql.MERGE, wanted, there)
+
+    async def once(self, memories: Sequence[Memory], now: datetime) -> There:
+        """Keep those under whose ids nothing is at that moment; the rows of the others.
+
+        Keeps all of them or none: raises `Conflict` with the place of one whose row is of another
+        request, and `Contended` where others delete what was there. No id comes twice.
+        """
+        async with self._connections.acquire() as connection:
+            there = await _alive(connection, memories, memories, now)
+        new = [memory for memory in memories if _key(memory) not in there]
+        if not new:
+            return there
+        vectors = await self._vectors(new, {}, at_version=False)
+        columns = await self._columns(new, vectors)
+        async with self._connections.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(sql.ONCE + sql.RETURNING, *columns, now)
+            written = _keys(rows)
+            await connection.execute(sql.DELETE_WINDOWS, *columns_of(written, 2))
+            await _store_windows(connection, new, vectors, written)
+            others = [memory for memory in new if _key(memory) not in written]
+            if others:
+                there |= await _alive(connection, others, memories, now)
+            if len(there) + len(written) < len(memories):
+                raise Contended
+        self._wrote(len(rows))
+        return there
 
     async def replace(self, memory: Memory, over: datetime) -> bool:
         """Whether it put the memory in the place of its version `over`."""
@@ -99,16 +128,9 @@ class Writing:
         """Write memories and the windows of their texts together."""
         async with self._connections.acquire() as connection, connection.transaction():
             rows = await connection.fetch(statement + sql.RETURNING, *arguments)
-            written = {(row["user_id"], row["memory_id"]) for row in rows}
-            own = {_key(memories[place]): others for place, others in vectors.windows.items()}
-            own = {key: others for key, others in own.items() if key in written}
-            await connection.execute(sql.DELETE_WINDOWS, *columns_of(own, 2))
-            windows = [
-                (*key, n, vector)
-                for key, others in own.items()
-                for n, vector in enumerate(others, 1)
-            ]
-            await connection.execute(sql.STORE_WINDOWS, *columns_of(windows, 4))
+            written = _keys(rows) & {_key(memories[place]) for place in vectors.windows}
+            await connection.execute(sql.DELETE_WINDOWS, *columns_of(written, 2))
+            await _store_windows(connection, memories, vectors, written)
         return len(rows)
 
     async def _there(self, memories: Sequence[Memory]) -> There:
@@ -137,7 +159,7 @@ class Writing:
                 expires_at=memory.expires_at,
             )
             return (
-                memory.memory_id,
+                UUID(memory.memory_id),
                 memory.user_id,
                 memory.conversation_id,
                 memory.content,
@@ -154,6 +176,7 @@ class Writing:
             )
 
         rows = await in_pieces(row, range(len(memories)))
+        rows.sort(key=lambda values: values[:2])
         return [*zip(*rows, strict=True)]
 
     async def _vectors(
@@ -215,6 +238,43 @@ def columns_of(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence
 
 def _key(memory: Memory) -> tuple[str, UUID]:
     return memory.user_id, UUID(memory.memory_id)
+
+
+def _keys(rows: Iterable[asyncpg.Record]) -> set[tuple[str, UUID]]:
+    return {(row["user_id"], row["memory_id"]) for row in rows}
+
+
+async def _alive(
+    connection: Pooled, wanted: Sequence[Memory], memories: Sequence[Memory], now: datetime
+) -> dict[tuple[str, UUID], asyncpg.Record]:
+    """The rows of those that are wanted of the memories, and have not expired.
+
+    Raises `Conflict` with the place of a memory whose row is of another request.
+    """
+    rows = await connection.fetch(sql.ALIVE, *columns_of(map(_key, wanted), 2), now)
+    there = {(row["user_id"], row["memory_id"]): row for row in rows}
+    for place, memory in enumerate(memories):
+        row = there.get(_key(memory))
+        if row is not None and row["request"] != memory.request:
+            raise Conflict(place=place)
+    return there
+
+
+async def _store_windows(
+    connection: Pooled,
+    memories: Sequence[Memory],
+    vectors: Vectors,
+    written: Container[tuple[str, UUID]],
+) -> None:
+    """Keep the windows of those memories that were written."""
+    windows = [
+        (*_key(memories[place]), n, vector)
+        for place, others in vectors.windows.items()
+        if _key(memories[place]) in written
+        for n, vector in enumerate(others, 1)
+    ]
+    if windows:
+        await connection.execute(sql.STORE_WINDOWS, *columns_of(windows, 4))
 
 
 def _is_kept(memory: Memory, there: There) -> bool:

@@ -65,6 +65,19 @@ MERGE = f"""
 """
 """As STORE; what is there gives way to a later version of it, and to nothing else."""
 
+ONCE = f"""
+    {STORE} on conflict (knowledge_id) do update
+    set ({_CHANGED}) = row(excluded.{_CHANGED.replace(", ", ", excluded.")})
+    where global_knowledge.expires_at <= $13
+"""
+"""As STORE; what is there gives way where it has expired at the moment $13."""
+
+# $1 ids, $2 now
+ALIVE = f"""
+    select {COLUMNS}, null::float8 as score from unnest($1::uuid[]) as wanted (id)
+    join global_knowledge on knowledge_id = id and {_ALIVE.format(now="$2")}
+"""
+
 # The arguments of STORE; $13 the version that it takes the place of.
 REPLACE = f"""
     update global_knowledge set ({_CHANGED}) = row(
@@ -95,10 +108,10 @@ DELETE = f"""
     select count(*) filter (where {_ALIVE.format(now="$2")}) as alive from gone
 """
 
-# $1 the last of the page before, $2 how many, $3 now
+# $1 the least id, $2 how many, $3 now
 EXPORT = f"""
     select {COLUMNS}, null::float8 as score from global_knowledge
-    where knowledge_id > $1 and {_ALIVE.format(now="$3")} order by knowledge_id limit $2
+    where knowledge_id >= $1 and {_ALIVE.format(now="$3")} order by knowledge_id limit $2
 """
 
 _SCORE = "round((1 - (embedding <=> $1::{column}) / 2) * 1e6) / 1e6"

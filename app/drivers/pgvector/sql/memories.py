@@ -59,6 +59,13 @@ MERGE = f"""
 
 """As STORE; a memory that is there gives way to a later version of it, and to nothing else."""
 
+ONCE = f"""
+    {STORE} on conflict (user_id, memory_id) do update
+    set ({_CHANGED}) = row(excluded.{_CHANGED.replace(", ", ", excluded.")})
+    where memories.expires_at <= $17
+"""
+"""As STORE; a memory that is there gives way where it has expired at the moment $17."""
+
 # The arguments of STORE, of one memory; $17 the version that it takes the place of
 REPLACE = f"""
     update memories set ({_CHANGED}) = row(
@@ -81,6 +88,12 @@ DELETE_WINDOWS = """
 STORE_WINDOWS = """
     insert into memory_windows (user_id, memory_id, n, embedding)
     select * from unnest($1::text[], $2::uuid[], $3::int[], $4::vector[])
+"""
+
+# $1 users and $2 ids, in pairs; $3 now
+ALIVE = f"""
+    select {_MEMORY} from unnest($1::text[], $2::uuid[]) as wanted (owner, id)
+    join memories on user_id = owner and memory_id = id and {_ALIVE.format(now="$3")}
 """
 
 # $1 users, $2 ids and $3 versions, in threes. What has that version already needs no vector.
