@@ -102,25 +102,26 @@ class Contents:
         gone = await Tombstones.of(self.database, self._wrapper, stores)
         return [
             replace(
-                entry.without(gone.killed(entry)),
+                entry.without(gone.deletes(entry)),
                 pending_for=frozenset(pending.get(entry.seq, ())),
             )
             for entry in found
         ]
 
     async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
-        """For each record of the stores that has a tombstone, the delete to make."""
+        """The deletes to make, once each, as records of the stores have tombstones."""
         gone = await Tombstones.of(self.database, self._wrapper, stored)
         found = {
-            (entry.user_id, one): Entry(
-                verb=entry.deleted_by,
-                user_id=entry.user_id,
-                record_id=one,
+            (each.verb, each.user_id, each.record_id): Entry(
+                verb=each.verb,
+                user_id=each.user_id,
+                record_id=each.record_id,
+                before=each.before,
                 seq=entry.seq,
                 created_at=entry.created_at,
             )
             for entry in stored
-            for one in gone.killed(entry)
+            for each in gone.deletes(entry)
         }
         return list(found.values())
 

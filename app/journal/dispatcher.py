@@ -8,11 +8,13 @@ from datetime import datetime
 from itertools import groupby
 from time import monotonic
 
+from app.core.memory.once import is_same
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import key_of, latest
+from app.core.memory.records import Key, Record, key_of, latest
 from app.core.memory.requests import Delete, Forget, Keep, Kind, Replace
 from app.errors import (
     ConfigurationError,
+    Conflict,
     DriverTimeout,
     DriverUnavailable,
     MemoryServiceError,
@@ -189,6 +191,8 @@ class Dispatcher:
         first = group[0]
         if not first.stores:
             await make(self._driver, group, on_piece)
+        elif first.once and self._after is None:
+            await self._keep_once(group)
         elif first.replaces is not None and self._after is None:
             await self._decide(first, first.replaces)
         else:
@@ -214,6 +218,39 @@ class Dispatcher:
             dead = await self._journal.dead([update])
         await make(driver, dead)
 
+    async def _keep_once(self, group: list[Entry]) -> None:
+        """Keep each record where nothing is under its id; of the others nobody gets theirs."""
+        driver = self._driver
+        dead = await self._journal.dead(group)
+        alive = [entry for entry in group if not _is_deleted(entry.records[0], dead)]
+        first = {key_of(entry.records[0]): entry for entry in reversed(alive)}
+        there: dict[Key, Record] = {}
+        if first:
+            wanted = [entry.records[0] for entry in first.values()]
+            try:
+                kept = await driver._keep(Keep(wanted, once=True))
+                there = dict(zip(first, kept, strict=True))
+            except Conflict:
+                if len(first) > 1:  # each alone, then
+                    raise
+            dead = await self._journal.dead(group)
+        for entry in alive:
+            (record,) = entry.records
+            found = there.get(key_of(record))
+            if found is not None and is_same(found, record):
+                continue
+            if found is None or found.request != record.request:
+                _log.warning(
+                    "delivery_dropped",
+                    driver=driver.name,
+                    wrapper=self._wrapper,
+                    seq=entry.seq,
+                    reason="something else was stored under its id",
+                )
+            if not await self._journal.withdraw(entry):  # it was accepted meanwhile
+                await keep(driver, self._journal, [entry])
+        await make(driver, dead)
+
 
 async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) -> None:
     """Keep the records on the driver, but for those that have a tombstone.
@@ -221,13 +258,16 @@ async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) 
     What gets a tombstone meanwhile is deleted again.
     """
     dead = await journal.dead(stored)
-    gone = {(each.user_id, each.record_id) for each in dead}
     last = latest((record for entry in stored for record in entry.records), key_of)
-    alive = [record for key, record in last.items() if key not in gone]
+    alive = [record for record in last.values() if not _is_deleted(record, dead)]
     if alive:
         await driver._keep(Keep(alive))
         dead = await journal.dead(stored)
     await make(driver, dead)
+
+
+def _is_deleted(record: Record, deletes: Sequence[Write]) -> bool:
+    return any(each.deletes(record) for each in deletes)
 
 
 async def make(
@@ -248,10 +288,13 @@ async def make(
 def _groups(due: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
     """Successive stores together, and successive deletes of records; all else alone.
 
-    Together they are up to `most` records, or one larger store.
+    Together they are up to `most` records, or one larger store. Stores under callers' ids are
+    together with their like.
     """
 
     def alike(entry: Entry) -> str:
+        if entry.once:
+            return "once"
         if entry.replaces is not None or entry.verb == "delete_user":
             return "alone"
         return "store" if entry.stores else "delete"

@@ -1,12 +1,16 @@
 """What the journal holds: one write of one user, or of knowledge."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
-from app.core.memory.records import Kept, Memory, Record, record_id
+from app.core.memory.moments import EPOCH
+from app.core.memory.records import Kept, Memory, Record, key_of, record_id
 from app.core.memory.requests import Delete, Forget, Replace
+
+NOTHING: Final = EPOCH
+"""Given as the version that a store replaces, where nothing may be there."""
 
 Verb = Literal["store", "delete", "delete_user", "store_knowledge", "delete_knowledge"]
 
@@ -29,13 +33,30 @@ class Write:
     replaces: datetime | None = None
     """Of an update, the version (`updated_at`) that the first driver must still have.
 
-    None for every other write, and once it is decided that the update happens.
+    Of a store under a caller's id it is `NOTHING`. None for every other write, and when it is
+    decided that the write happens.
     """
 
     @property
     def stores(self) -> bool:
         """Whether it keeps records, rather than deleting them."""
         return self.verb in ("store", "store_knowledge")
+
+    @property
+    def once(self) -> bool:
+        """Whether it stores a record that the first driver keeps only where nothing is there."""
+        return self.stores and self.replaces == NOTHING
+
+    def deletes(self, record: Record) -> bool:
+        """Whether it is a delete that reaches the record."""
+        mine = isinstance(record, Memory)
+        if self.verb == "delete_user":
+            before = self.before
+            assert before is not None  # noqa: S101 - a forget has a moment
+            return mine and key_of(record)[0] == self.user_id and record.created_at <= before
+        if self.verb != ("delete" if mine else "delete_knowledge"):
+            return False
+        return self.record_id == record_id(record) and self.user_id in (None, key_of(record)[0])
 
     @property
     def deleted_by(self) -> Verb:
@@ -53,15 +74,17 @@ class Entry(Write):
     """Seconds since the epoch."""
     pending_for: frozenset[str] = frozenset()
     """The drivers that it is pending for; empty where the reader did not need them."""
-    killed: frozenset[str] = frozenset()
-    """The ids of its records that are deleted by now; empty where the reader did not need them."""
+    killed_by: tuple["Write", ...] = ()
+    """The deletes of such of its records as are deleted by now; empty where nobody asked."""
 
-    def without(self, ids: Set[str]) -> Self:
-        """The same without the records of these ids, which are deleted."""
-        if not ids:
+    def without(self, deletes: Sequence[Write]) -> Self:
+        """The same without the records that these delete."""
+        if not deletes:
             return self
-        alive = [record for record in self.records if record_id(record) not in ids]
-        return replace(self, records=alive, killed=frozenset(ids))
+        alive = [
+            record for record in self.records if not any(each.deletes(record) for each in deletes)
+        ]
+        return replace(self, records=alive, killed_by=tuple(deletes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +122,11 @@ def update_of(wanted: Replace[Kept]) -> Write:
     """The write that replaces a record, if the first driver still has what it replaces."""
     (write,) = stores_of([wanted.record])
     return replace(write, replaces=wanted.over)
+
+
+def once_of(records: Iterable[Record]) -> list[Write]:
+    """Writes that keep the records where nothing is there: one for each, in their order."""
+    return [replace(write, replaces=NOTHING) for record in records for write in stores_of([record])]
 
 
 def stores_of(records: Iterable[Record]) -> list[Write]:

@@ -30,7 +30,6 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as pg_insert
@@ -39,11 +38,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.memory import codec
 from app.core.memory.clock import Clock
-from app.core.memory.records import record_id
+from app.core.memory.records import Record, record_id
 from app.errors import ConnectionLost, JournalUnavailable
 from app.journal.contents import Contents
 from app.journal.database import Database
 from app.journal.entries import Entry, Write
+from app.journal.once import lock, pending
 from app.journal.tables import (
     deliveries,
     entries,
@@ -66,8 +66,6 @@ _SKEW = timedelta(milliseconds=50)
 
 _COMPARISONS = 5
 """How often a process asks a slow server for the time."""
-
-_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:record, 0))")
 
 Claim: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -186,6 +184,81 @@ class Journal(Contents):
             lambda connection: lift(connection, self._wrapper, stored), then=self._changed
         )
 
+    async def pending_once(
+        self, writes: Sequence[Write], *, undecided: bool
+    ) -> list[Record | None]:
+        """What is pending for the first driver under the ids of these stores of one record each.
+
+        Lifts the tombstones of their records, as `append_import` does, and raises `DeletePending`
+        as it does. `undecided` is as of `append_once`. Raises `Conflict` with the place of a store
+        of which the pending one is another request.
+        """
+        return await self.database.transaction(
+            lambda connection: self._pending_once(connection, writes, undecided)
+        )
+
+    async def append_once(
+        self,
+        writes: Sequence[Write],
+        drivers: Sequence[str],
+        lease: float = 0.0,
+        *,
+        undecided: bool,
+    ) -> list[Entry | Record]:
+        """`append` for stores under callers' ids, but for what is pending for the first driver.
+
+        In the place of such a store is the pending record. `undecided`: the stores that this made
+        were answered, although the first driver may still find other records there. Raises what
+        `pending_once` raises.
+        """
+
+        async def work(connection: AsyncConnection) -> list[Entry | Record]:
+            found = await self._pending_once(connection, writes, undecided)
+            new = [write for write, there in zip(writes, found, strict=True) if there is None]
+            made = iter(await self._append(connection, new, drivers, lease) if new else ())
+            return [next(made) if there is None else there for there in found]
+
+        return await self.database.transaction(work, then=self._changed)
+
+    async def _pending_once(
+        self, connection: AsyncConnection, writes: Sequence[Write], undecided: bool
+    ) -> list[Record | None]:
+        ids = [record_id(record) for write in writes for record in write.records]
+        await lock(connection, self.database, self._wrapper, ids)
+        await lift(connection, self._wrapper, writes, forgets=False)
+        return await self._waiting_once(connection, writes, undecided)
+
+    async def _waiting_once(
+        self, connection: AsyncConnection, writes: Sequence[Write], undecided: bool
+    ) -> list[Record | None]:
+        first, now = self.drivers[0], self.clock.now()
+        return await pending(connection, self._wrapper, first, writes, undecided=undecided, now=now)
+
+    async def accept_once(self, made: Sequence[Entry]) -> list[Record | None]:
+        """These stores under callers' ids happen, but for those of which one was accepted before.
+
+        In their places are the records that are pending. Raises `Conflict` as `append_once` does,
+        and `ConnectionLost` where a dispatcher has decided about a store: nothing is accepted then.
+        """
+        if not made:
+            return []
+        seqs = [entry.seq for entry in made]
+
+        async def work(connection: AsyncConnection) -> list[Record | None]:
+            ids = [record_id(record) for entry in made for record in entry.records]
+            await lock(connection, self.database, self._wrapper, ids)
+            mine = select(entries.c.seq).where(entries.c.seq.in_(seqs)).order_by(entries.c.seq)
+            there = (await connection.execute(mine.with_for_update())).all()
+            if len(there) < len(seqs):
+                raise ConnectionLost(reason=f"{self._wrapper}: a dispatcher has decided")
+            found = await self._waiting_once(connection, made, undecided=False)
+            first = [seq for seq, known in zip(seqs, found, strict=True) if known is None]
+            happens = update(entries).where(entries.c.seq.in_(first))
+            await connection.execute(happens.values(replaces=None, leased_until=0.0))
+            return found
+
+        return await self.database.transaction(work, then=self._changed)
+
     async def append_update(
         self,
         write: Write,
@@ -204,8 +277,7 @@ class Journal(Contents):
         one = record_id(record)
 
         async def work(connection: AsyncConnection) -> list[Entry]:
-            if self.shared:
-                await connection.execute(_ONE_AT_A_TIME, {"record": f"{self._wrapper} {one}"})
+            await lock(connection, self.database, self._wrapper, [one])
             known = await versions(connection, self._wrapper, write, refused=waiting)
             if record.updated_at in known:
                 raise ConnectionLost(reason=f"{self._wrapper}: the update is on its way")

@@ -33,16 +33,18 @@ async def bury(connection: AsyncConnection, wrapper: str, deleted: Sequence[Entr
         await connection.execute(insert(tombstones), rows)
 
 
-async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write]) -> None:
-    """Remove the tombstones of the stores' records: an import stores these again.
+async def lift(
+    connection: AsyncConnection, wrapper: str, stored: Sequence[Write], *, forgets: bool = True
+) -> None:
+    """Remove the tombstones of the stores' records, which are stored again.
 
-    Raises `DeletePending` while one of the deletes is pending for a driver, where it would undo the
-    import, or an older store of what it deleted, which would come back.
+    Without `forgets` the tombstones of users stay: an import brings back what was created before,
+    and no other store does. Raises `DeletePending` while one of the deletes is pending for a
+    driver, where it would undo the store, or an older store of what it deleted, which would come
+    back.
     """
-    rows: list[Any] = []
-    for wanted in _of(wrapper, stored):
-        rows += (await connection.execute(wanted)).all()
-    lifted = _that_kill(rows, stored)
+    rows = await _read(connection, wrapper, stored)
+    lifted = [row for row in _that_kill(rows, stored) if forgets or row.before is None]
     if not lifted:
         return
     seqs = sorted(row.seq for row in lifted)
@@ -59,7 +61,7 @@ async def lift(connection: AsyncConnection, wrapper: str, stored: Sequence[Write
         )
         for text in (await connection.execute(pending)).scalars():
             earlier = Write(verb=verb, user_id=user_id or None, records=codec.decode(text))
-            if gone.killed(earlier):
+            if gone.deletes(earlier):
                 raise DeletePending(
                     reason=f"{wrapper}: an older store of it is pending for a driver"
                 )
@@ -114,17 +116,34 @@ class Tombstones:
             rows += await database.rows(wanted)
         return cls(rows)
 
-    def killed(self, stored: Write) -> set[str]:
-        """The ids of the store's records that are deleted."""
+    @classmethod
+    async def within(
+        cls, connection: AsyncConnection, wrapper: str, stored: Sequence[Write]
+    ) -> "Tombstones":
+        """The same in a transaction."""
+        return cls(await _read(connection, wrapper, stored))
+
+    def deletes(self, stored: Write) -> list[Write]:
+        """The deletes that reach records of the store.
+
+        That of a user names its moment: what is stored later under the same id stays.
+        """
+        found: list[Write] = []
         forgotten = self._of_users.get(stored.user_id) if stored.user_id is not None else None
-        return {
-            record_id(record)
-            for record in stored.records
-            if (forgotten is not None and record.created_at <= forgotten)
-            or not {None, stored.user_id}.isdisjoint(
-                self._of_records.get((stored.deleted_by, record_id(record)), ())
-            )
-        }
+        if forgotten is not None and any(r.created_at <= forgotten for r in stored.records):
+            found.append(Write(verb="delete_user", user_id=stored.user_id, before=forgotten))
+        for one in map(record_id, stored.records):
+            owners = self._of_records.get((stored.deleted_by, one), ())
+            if not {None, stored.user_id}.isdisjoint(owners):
+                found.append(Write(verb=stored.deleted_by, user_id=stored.user_id, record_id=one))
+        return found
+
+
+async def _read(connection: AsyncConnection, wrapper: str, stored: Sequence[Write]) -> list[Any]:
+    rows: list[Any] = []
+    for wanted in _of(wrapper, stored):
+        rows += (await connection.execute(wanted)).all()
+    return rows
 
 
 def _of(wrapper: str, stored: Sequence[Write]) -> list[Select[Any]]:

@@ -16,7 +16,7 @@ async def versions(
 ) -> list[datetime]:
     """The versions of the update's record that are in the journal; with `refused` dead letters too.
 
-    They are in no order.
+    They are in no order. What was stored under the id at another time has versions of its own.
     """
     (wanted,) = update.records
     stores = select(entries.c.records).where(
@@ -32,5 +32,5 @@ async def versions(
         record.updated_at
         for found in (await connection.execute(stores)).scalars()
         for record in codec.decode(found)
-        if key_of(record) == key_of(wanted)
+        if key_of(record) == key_of(wanted) and record.created_at == wanted.created_at
     ]

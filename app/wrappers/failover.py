@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
+from app.core.memory.once import is_same, placed, repeated
 from app.core.memory.records import (
     Kept,
     Knowledge,
@@ -35,7 +36,7 @@ from app.errors import (
     EmbeddingQueueFull,
     JournalUnavailable,
 )
-from app.journal.entries import deletes_of, stores_of
+from app.journal.entries import Entry, deletes_of, once_of, stores_of
 from app.settings import FailoverSettings, JournalSettings, Limits
 from app.wrappers.base import WrappingDriver
 from app.wrappers.members import Members, troubles
@@ -153,6 +154,8 @@ class FailoverDriver(WrappingDriver):
         return self._reads.export(self.members.nodes, self.name, self._settings.timeout)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        if wanted.once:
+            return await self._keep_once(wanted.records)
         records = wanted.records
         if not wanted.new:
             await self.members.import_with(lambda: self._journal.lift(stores_of(records)))
@@ -170,6 +173,56 @@ class FailoverDriver(WrappingDriver):
         await self._journal.append(stores_of(records), [self.members.primary.name])
         self.members.dispatchers[self.members.primary.name].wake()
         return records
+
+    async def _keep_once(self, records: Sequence[Kept]) -> Sequence[Kept]:
+        """What is pending for the primary is the answer for its id, and the primary's for others.
+
+        The journal takes a store that the primary can't take, unless another driver has its record.
+        """
+        writes = once_of(records)
+        found = await self.members.import_with(
+            lambda: self._journal.pending_once(writes, undecided=True)
+        )
+        answer = dict(enumerate(found))
+        left = [place for place, there in answer.items() if there is None]
+        if left:
+            with placed(left):
+                answer |= zip(left, await self._kept_once([records[n] for n in left]), strict=True)
+        return [cast(Kept, answer[place]) for place in range(len(records))]
+
+    async def _kept_once(self, records: Sequence[Kept]) -> Sequence[Record]:
+        wanted = Keep(records, once=True)
+        try:
+            return await self.members.primary.ask(
+                lambda driver: driver._keep(wanted), records=len(records)
+            )
+        except (EmbeddingQueueFull, JournalUnavailable):
+            raise
+        except (DriverUnavailable, DriverTimeout):
+            if not self._journals:
+                raise
+        answer = {place: await self._elsewhere(r, place) for place, r in enumerate(records)}
+        left = [place for place, there in answer.items() if there is None]
+        if left:
+            writes = once_of(records[place] for place in left)
+            with placed(left):
+                made = await self._journal.append_once(
+                    writes, [self.members.primary.name], undecided=True
+                )
+            for place, each in zip(left, made, strict=True):
+                answer[place] = records[place] if isinstance(each, Entry) else each
+            self.members.dispatchers[self.members.primary.name].wake()
+        return [there for there in answer.values() if there is not None]
+
+    async def _elsewhere(self, record: Kept, place: int) -> Record | None:
+        """What the first driver that answers has under the record's id; raises `Conflict`."""
+        try:
+            found = await self._reads.get(Get.of(record), self._first)
+        except (DriverUnavailable, DriverTimeout):
+            return None
+        if found is None:
+            return None
+        return record if is_same(found, record) else repeated(found, record, place)
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         primary, record = self.members.primary, wanted.record

@@ -8,7 +8,7 @@ from app.core.memory.cursor import Cursor, page
 from app.core.memory.moments import EPOCH
 from app.core.memory.records import Memory, MemoryPage, Record, is_alive, record_id
 from app.core.memory.requests import Forget, Page
-from app.journal.entries import Entry
+from app.journal.entries import Entry, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,22 @@ class Overlay:
         for entry in entries:
             waits = driver in entry.pending_for
             if waits:
-                overlay.deleted |= entry.killed  # it may be there until its dispatcher has looked
-            if entry.replaces is not None:
-                continue  # nobody was told that this update happens
+                for each in entry.killed_by:  # it may be there until its dispatcher has looked
+                    overlay._delete(each)
+            if entry.replaces is not None and (stored_by_all or not entry.once):
+                continue  # nobody was told that this happens
             if entry.stores:
                 if waits or not stored_by_all:
                     overlay._keep(entry.records)
-            elif waits and entry.before is not None:
-                overlay.forgotten = max(entry.before, overlay.forgotten or entry.before)
-            elif waits and entry.record_id is not None:
-                overlay.deleted.add(entry.record_id)
+            elif waits:
+                overlay._delete(entry)
         return overlay
+
+    def _delete(self, write: Write) -> None:
+        if write.before is not None:
+            self.forgotten = max(write.before, self.forgotten or write.before)
+        elif write.record_id is not None:
+            self.deleted.add(write.record_id)
 
     def _keep(self, records: Iterable[Record]) -> None:
         for record in records:

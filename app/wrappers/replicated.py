@@ -245,6 +245,8 @@ class ReplicatedDriver(WrappingDriver):
     # Writing
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        if wanted.once:
+            return await self._writes.keep_once(wanted.records)
         await self._writes.keep(wanted)
         return wanted.records
 

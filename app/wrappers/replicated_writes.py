@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
+from app.core.memory.once import is_same, placed, repeated
 from app.core.memory.pages import every_page
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, record_id
+from app.core.memory.records import Kept, Record, record_id
 from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Replace
 from app.errors import (
     ConnectionLost,
@@ -21,7 +22,7 @@ from app.errors import (
     raise_uncertain,
 )
 from app.journal.dispatcher import keep, make
-from app.journal.entries import Entry, deletes_of, stores_of, update_of
+from app.journal.entries import Entry, deletes_of, once_of, stores_of, update_of
 from app.settings import ReplicatedSettings
 from app.wrappers.members import Members
 from app.wrappers.node import Node, time_for
@@ -81,6 +82,72 @@ class ReplicatedWrites:
             await self._failed(made, error, undone=wanted.new)
             return
         await self._spread(made, self._keeping(made, len(records)))
+
+    async def keep_once(self, records: Sequence[Kept]) -> Sequence[Kept]:
+        """Keep each record where nothing is under its id: the primary decides.
+
+        What the journal answered for and the primary lacks is the answer for its id.
+        """
+        writes, lease = once_of(records), self._lease(len(records))
+        found = await self._members.import_with(
+            lambda: self._journal.append_once(writes, self._members.names, lease, undecided=False)
+        )
+        made = {place: each for place, each in enumerate(found) if isinstance(each, Entry)}
+        answer: dict[int, Record] = {
+            place: each for place, each in enumerate(found) if not isinstance(each, Entry)
+        }
+        if made:
+            asked = [records[place] for place in made]
+            with placed(list(made)):
+                answer |= zip(made, await self._keep_once([*made.values()], asked), strict=True)
+        return [cast(Kept, answer[place]) for place in range(len(records))]
+
+    async def _keep_once(self, made: Sequence[Entry], records: Sequence[Kept]) -> Sequence[Record]:
+        wanted = Keep(records, once=True)
+        try:
+            there = await self._on_primary(made, lambda driver: driver._keep(wanted), len(records))
+        except MemoryServiceError as error:
+            if self._is_accepted(error):
+                return await self._accept_once(made, records, certain=not error.uncertain)
+            await self._failed(made, error, undone=True)
+            raise
+        pairs = list(zip(made, records, there, strict=True))
+        mine = [entry for entry, record, found in pairs if is_same(found, record)]
+        if len(mine) < len(made):
+            await self._cancelled([entry for entry in made if entry not in mine])
+        if mine:
+            await self._spread(mine, self._keeping(mine, len(mine)))
+        return there
+
+    async def _accept_once(
+        self, made: Sequence[Entry], records: Sequence[Kept], *, certain: bool
+    ) -> Sequence[Record]:
+        """Let the journal answer for the stores under whose ids a reader sees nothing.
+
+        `certain`: the primary has none of the stores; if not, it will decide about the others.
+        """
+        try:
+            answer: dict[int, Record] = {
+                place: repeated(found, record, place)
+                for place, record in enumerate(records)
+                if (found := await self._driver._get(Get.of(record))) is not None
+                and not is_same(found, record)
+            }
+            mine = [place for place in range(len(made)) if place not in answer]
+            with placed(mine):
+                accepted = await self._journal.accept_once([made[place] for place in mine])
+        except MemoryServiceError as error:
+            if certain and await self._cancelled(made):
+                raise
+            await self._hand_over(made)
+            raise_uncertain(error)
+        for place, there in zip(mine, accepted, strict=True):
+            answer[place] = records[place] if there is None else there
+        others = [made[place] for place, there in answer.items() if there is not records[place]]
+        if others and not (certain and await self._cancelled(others)):
+            await self._hand_over(others)
+        self._members.wake_dispatchers()
+        return [answer[place] for place in range(len(records))]
 
     async def replace(self, wanted: Replace[Kept]) -> bool:
         """Whether the record is, or will be, in the place of the one that `wanted` names."""

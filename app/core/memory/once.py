@@ -5,7 +5,8 @@ it as it is. So the same request again finds its record, whatever became of that
 under the same id is a `Conflict`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NoReturn
 
@@ -62,3 +63,12 @@ def repeated(there: Kept, wanted: Kept, place: int) -> Kept:
 def is_same(there: Kept, wanted: Kept) -> bool:
     """Whether `there` was made of `wanted`, and not of the same request made at another time."""
     return there.created_at == wanted.created_at and there.request == wanted.request
+
+
+@contextmanager
+def placed(places: Sequence[int]) -> Iterator[None]:
+    """In the block only the records of these places are asked for: a `Conflict` names its place."""
+    try:
+        yield
+    except Conflict as error:
+        raise Conflict(place=places[error.place]) from None
