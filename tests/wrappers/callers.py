@@ -19,6 +19,9 @@ Call = Literal[
     "store",
     "store_many",
     "store_knowledge",
+    "store_once",
+    "store_other",
+    "store_once_many",
     "update",
     "update_matched",
     "delete",
@@ -48,6 +51,8 @@ class Caller:
         """Make the call, of that user or record, unless there is none yet."""
         if what in ("store", "store_many", "store_knowledge"):
             await self._store(what, USERS[at % len(USERS)])
+        elif what in ("store_once", "store_other", "store_once_many"):
+            await self._store_once(what, at)
         elif what == "delete_user":
             await self._delete_user(USERS[at % len(USERS)])
         elif what == "import_new":
@@ -82,6 +87,19 @@ class Caller:
             else:
                 new = NewMemory(user_id=user, content="A jar.", metadata=mark)
                 attempt.answer = [*await self.driver.store_many([new, new])]
+        await self._look(attempt)
+
+    async def _store_once(self, what: Call, at: int) -> None:
+        """Store under ids of our own, of which there are three, so that most are used again."""
+        user, other = USERS[at % len(USERS)], what == "store_other"
+        given = [at % 3, (at + 1) % 3] if what == "store_once_many" else [at % 3]
+        ids = [str(UUID(int=_FIRST | 200 + n)) for n in given]
+        if user == USERS[1]:
+            ids = [one.replace("-7000-", "-7001-") for one in ids]
+        text = "Another jar." if other else "A jar."
+        new = [NewMemory(user_id=user, content=text, memory_id=one) for one in ids]
+        async with self.history.attempt("store", ids=ids) as attempt:
+            attempt.answer = [*await self.driver.store_many(new)]
         await self._look(attempt)
 
     async def _import(self, record: Record) -> None:

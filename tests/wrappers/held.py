@@ -99,6 +99,8 @@ class Held(InMemoryDriver):
 
     async def _forget(self, wanted: Forget) -> int:
         await self._reach("forget")
+        if self.delete_error is not None:
+            raise self.delete_error
         return await super()._forget(wanted)
 
     async def _export(self) -> AsyncIterator[Record]:

@@ -107,9 +107,12 @@ class History:
     def check(self, kept: Kept, *, strict: bool) -> None:
         """Raise `AssertionError` where `kept` is not what the answers promise.
 
-        `strict`: no acknowledged update is lost. Otherwise the last of them wins.
+        `strict`: no acknowledged update is lost, and nothing is stored twice under one id.
+        Otherwise the last of them wins.
         """
         self._check_stores(kept)
+        if strict:
+            self._check_once()
         self.check_deletes(kept)
         self._check_updates(kept, strict=strict)
         self._check_refused(kept)
@@ -125,6 +128,16 @@ class History:
             if each.acknowledged and each.verb in ("store", "import", "update"):
                 for one in each.ids:
                     assert one in kept or self.may_be_gone(one, each), f"{each.label}: {one} lost"
+
+    def _check_once(self) -> None:
+        """What was stored under one id, and never deleted, is one record for all who stored it."""
+        made: dict[str, set[datetime]] = {}
+        for each in self.attempts:
+            for record in each.answer if each.verb == "store" else ():
+                made.setdefault(record_id(record), set()).add(record.created_at)
+        for one, moments in made.items():
+            deleted = self.concern(one, "delete", "delete_user")
+            assert deleted or len(moments) == 1, f"{one} was made {len(moments)} times"
 
     def check_deletes(self, kept: Kept) -> None:
         """What was deleted is not back."""
