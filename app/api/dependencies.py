@@ -13,6 +13,7 @@ from app.errors import (
     BodyTooLarge,
     CapabilityMissing,
     ConfigurationError,
+    Conflict,
     ConnectionLost,
     Contended,
     DriverError,
@@ -80,6 +81,8 @@ ALWAYS: tuple[type[MemoryServiceError], ...] = (
 """The errors that any /v1 route can answer with."""
 
 WITH_BODY = (*ALWAYS, BodyTimeout, BodyTooLarge, UnsupportedMediaType, UnsupportedEncoding)
+STORED = (*WITH_BODY, Conflict, Contended, CapabilityMissing)
+"""Contended: others store and delete under the id at the same time."""
 LOOKED_UP = (*ALWAYS, NotFound)
 CHANGED = (
     *LOOKED_UP,

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.api.idempotency import MOST_CHARS
 from app.api.limits import current_limits
 from app.api.problems import Problem
 
@@ -28,6 +29,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         _ask_for_key(schema)
         _tell_of_freshness(schema)
         _tell_of_patches(schema)
+        _tell_of_keys(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 
@@ -101,3 +103,21 @@ def _tell_of_patches(schema: dict[str, Any]) -> None:
             operations["patch"]["parameters"].append(_IF_MATCH)
             content = operations["patch"]["requestBody"]["content"]
             content["application/merge-patch+json"] = content["application/json"]
+
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": MOST_CHARS, "pattern": "^[!-~]+$"},
+    "description": "Your own text for this request, in the place of ids in its body: sent again "
+    "with the same body it answers with what is there (200), and with another body 409.",
+}
+
+
+def _tell_of_keys(schema: dict[str, Any]) -> None:
+    """Tell that stores take an `Idempotency-Key`."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if operation["operationId"].startswith("store"):
+                operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)

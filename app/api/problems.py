@@ -16,6 +16,7 @@ from app.api.request_id import request_id
 from app.core.memory.batches import MOST_NAMED
 from app.errors import (
     CapabilityMissing,
+    Conflict,
     DriverUnavailable,
     InvalidInput,
     MemoryServiceError,
@@ -47,7 +48,9 @@ class Problem(BaseModel):
     detail: str
     code: str = Field(description="Stable: programs may rely on it.")
     request_id: str = Field(description="Also in the header X-Request-ID and in the log.")
-    errors: list[ProblemPlace] | None = Field(None, description="The places, for bad input.")
+    errors: list[ProblemPlace] | None = Field(
+        None, description="The places of bad input, or of what is in conflict with a record."
+    )
 
 
 def problems(*kinds: type[MemoryServiceError]) -> dict[int | str, dict[str, Any]]:
@@ -118,10 +121,14 @@ async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MemoryServiceError)  # noqa: S101 - registered for nothing else
     if error.status >= 500 and not isinstance(error, _EXPECTED):
         _log.warning("request_failed", code=error.code, reason=error.reason)
+    if isinstance(error, Conflict):
+        place = _place(_located(error.loc, request), str(error), error.code)
+        return _at_places(Conflict, [place])
     if not isinstance(error, InvalidInput):
         return problem(error.status, error.code, error.detail, headers=error.headers)
     errors = (error, *error.others)
-    return _invalid([_place(_located(e.loc, request), str(e), e.code) for e in errors])
+    places = [_place(_located(e.loc, request), str(e), e.code) for e in errors]
+    return _at_places(InvalidInput, places)
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
@@ -132,7 +139,7 @@ async def _validation_error(_: Request, error: Exception) -> Response:
         context = e.get("ctx", {})
         loc = (*e["loc"], *context.get("within", ()))
         places.append(_place(loc, context.get("message", e["msg"]), e["type"]))
-    return _invalid(places)
+    return _at_places(InvalidInput, places)
 
 
 def _told(errors: Sequence[Any]) -> list[Any]:
@@ -151,10 +158,10 @@ def _in_entry(loc: Sequence[str | int]) -> bool:
     return len(loc) > 2 and isinstance(loc[2], int)
 
 
-def _invalid(places: list[dict[str, Any]]) -> Response:
+def _at_places(kind: type[MemoryServiceError], places: list[dict[str, Any]]) -> Response:
     first = places[0]
     where = ".".join(str(part) for part in first["loc"])
-    return problem(InvalidInput.status, InvalidInput.code, f"{where}: {first['msg']}", places)
+    return problem(kind.status, kind.code, f"{where}: {first['msg']}", places)
 
 
 def _place(loc: Sequence[str | int], message: str, kind: str) -> dict[str, Any]:

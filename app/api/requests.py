@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from app.api.filters import FilterText, KnowledgeFilter, MemoryFilter, filter_in
+from app.api.idempotency import NO_KEY, IdempotencyKey
 from app.api.limits import (
     Batch,
     Category,
@@ -17,6 +18,7 @@ from app.api.limits import (
     Moment,
     Query,
     RecencyWeight,
+    RecordId,
     Tags,
     Title,
     TopK,
@@ -93,9 +95,14 @@ class StoreRequest(_Request):
     ttl: Ttl | None = Field(
         None, description="Seconds until it expires, in the place of `expires_at`."
     )
+    memory_id: RecordId | None = Field(
+        None,
+        description="Your own id for it. The same request again under that id of the user answers "
+        "with what is there, and another request with 409. By default it is one of ours.",
+    )
 
-    def new(self) -> records.NewMemory:
-        """What the driver is asked to keep."""
+    def new(self, key: IdempotencyKey = NO_KEY, place: int | None = None) -> records.NewMemory:
+        """What the driver is asked to keep; in a batch as the entry of that place."""
         return records.NewMemory(
             user_id=self.user_id,
             content=self.content,
@@ -105,6 +112,7 @@ class StoreRequest(_Request):
             occurred_at=self.occurred_at,
             expires_at=self.expires_at,
             ttl=self.ttl,
+            memory_id=key.memory_id(self.memory_id, self.user_id, place),
         )
 
 
@@ -215,9 +223,12 @@ class StoreKnowledgeRequest(_Request):
     ttl: Ttl | None = Field(
         None, description="Seconds until it expires, in the place of `expires_at`."
     )
+    knowledge_id: RecordId | None = Field(
+        None, description="Your own id for it, as the `memory_id` of a memory."
+    )
 
-    def new(self) -> records.NewKnowledge:
-        """What the driver is asked to keep."""
+    def new(self, key: IdempotencyKey = NO_KEY, place: int | None = None) -> records.NewKnowledge:
+        """What the driver is asked to keep; in a batch as the entry of that place."""
         return records.NewKnowledge(
             content=self.content,
             category=self.category,
@@ -226,6 +237,7 @@ class StoreKnowledgeRequest(_Request):
             metadata=self.metadata,
             expires_at=self.expires_at,
             ttl=self.ttl,
+            knowledge_id=key.knowledge_id(self.knowledge_id, place),
         )
 
 

@@ -7,11 +7,13 @@ from app.api.dependencies import (
     CHANGED,
     LOOKED_UP,
     OPTIONAL,
+    STORED,
     WITH_BODY,
     DriverDep,
     KnowledgeIdPath,
 )
 from app.api.etag import TAGGED, IfMatchDep, etag
+from app.api.idempotency import IdempotencyKeyDep, status_of, stored_as
 from app.api.problems import problems
 from app.api.requests import (
     RecallKnowledgeRequest,
@@ -32,11 +34,11 @@ router = APIRouter(prefix="/v1/knowledge", tags=["knowledge"], route_class=ApiRo
     "",
     operation_id="store_knowledge",
     status_code=201,
-    responses={201: TAGGED, **problems(*WITH_BODY)},
+    responses={**stored_as(Knowledge, **TAGGED), **problems(*STORED)},
 )
 @needs("write")
 async def store_knowledge(
-    request: StoreKnowledgeRequest, driver: DriverDep, response: Response
+    request: StoreKnowledgeRequest, key: IdempotencyKeyDep, driver: DriverDep, response: Response
 ) -> Knowledge:
     """Store knowledge. The next recall can find it."""
     with noting_truncated() as truncated:
@@ -48,7 +50,9 @@ async def store_knowledge(
             request.metadata,
             expires_at=request.expires_at,
             ttl=request.ttl,
+            knowledge_id=key.knowledge_id(request.knowledge_id),
         )
+    response.status_code = status_of([stored])
     response.headers["ETag"] = etag(stored.updated_at)
     return Knowledge.of(stored, truncated)
 
@@ -57,16 +61,20 @@ async def store_knowledge(
     "/batch",
     operation_id="store_knowledge_many",
     status_code=201,
-    responses=problems(*WITH_BODY, *OPTIONAL),
+    responses={**stored_as(KnowledgeList), **problems(*STORED)},
 )
 @needs("write")
 async def store_knowledge_many(
-    request: StoreKnowledgeManyRequest, driver: DriverDep
+    request: StoreKnowledgeManyRequest,
+    key: IdempotencyKeyDep,
+    driver: DriverDep,
+    response: Response,
 ) -> KnowledgeList:
     """Store knowledge, all or none."""
-    new = await in_pieces(StoreKnowledgeRequest.new, request.knowledge)
+    new = await in_pieces(lambda entry: entry[1].new(key, entry[0]), enumerate(request.knowledge))
     with noting_truncated() as truncated:
         stored = await driver.store_knowledge_many(new)
+    response.status_code = status_of(stored)
     return KnowledgeList(
         knowledge=await in_pieces(lambda each: Knowledge.of(each, truncated), stored)
     )

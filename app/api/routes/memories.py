@@ -10,12 +10,14 @@ from app.api.dependencies import (
     CHANGED,
     LOOKED_UP,
     OPTIONAL,
+    STORED,
     WITH_BODY,
     DriverDep,
     MemoryIdPath,
     UserIdPath,
 )
 from app.api.etag import TAGGED, IfMatchDep, etag
+from app.api.idempotency import IdempotencyKeyDep, status_of, stored_as
 from app.api.paths import instead
 from app.api.problems import problems
 from app.api.requests import (
@@ -40,10 +42,12 @@ router = APIRouter(prefix="/v1", tags=["memories"], route_class=ApiRoute)
     "/memories",
     operation_id="store",
     status_code=201,
-    responses={201: TAGGED, **problems(*WITH_BODY)},
+    responses={**stored_as(Memory, **TAGGED), **problems(*STORED)},
 )
 @needs("write")
-async def store(request: StoreRequest, driver: DriverDep, response: Response) -> Memory:
+async def store(
+    request: StoreRequest, key: IdempotencyKeyDep, driver: DriverDep, response: Response
+) -> Memory:
     """Store a memory. The next recall can find it."""
     with noting_truncated() as truncated:
         stored = await driver.store(
@@ -55,7 +59,9 @@ async def store(request: StoreRequest, driver: DriverDep, response: Response) ->
             occurred_at=request.occurred_at,
             expires_at=request.expires_at,
             ttl=request.ttl,
+            memory_id=key.memory_id(request.memory_id, request.user_id),
         )
+    response.status_code = status_of([stored])
     response.headers["ETag"] = etag(stored.updated_at)
     return Memory.of(stored, truncated)
 
@@ -64,14 +70,17 @@ async def store(request: StoreRequest, driver: DriverDep, response: Response) ->
     "/memories/batch",
     operation_id="store_many",
     status_code=201,
-    responses=problems(*WITH_BODY, *OPTIONAL),
+    responses={**stored_as(Memories), **problems(*STORED)},
 )
 @needs("write")
-async def store_many(request: StoreManyRequest, driver: DriverDep) -> Memories:
+async def store_many(
+    request: StoreManyRequest, key: IdempotencyKeyDep, driver: DriverDep, response: Response
+) -> Memories:
     """Store memories, all or none."""
-    new = await in_pieces(StoreRequest.new, request.memories)
+    new = await in_pieces(lambda entry: entry[1].new(key, entry[0]), enumerate(request.memories))
     with noting_truncated() as truncated:
         stored = await driver.store_many(new)
+    response.status_code = status_of(stored)
     return Memories(memories=await in_pieces(lambda each: Memory.of(each, truncated), stored))
 
 
