@@ -15,6 +15,9 @@ _EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
 
 USERS = ("ada", "bob")
 
+A_WHILE = 0.05
+"""Seconds after which what is kept for a while expires: amid what happens to it."""
+
 Call = Literal[
     "store",
     "store_many",
@@ -22,8 +25,11 @@ Call = Literal[
     "store_once",
     "store_other",
     "store_once_many",
+    "store_for_a_while",
     "update",
     "update_matched",
+    "update_for_a_while",
+    "update_for_ever",
     "delete",
     "delete_user",
     "import_new",
@@ -49,10 +55,10 @@ class Caller:
 
     async def call(self, what: Call, at: int) -> None:
         """Make the call, of that user or record, unless there is none yet."""
-        if what in ("store", "store_many", "store_knowledge"):
-            await self._store(what, USERS[at % len(USERS)])
-        elif what in ("store_once", "store_other", "store_once_many"):
+        if what in ("store_once", "store_other", "store_once_many"):
             await self._store_once(what, at)
+        elif what.startswith("store"):
+            await self._store(what, USERS[at % len(USERS)])
         elif what == "delete_user":
             await self._delete_user(USERS[at % len(USERS)])
         elif what == "import_new":
@@ -74,7 +80,7 @@ class Caller:
             moment = latest.updated_at + timedelta(seconds=1)
             await self._import(replace(latest, updated_at=moment, content="Imported."))
         else:
-            await self._update(latest, match=what == "update_matched")
+            await self._update(what, latest)
 
     async def _store(self, what: Call, user: str) -> None:
         async with self.history.attempt("store", user=user) as attempt:
@@ -84,6 +90,10 @@ class Caller:
             elif what == "store_knowledge":
                 knowledge = self.driver.store_global_knowledge("A jar.", "jars", metadata=mark)
                 attempt.answer = [await knowledge]
+            elif what == "store_for_a_while":
+                attempt.answer = [
+                    await self.driver.store(user, "A jar.", metadata=mark, ttl=A_WHILE)
+                ]
             else:
                 new = NewMemory(user_id=user, content="A jar.", metadata=mark)
                 attempt.answer = [*await self.driver.store_many([new, new])]
@@ -109,11 +119,16 @@ class Caller:
             attempt.answer = [record]
         await self._look(attempt)
 
-    async def _update(self, latest: Record, *, match: bool) -> None:
+    async def _update(self, what: Call, latest: Record) -> None:
+        match = what == "update_matched"
         over = [latest.updated_at] if match else None
         async with self.history.attempt("update", ids=[record_id(latest)]) as attempt:
             attempt.over = latest.updated_at if match else None
             patch: dict[str, object] = {"metadata": {attempt.label: 1}}
+            if what == "update_for_a_while":
+                patch["ttl"], attempt.expires = A_WHILE, True
+            elif what == "update_for_ever":
+                patch["ttl"] = None
             if len(self.history.attempts) % 2:
                 patch["content"] = attempt.label
             one = record_id(latest)
@@ -170,7 +185,7 @@ class Caller:
             assert found is None or back, f"{attempt.label}: {one} is still read"
             assert listed is None or one not in listed or back, f"{one} is still listed"
             return
-        if self.history.may_be_gone(one, attempt):
+        if self.history.may_be_gone(one, attempt) or self.history.may_have_expired(one):
             return
         assert found is not None, f"{attempt.label}: {one} is not read"
         assert listed is None or one in listed, f"{attempt.label}: {one} is not listed"

@@ -89,9 +89,10 @@ class FlakyDriver(InMemoryDriver):
 
     @property
     def kept(self) -> dict[str, Memory | Knowledge]:
-        """Everything in it, by id."""
+        """Everything in it that has not expired, by id."""
         memories = {key: one for own in self._memories.values() for key, one in own.items()}
-        return {**memories, **self._knowledge}
+        every = {**memories, **self._knowledge}
+        return {key: record for key, record in every.items() if self._is_alive(record)}
 
 
 async def settled(driver: Journalled, seconds: float = 20) -> None:

@@ -28,6 +28,8 @@ class Attempt:
     user: str | None = None
     over: datetime | None = None
     """Which version an update was to match."""
+    expires: bool = False
+    """Whether it lets what it names expire."""
     ended: float = inf
     acknowledged: bool = False
     refused: bool = False
@@ -94,6 +96,13 @@ class History:
         late = since.verb == "update"  # an import waits for a delete; an update does not
         return any(d.ended > since.started or (late and not d.acknowledged) for d in deletes)
 
+    def may_have_expired(self, one: str) -> bool:
+        """Whether some version of the record was to be kept for a while only."""
+        versions = self.known.get(one, [])
+        return any(record.expires_at is not None for record in versions) or any(
+            each.expires for each in self.concern(one, "update")
+        )
+
     def may_be_back(self, one: str, since: Attempt) -> bool:
         """Whether a store or an import may have come after the call, a delete."""
         made = self.concern(one, "store", "import")
@@ -127,7 +136,8 @@ class History:
         for each in self.attempts:
             if each.acknowledged and each.verb in ("store", "import", "update"):
                 for one in each.ids:
-                    assert one in kept or self.may_be_gone(one, each), f"{each.label}: {one} lost"
+                    gone = self.may_be_gone(one, each) or self.may_have_expired(one)
+                    assert one in kept or gone, f"{each.label}: {one} lost"
 
     def _check_once(self) -> None:
         """What was stored under one id, and never deleted, is one record for all who stored it."""
@@ -161,6 +171,8 @@ class History:
             if not strict or late:
                 if one in kept and not self.may_be_gone(one, each):
                     assert kept[one].updated_at >= answer.updated_at, f"{each.label} is lost"
+                continue
+            if one not in kept and self.may_have_expired(one):
                 continue
             assert each.label in kept[one].metadata, f"{each.label} is lost"
             if each.over is not None:

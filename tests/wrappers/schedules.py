@@ -14,7 +14,7 @@ from sqlalchemy import update
 from app.errors import JournalUnavailable, MemoryServiceError
 from app.journal.tables import entries
 from app.settings import JournalSettings
-from tests.wrappers.callers import Call, Caller, there_already
+from tests.wrappers.callers import A_WHILE, Call, Caller, there_already
 from tests.wrappers.flaky import Journalled
 from tests.wrappers.oracle import Attempt, History
 from tests.wrappers.scripted import SLOW, STUCK, Shape, holders, journalled
@@ -133,6 +133,7 @@ class World:
                             await dispatcher.try_again()
                             dispatcher.wake(back=True)
                 await asyncio.sleep(0.1)
+        await asyncio.sleep(2 * A_WHILE)  # what is kept for a while has expired everywhere
 
     async def _pending(self) -> int:
         counts = [

@@ -31,8 +31,10 @@ CALLS = (
     + ("store_knowledge",) * 2
     + ("store_once",) * 4
     + ("store_other", "store_once_many")
+    + ("store_for_a_while",) * 2
     + ("update",) * 6
-    + ("update_matched",) * 2
+    + ("update_matched", "update_for_a_while") * 2
+    + ("update_for_ever",)
     + ("delete",) * 4
     + ("delete_user",) * 2
     + ("import_new", "import_older", "import_newer", "import_again")
