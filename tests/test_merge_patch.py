@@ -75,21 +75,21 @@ def test_a_patch_is_merged_as_the_rfc_has_it(original: str, patch: str, result: 
     ],
 )
 def test_a_patch_that_changes_nothing_gives_the_record_itself(patch: dict[str, Any]) -> None:
-    assert patched(MEMORY, checked_memory_patch(patch, LIMITS), LIMITS) is MEMORY
+    assert patched(MEMORY, checked_memory_patch(patch, LIMITS, NOW), LIMITS) is MEMORY
 
 
 @pytest.mark.parametrize("number", [1.0, True])
 def test_an_integer_a_float_and_true_are_three_values(number: object) -> None:
-    patch = checked_memory_patch({"metadata": {"n": number}}, LIMITS)
+    patch = checked_memory_patch({"metadata": {"n": number}}, LIMITS, NOW)
     changed = patched(MEMORY, patch, LIMITS)
     assert json.dumps(changed.metadata["n"]) == json.dumps(number)
 
 
 def test_null_takes_away_what_may_be_absent() -> None:
     memory = {"conversation_id": None, "tags": None, "metadata": None}
-    changed = patched(MEMORY, checked_memory_patch(memory, LIMITS), LIMITS)
+    changed = patched(MEMORY, checked_memory_patch(memory, LIMITS, NOW), LIMITS)
     assert (changed.conversation_id, changed.tags, changed.metadata) == (None, [], {})
-    knowledge = checked_knowledge_patch({"title": None, "doc_id": None}, LIMITS)
+    knowledge = checked_knowledge_patch({"title": None, "doc_id": None}, LIMITS, NOW)
     known = patched(KNOWLEDGE, knowledge, LIMITS)
     assert (known.title, known.doc_id, known.content) == (None, None, "kettle")
 
@@ -98,12 +98,12 @@ def test_null_takes_away_what_may_be_absent() -> None:
 def test_a_patch_is_an_object(patch: Any) -> None:
     for check in (checked_memory_patch, checked_knowledge_patch):
         with pytest.raises(InvalidInput, match="object"):
-            check(patch, LIMITS)
+            check(patch, LIMITS, NOW)
 
 
 def test_what_is_patched_shares_nothing_with_the_patch() -> None:
     changes: dict[str, Any] = {"tags": ["x"], "metadata": {"c": {"d": [1]}}}
-    changed = patched(MEMORY, checked_memory_patch(changes, LIMITS), LIMITS)
+    changed = patched(MEMORY, checked_memory_patch(changes, LIMITS, NOW), LIMITS)
     changes["tags"].append("y")
     changes["metadata"]["c"]["d"].append(2)
     changed.metadata["a"]["b"].append(2)

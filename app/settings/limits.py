@@ -100,7 +100,7 @@ class LimitSettings(BaseSettings):
         le=3_155_760_000,
         description="seconds after which a memory expires that was stored without saying when; "
         "unset: never",
-        validation_alias=AliasChoices("MEMORY_DEFAULT_TTL", "default_ttl"),
+        validation_alias=AliasChoices("MEMORY_DEFAULT_TTL"),
     )
 
 

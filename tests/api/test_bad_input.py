@@ -520,7 +520,8 @@ async def test_nothing_is_deleted_by_a_path_that_only_looks_like_one(
 async def test_thousands_of_errors_in_one_body_do_not_make_thousands_of_answers(
     api: Api, path: str, body: bytes
 ) -> None:
-    assert 1 <= len(read_places(await api.post(path, body))) <= 2
+    most = 20 if path.endswith("batch") else 2
+    assert 1 <= len(read_places(await api.post(path, body))) <= most
 
 
 async def test_a_body_about_one_record_is_no_larger_than_its_fields_can_be(

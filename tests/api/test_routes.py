@@ -31,6 +31,8 @@ MEMORY_FIELDS = [
     "metadata",
     "created_at",
     "updated_at",
+    "occurred_at",
+    "expires_at",
 ]
 KNOWLEDGE_FIELDS = [
     "knowledge_id",
@@ -41,6 +43,8 @@ KNOWLEDGE_FIELDS = [
     "metadata",
     "created_at",
     "updated_at",
+    "expires_at",
+    "position",
 ]
 
 
@@ -487,7 +491,7 @@ class ListeningDriver(InMemoryDriver):
         ("2026-05-08T01:30:00+09:00", "2026-05-08T01:30:00+09:00"),
         ("2026-05-08T01:30:00.25-05:30", "2026-05-08T01:30:00.250000-05:30"),
         ("2026-05-08 13:56:00", "2026-05-08T13:56:00+00:00"),
-        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
+        ("0001-01-03T00:00:00+14:00", "0001-01-03T00:00:00+14:00"),
         (None, None),
     ],
 )

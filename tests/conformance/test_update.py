@@ -217,7 +217,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"metadata": {"a": float("nan")}}, "metadata", "NaN"),
     ({"metadata": []}, "metadata", "object"),
     ({"metadata": {"more": "x" * 9_000}}, "metadata", "16384"),
-    ({"memory_id": str(uuid4())}, "memory_id", "content, conversation_id, tags, metadata"),
+    (
+        {"memory_id": str(uuid4())},
+        "memory_id",
+        "content, conversation_id, tags, occurred_at, metadata, expires_at, ttl",
+    ),
     ({"user_id": "bob"}, "user_id", "changed"),
     ({"created_at": None}, "created_at", "changed"),
     ({"updated_at": None}, "updated_at", "changed"),

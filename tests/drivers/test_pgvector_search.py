@@ -419,7 +419,7 @@ async def test_writes_read_only_what_they_are_about(filled: str) -> None:
     never = datetime.max.replace(tzinfo=UTC)
     async with plans(filled) as running:
         there = await running.run(sql.THERE, users, ids, times)
-        before = await running.run(sql.SAID_BEFORE, users, conversations, times, ids, 2)
+        before = await running.run(sql.SAID_BEFORE, users, conversations, times, ids, 2, never)
         replaced = await running.run(
             sql.REPLACE,
             *(ids[0], LARGE, LONG, "kettle", "[]", "{}", times[0], never, None, 0, None, None),

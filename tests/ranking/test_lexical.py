@@ -30,7 +30,8 @@ def turns(
     n, others = max(len(words), searched), max(0, searched - len(words))
     return replace(
         no_candidates(8),
-        created=np.arange(n),
+        occurred=np.arange(n),
+        expires=np.zeros(n, np.int64),
         conversation=np.array([*(conversation or [7] * len(words)), *[0] * others], np.uint64),
         asks=np.array([*(asks or [0] * len(words)), *[0] * others], np.bool_),
         words=hashes,
