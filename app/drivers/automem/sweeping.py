@@ -50,7 +50,8 @@ class Sweeper(Background):
     async def sweep(self) -> int:
         """Delete what `records.deletable_from` names before this hour; how many records that were.
 
-        Of several services that do so at once, one counts each record.
+        Of several services that do so at once, one counts each record. What was never updated is
+        not looked for elsewhere: an older version that was left behind is counted as a record.
         """
         tags = self._tags.ended(self._now())
         total, offset, more = 0, 0, True
