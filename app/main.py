@@ -12,7 +12,7 @@ from app.api.head import HeadMiddleware
 from app.api.openapi import openapi
 from app.api.problems import install_problems
 from app.api.request_id import RequestIdMiddleware
-from app.api.routes import admin, health, knowledge, memories
+from app.api.routes import admin, health, knowledge, memories, users
 from app.api.shutdown import ShutdownMiddleware
 from app.api.tenants import Tenants
 from app.core.memory.manager import MemoryDriverManager
@@ -44,6 +44,7 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     install_problems(app)
     for router in (
         memories.router,
+        users.router,
         knowledge.router,
         admin.router,
         health.router,

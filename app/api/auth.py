@@ -19,19 +19,23 @@ _VERBS: dict[Scope, str] = {"read": "read", "write": "write", "admin": "administ
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
-def needs(scope: Scope) -> Callable[[Endpoint], Endpoint]:
-    """Mark what a key must be allowed for the endpoint; no `ApiRoute` can be made without it."""
+def needs(scope: Scope, *, of_tenant: Scope | None = None) -> Callable[[Endpoint], Endpoint]:
+    """Mark what a key must be allowed for the endpoint; no `ApiRoute` can be made without it.
+
+    `of_tenant`: what a tenant's key must be, where the tenant's part needs less than the whole.
+    """
 
     def mark(endpoint: Endpoint) -> Endpoint:
         vars(endpoint)["scope"] = scope
+        vars(endpoint)["tenant_scope"] = of_tenant or scope
         return endpoint
 
     return mark
 
 
-def scope_of(endpoint: Callable[..., Any]) -> Scope:
-    """What a key must be allowed for the endpoint; raises TypeError without a mark."""
-    scope: Scope | None = vars(endpoint).get("scope")
+def scope_of(endpoint: Callable[..., Any], *, of_tenant: bool = False) -> Scope:
+    """What a key, or a tenant's, must be allowed for the endpoint; raises TypeError without a mark."""
+    scope: Scope | None = vars(endpoint).get("tenant_scope" if of_tenant else "scope")
     if scope is None:
         raise TypeError(f"{endpoint.__qualname__} lacks @needs(scope)")
     return scope

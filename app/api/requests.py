@@ -288,6 +288,35 @@ class RecallKnowledgeRequest(_Request):
     )
 
 
+class DeleteManyRequest(_Request):
+    """Which of a user's memories to delete: those that all of it holds for.
+
+    At least one of `conversation_id`, `filter` and `before` must be given; `forget_user` deletes
+    all that a user has.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": "ada", "conversation_id": "kitchen", "dry_run": True},
+                {"user_id": "ada", "filter": {"tags": {"any": ["home"]}}},
+            ]
+        }
+    )
+
+    user_id: UserId
+    conversation_id: ConversationId | None = Field(
+        None, description="Only memories of this conversation."
+    )
+    filter: MemoryFilter | None = Field(None, description="Only memories that all of it holds for.")
+    before: Moment | None = Field(
+        None,
+        description="Only memories created before this moment, as RFC 3339 has it; without an "
+        "offset in UTC.",
+    )
+    dry_run: bool = Field(False, description="Count only.")
+
+
 class ForgetRequest(_Request):
     """Whose memories to delete."""
 
@@ -316,6 +345,13 @@ class ListParameters(_Known):
     def wanted(self) -> dict[str, Any] | None:
         """The filter."""
         return None if self.filter is None else filter_in(self.filter)
+
+
+class UsersParameters(_Known):
+    """Which page of the users."""
+
+    cursor: str | None = Field(None, description="The previous page's next_cursor.")
+    limit: TopK = 50
 
 
 class RepairRequest(_Request):

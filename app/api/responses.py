@@ -107,6 +107,20 @@ class Deleted(_Response):
     deleted: int
 
 
+class UserCount(_Response):
+    """A user who has memories."""
+
+    user_id: str
+    memories: int = Field(description="How many that have not expired.", ge=1)
+
+
+class UserPage(_Response):
+    """Some of the users, by their ids in code-point order."""
+
+    users: list[UserCount]
+    next_cursor: str | None = Field(description="Continues the list; null at its end.")
+
+
 class Knowledge(_Response):
     """A record for everyone."""
 

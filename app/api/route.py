@@ -63,6 +63,7 @@ class ApiRoute(APIRoute):
         in_batches = bool(getattr(model, "many", False))
         has_query = bool(self.dependant.query_params)
         scope = scope_of(self.endpoint)
+        tenant_scope = scope_of(self.endpoint, of_tenant=True)
         in_path = free_text(self.endpoint, self.param_convertors)
 
         async def checked(request: Request) -> Response:
@@ -71,7 +72,8 @@ class ApiRoute(APIRoute):
             request.state.api_key = key
             if key is not None and key.name is not None:
                 structlog.contextvars.bind_contextvars(api_key=key.name)
-            check_scope(key, scope)
+            is_tenants = key is not None and key.tenant is not None
+            check_scope(key, tenant_scope if is_tenants else scope)
             _check_url(request, has_query=has_query)
             check_free_text(request, in_path)
             token, wanted = current_limits.set(settings.limits), freshness.set(_freshness(request))

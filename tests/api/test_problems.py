@@ -148,7 +148,9 @@ async def test_a_cause_is_not_told(embedder: Embedder) -> None:
         ("GET", f"/v1/memories/{SOME_ID}?user_id=ada"),
         ("PATCH", f"/v1/memories/{SOME_ID}?user_id=ada"),
         ("DELETE", "/v1/users/ada/memories"),
+        ("POST", "/v1/memories/delete"),
         ("POST", "/v1/users/forget"),
+        ("GET", "/v1/users"),
         ("POST", "/v1/knowledge/batch"),
         ("GET", f"/v1/knowledge/{SOME_ID}"),
         ("PATCH", f"/v1/knowledge/{SOME_ID}"),
@@ -163,6 +165,7 @@ async def test_a_capability_that_the_driver_lacks_is_a_501(
         "/v1/memories/recall": {"user_id": "ada", "query": "kettle", "explain": True},
         f"/v1/memories/{SOME_ID}?user_id=ada": {"content": "x"},
         f"/v1/knowledge/{SOME_ID}": {"content": "x"},
+        "/v1/memories/delete": {"user_id": "ada", "conversation_id": "kitchen"},
         "/v1/users/forget": {"user_id": "ada"},
         "/v1/knowledge/batch": {"knowledge": [{"content": "x", "category": "y"}]},
     }
@@ -189,7 +192,7 @@ async def test_an_unavailable_driver_is_alive_but_not_ready(embedder: Embedder) 
         assert health.json()["driver"]["status"] == "unavailable"
 
 
-@pytest.mark.parametrize("path", ["/", "/nope", "/v1", "/v1/memory", "/v2/memories", "/v1/users"])
+@pytest.mark.parametrize("path", ["/", "/nope", "/v1", "/v1/memory", "/v2/memories"])
 async def test_an_unknown_path_is_a_404(api: Api, path: str) -> None:
     read_problem(await api.client.get(path), 404, "no_such_path")
 
@@ -205,6 +208,7 @@ async def test_an_unknown_path_is_a_404(api: Api, path: str) -> None:
         ("GET", "/v1/users/ada/memories", "DELETE"),
         ("HEAD", "/v1/users/ada/memories", "DELETE"),
         ("GET", "/v1/users/forget", "POST"),
+        ("POST", "/v1/users", "GET, HEAD"),
         ("GET", "/v1/knowledge", "POST"),
         ("HEAD", "/v1/knowledge", "POST"),
         ("POST", "/health/live", "GET, HEAD"),

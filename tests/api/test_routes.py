@@ -538,6 +538,7 @@ async def test_health_tells_the_driver_and_what_it_can_do(api: Api) -> None:
         "version": __version__,
         "capabilities": [
             "delete_knowledge",
+            "delete_many",
             "delete_user",
             "explain_recall",
             "export_records",

@@ -59,3 +59,17 @@ async def test_a_forgotten_user_has_nothing_and_others_keep_theirs(
     assert await driver.delete_user("ada") == 0
     assert await driver.recall("ada", query="kettle") == []
     assert len(await driver.recall("bob")) == 1
+
+
+async def test_users_of_any_id_are_forgotten_each_by_itself(driver: RecordDriver) -> None:
+    users = [".", "..", "org//team", "org/team", "a%2Fb", "a/b", " ", " ada", "ada ", "ada", "%"]
+    for user_id in users:
+        await driver.store(user_id, "kettle")
+    for n, user_id in enumerate(users):
+        assert await driver.delete_user(user_id) == 1
+        for other in users[n + 1 :]:
+            assert len(await driver.recall(other)) == 1
+        assert await driver.recall(user_id) == []
+    for user_id in ("", "\x00", "a\x00", "\ud800", "a" * 257):
+        with pytest.raises(InvalidInput):
+            await driver.delete_user(user_id)

@@ -14,14 +14,12 @@ from app.api.dependencies import (
     WITH_BODY,
     DriverDep,
     MemoryIdPath,
-    UserIdPath,
 )
 from app.api.etag import TAGGED, IfMatchDep, etag
 from app.api.idempotency import IdempotencyKeyDep, status_of, stored_as
-from app.api.paths import instead
 from app.api.problems import problems
 from app.api.requests import (
-    ForgetRequest,
+    DeleteManyRequest,
     ListParameters,
     OwnerParameters,
     RecallRequest,
@@ -108,6 +106,24 @@ async def recall(request: RecallRequest, driver: DriverDep) -> Response:
     return RecallResponse.of(found, driver).response()
 
 
+@router.post(
+    "/memories/delete",
+    operation_id="delete_many",
+    responses=problems(*WITH_BODY, *OPTIONAL),
+)
+@needs("write")
+async def delete_many(request: DeleteManyRequest, driver: DriverDep) -> Deleted:
+    """Delete the user's memories of a conversation, of a filter, or created before a moment."""
+    deleted = await driver.delete_many(
+        request.user_id,
+        request.conversation_id,
+        request.filter,
+        request.before,
+        dry_run=request.dry_run,
+    )
+    return Deleted(deleted=deleted)
+
+
 @router.get("/memories", operation_id="list_memories", responses=problems(*ALWAYS, *OPTIONAL))
 @needs("read")
 async def list_memories(
@@ -180,26 +196,3 @@ async def delete(
     """Delete one memory of the user. Missing and another user's look the same."""
     if not await driver.delete(memory_id, owner.user_id):
         raise NotFound
-
-
-@router.delete(
-    "/users/{user_id:any}/memories",
-    operation_id="delete_user",
-    responses=problems(*ALWAYS, *OPTIONAL),
-)
-@needs("write")
-@instead("POST /v1/users/forget")
-async def delete_user(user_id: UserIdPath, driver: DriverDep) -> Deleted:
-    """Delete all memories of a user whose id no proxy rewrites; `forget_user` takes any id."""
-    return Deleted(deleted=await driver.delete_user(user_id))
-
-
-@router.post(
-    "/users/forget",
-    operation_id="forget_user",
-    responses=problems(*WITH_BODY, *OPTIONAL),
-)
-@needs("write")
-async def forget_user(request: ForgetRequest, driver: DriverDep) -> Deleted:
-    """Delete all of a user's memories."""
-    return Deleted(deleted=await driver.delete_user(request.user_id))
