@@ -34,7 +34,7 @@ def needs(scope: Scope, *, of_tenant: Scope | None = None) -> Callable[[Endpoint
 
 
 def scope_of(endpoint: Callable[..., Any], *, of_tenant: bool = False) -> Scope:
-    """What a key, or a tenant's, must be allowed for the endpoint; raises TypeError without a mark."""
+    """What a key, or a tenant's, needs for the endpoint; raises TypeError without a mark."""
     scope: Scope | None = vars(endpoint).get("tenant_scope" if of_tenant else "scope")
     if scope is None:
         raise TypeError(f"{endpoint.__qualname__} lacks @needs(scope)")

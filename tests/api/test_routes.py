@@ -546,6 +546,7 @@ async def test_health_tells_the_driver_and_what_it_can_do(api: Api) -> None:
             "get_knowledge",
             "import_records",
             "list_memories",
+            "list_users",
             "owner_of",
             "store_knowledge_many",
             "store_many",

@@ -425,15 +425,30 @@ async def test_writes_read_only_what_they_are_about(filled: str) -> None:
             *(ids[0], LARGE, LONG, "kettle", "[]", "{}", times[0], never, None, 0, None, None),
             *(QUERIES[0], None, b"outline", None, never),
         )
-        deleted = await running.run(
-            sql.DELETE_USER, datetime.now(UTC), LARGE, never.replace(year=2000)
+        forgotten = await running.run(
+            sql.FORGET, never, LARGE, never.replace(year=2000), UUID(int=0), 100
         )
-    read = (*there, *before, *replaced, *deleted)
+        deleted = await running.run(sql.DELETE_OF_USER, never, ids[:0], LARGE)
+    read = (*there, *before, *replaced, *forgotten, *deleted)
     assert "Seq Scan" not in {node["Node Type"] for node in read}
-    assert rows_read(deleted) <= SIZES[LARGE]
+    assert rows_read(forgotten) == 100
+    assert rows_read(deleted) == 0
     assert rows_read(there) == 20
     assert rows_read(before) <= 40
     assert rows_read(replaced) <= 1
+
+
+async def test_a_page_of_users_reads_one_row_of_each_and_counts_in_an_index(filled: str) -> None:
+    now = datetime.now(UTC)
+    async with plans(filled) as running:
+        of_small = await running.run(sql.USERS, now, "user 1", None, 3)
+        before_small = await running.run(sql.USERS, now, "user 1", "user 11", 9)
+        of_large = await running.run(sql.USERS, now, LARGE, None, 1)
+    for nodes, users, memories in ((of_small, 3, 120), (before_small, 2, 80), (of_large, 1, 6_000)):
+        assert "Seq Scan" not in {node["Node Type"] for node in nodes}
+        assert rows_read(nodes) <= users + 1
+        entries = sum(node["Actual Loops"] * node["Actual Rows"] for node in of_memories(nodes))
+        assert entries <= memories + users + 1
 
 
 async def test_an_export_goes_through_every_page(filled: str, open_driver: OpenDriver) -> None:

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from app.core.memory.records import Knowledge, Memory, record_id
+from app.core.memory.requests import Forget
 from app.drivers.pgvector import PgvectorDriver, migrations
-from app.drivers.pgvector.sql import memories as sql
 from app.embedding import Embedder
 from app.errors import NotPermitted
 from app.ranking.outlines import signs_in
@@ -364,12 +364,10 @@ async def test_a_user_is_forgotten_up_to_a_moment_and_that_moment_too(
         for n, moment in enumerate(moments)
     ]
     await driver.import_records([*later[1:], replace(later[0], user_id="bob")])
-    connection = await asyncpg.connect(url)
-    assert await connection.execute(sql.DELETE_USER, "ada", moments[2]) == "DELETE 3"
+    assert await driver._forget(Forget("ada", moments[2])) == 3
     assert [memory.created_at for memory in await driver.recall("ada")] == [moments[3]]
-    assert await connection.execute(sql.DELETE_USER, "ada", None) == "DELETE 1"
+    assert await driver._forget(Forget("ada")) == 1
     assert len(await driver.recall("bob")) == 1
-    await connection.close()
 
 
 async def test_a_role_that_may_not_update_still_stores_and_reads(

@@ -249,6 +249,7 @@ class PgvectorDriver(RecordDriver):
             wanted.on_piece()
             more = row["seen"] == FORGOTTEN_AT_ONCE and row["last"] != _LAST_ID
             start = row["last"].int + 1 if more else 0
+        self._ranked.residents.drop(user_id)
         return count
 
     async def _users(self, wanted: Users) -> UserPage:

@@ -157,7 +157,7 @@ class Residents:
 
     def _keep(self, user_id: str, resident: Resident) -> None:
         if resident.size > self._size:
-            self._drop(user_id)
+            self.drop(user_id)
             return
         self._users[user_id] = resident
         self._users.move_to_end(user_id)
@@ -165,13 +165,14 @@ class Residents:
         while total > self._size:
             oldest = next(iter(self._users))
             total -= self._users[oldest].size
-            self._drop(oldest)
+            self.drop(oldest)
 
-    def _drop(self, user_id: str) -> None:
+    def drop(self, user_id: str) -> None:
+        """Keep the user no more; who is recalled again is read again."""
         self._users.pop(user_id, None)
 
     def _read_again(self, user_id: str) -> None:
-        self._drop(user_id)
+        self.drop(user_id)
         self._want(user_id)
 
     def _leave(self, user_id: str) -> None:
