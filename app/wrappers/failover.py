@@ -251,15 +251,15 @@ class FailoverDriver(WrappingDriver):
         counts = await self._delete_everywhere(wanted)
         if len(counts) < len(self.members.nodes):
             return len(wanted.ids)
-        return pending + max(counts)
+        return min(len(wanted.ids), pending.counted_with(max(counts)))
 
     async def _forget(self, wanted: Forget) -> int:
         if wanted.before is None:
             async with self._journal.moment() as moment:
                 return await self._forget(replace(wanted, before=moment))
-        pending = await self._reads.pending(wanted.user_id, self.members.primary)
+        pending = await self._reads.waiting(wanted, self.members.primary)
         counts = await self._delete_everywhere(wanted)
-        return max(counts, default=0) + pending.created_in(wanted)
+        return pending.counted_with(max(counts, default=0))
 
     async def _delete_everywhere(self, wanted: Delete | Forget) -> list[int]:
         """What each driver that answered has deleted; dispatchers make the delete on the others."""

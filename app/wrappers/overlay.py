@@ -1,29 +1,27 @@
 """What is pending in the journal, laid over what a driver answers."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.core.memory.cursor import Cursor, page
 from app.core.memory.moments import EPOCH
 from app.core.memory.records import Memory, MemoryPage, Record, is_alive, record_id
-from app.core.memory.requests import Forget, Page
+from app.core.memory.requests import Delete, Forget, Page
 from app.journal.entries import Entry, Write
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many of some records are pending for a driver."""
+    """The ids of those records to be deleted that are pending for a driver."""
 
-    asked: int
-    """Of so many."""
-    pending: int = 0
-    created: int = 0
-    """Of the pending ones those that are stored, not updated: no driver may have had them."""
+    pending: frozenset[str] = frozenset()
+    created: frozenset[str] = frozenset()
+    """Of these, those that are stored, not updated: no driver may have had them."""
 
-    def __add__(self, deleted: int) -> int:
+    def counted_with(self, deleted: int) -> int:
         """How many records there were, where a driver had, and deleted, so many."""
-        return min(self.asked, max(deleted + self.created, self.pending))
+        return max(deleted + len(self.created), len(self.pending))
 
 
 @dataclass(slots=True)
@@ -83,15 +81,18 @@ class Overlay:
             if known is None or known.updated_at < record.updated_at:
                 self.kept[record_id(record)] = record
 
-    def created_in(self, wanted: Forget) -> int:
-        """How many memories that no driver may have had before are to be deleted."""
-        mine = map(self.shown, self.created)
-        return sum(isinstance(each, Memory) and wanted.reaches(each) for each in mine)
-
-    def waiting(self, ids: Collection[str]) -> Waiting:
-        """How many of the records of these ids are pending."""
-        pending = {one for one in ids if self.shown(one) is not None}
-        return Waiting(len(ids), len(pending), len(pending & self.created))
+    def waiting(self, wanted: Delete | Forget) -> Waiting:
+        """The pending ones of the records that are to be deleted."""
+        if isinstance(wanted, Delete):
+            pending = {one for one in wanted.ids if self.shown(one) is not None}
+        else:
+            shown = ((one, self.shown(one)) for one in self.kept)
+            pending = {
+                one
+                for one, record in shown
+                if isinstance(record, Memory) and wanted.reaches(record)
+            }
+        return Waiting(frozenset(pending), frozenset(pending & self.created))
 
     def shown(self, one: str) -> Record | None:
         """The pending record of that id, unless it has expired."""

@@ -18,7 +18,7 @@ from app.core.memory.records import (
     UserCount,
     UserPage,
 )
-from app.core.memory.requests import Delete, Get, Page, Recall, RecallKnowledge, Users
+from app.core.memory.requests import Delete, Forget, Get, Page, Recall, RecallKnowledge, Users
 from app.embedding import Embedder
 from app.errors import DriverTimeout, JournalUnavailable
 from app.journal.entries import Entry
@@ -187,17 +187,16 @@ class PendingReads:
         """
         return self._overlay(await self._of_user(user_id), node)
 
-    async def waiting(self, wanted: Delete, node: Node) -> Waiting:
-        """How many of the records that are to be deleted are pending for the node.
+    async def waiting(self, wanted: Delete | Forget, node: Node) -> Waiting:
+        """Which of the records that are to be deleted are pending for the node.
 
         Raises `JournalUnavailable`.
         """
-        if wanted.kind == "knowledge" or wanted.user_id is not None:
-            overlay = await self.pending(wanted.user_id, node)
-        else:
+        anyones = isinstance(wanted, Delete) and wanted.kind == "memory"
+        if isinstance(wanted, Delete) and anyones and wanted.user_id is None:
             entries = [entry for each in wanted.ids for entry in await self._of_record(each)]
-            overlay = self._overlay(entries, node)
-        return overlay.waiting(wanted.ids)
+            return self._overlay(entries, node).waiting(wanted)
+        return (await self.pending(wanted.user_id, node)).waiting(wanted)
 
     def _overlay(self, entries: Sequence[Entry], node: Node) -> Overlay:
         now = self._journal.clock.now()

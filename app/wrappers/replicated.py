@@ -258,9 +258,9 @@ class ReplicatedDriver(WrappingDriver):
 
     async def _forget(self, wanted: Forget) -> int:
         if wanted.before is not None:
-            return await self._writes.forget(wanted)
+            return await self._writes.delete(wanted)
         async with self._journal.moment() as moment:
-            return await self._writes.forget(replace(wanted, before=moment))
+            return await self._writes.delete(replace(wanted, before=moment))
 
     async def health_check(self) -> DriverHealth:
         return await self.members.health(_judge)

@@ -178,42 +178,12 @@ class ReplicatedWrites:
             raise ConnectionLost(reason=f"{self._driver.name}: a dispatcher may have made it")
         return replaced
 
-    async def delete(self, wanted: Delete) -> int:
-        """How many of the records were there."""
+    async def delete(self, wanted: Delete | Forget) -> int:
+        """Delete the records; how many were there.
 
-        async def there() -> int:
-            gets = (Get(wanted.kind, each, wanted.user_id) for each in wanted.ids)
-            return sum([await self._driver._get(get) is not None for get in gets])
-
-        unmade = Waiting(len(wanted.ids))
-        if self._accepts:
-            unmade = await self._reads.waiting(wanted, self._primary)
-        deleted, counted = await self._delete_everywhere(wanted, there)
-        return unmade + deleted if counted is None else counted
-
-    async def forget(self, wanted: Forget) -> int:
-        """Delete the user's memories up to the moment `before`; how many there were."""
-        unmade = (await self._unmade(wanted.user_id)).created_in(wanted)
-        deleted, counted = await self._delete_everywhere(wanted, lambda: self._count(wanted))
-        return unmade + deleted if counted is None else counted
-
-    async def _unmade(self, user_id: str | None) -> Overlay:
-        """What the journal answered for and is pending on the primary: the user's, or knowledge."""
-        return await self._reads.pending(user_id, self._primary) if self._accepts else Overlay()
-
-    async def _count(self, wanted: Forget) -> int:
-        """How many memories a reader sees that `wanted` reaches."""
-        pages = every_page(self._driver._page, Page(user_id=wanted.user_id, limit=_PAGE))
-        return sum([sum(map(wanted.reaches, memories)) async for memories in pages])
-
-    async def _delete_everywhere(
-        self, wanted: Delete | Forget, count: Callable[[], Awaitable[int]]
-    ) -> tuple[int, int | None]:
-        """Make the delete; how many records the primary had, and None.
-
-        While the primary is away and the journal answers, the second is the `count` of what a
-        reader sees.
+        While the primary is away and the journal answers, those count that a reader sees.
         """
+        unmade = await self._reads.waiting(wanted, self._primary) if self._accepts else Waiting()
         lease = self._lease(len(wanted.ids) if isinstance(wanted, Delete) else 1)
         made = await self._journal.append(deletes_of(wanted), self._members.names, lease)
         async with self._journal.leased(made, lease):
@@ -221,13 +191,31 @@ class ReplicatedWrites:
                 deleted = await self._primary.delete(wanted, patience=_PATIENCE)
             except MemoryServiceError as error:
                 if self._is_accepted(error):
-                    counted = await count()
+                    seen = await self._seen(wanted)  # by now without what is pending
                     await self._accept(made)
-                    return 0, counted
+                    return len(seen | unmade.pending)
                 await self._hand_over(made)
                 raise_uncertain(error)  # it is going to happen
             await self._spread(made, lambda node: node.delete(wanted))
-        return deleted, None
+        count = unmade.counted_with(deleted)
+        return min(count, len(wanted.ids)) if isinstance(wanted, Delete) else count
+
+    async def _seen(self, wanted: Delete | Forget) -> set[str]:
+        """The ids of the records to be deleted that a reader sees."""
+        if isinstance(wanted, Delete):
+            gets = (Get(wanted.kind, each, wanted.user_id) for each in wanted.ids)
+            return {get.record_id for get in gets if await self._driver._get(get) is not None}
+        pages = every_page(self._driver._page, Page(user_id=wanted.user_id, limit=_PAGE))
+        return {
+            memory.memory_id
+            async for memories in pages
+            for memory in memories
+            if wanted.reaches(memory)
+        }
+
+    async def _unmade(self, user_id: str | None) -> Overlay:
+        """What the journal answered for and is pending on the primary: the user's, or knowledge."""
+        return await self._reads.pending(user_id, self._primary) if self._accepts else Overlay()
 
     def _lease(self, records: int = 1) -> float:
         """The lease of a write of so many records, in seconds."""
