@@ -24,9 +24,9 @@ from tests.wrappers.flaky import Journalled, OneVector, settled
 from tests.wrappers.held import Held
 from tests.wrappers.scripted import journalled
 
-TIMEOUT = 0.2
-PIECES = 10
-"""Each takes half of the time-out: all of them take longer than a lease."""
+TIMEOUT = 0.5
+PIECES = 22
+"""Each takes a fifth of the time-out: all of them take longer than a lease."""
 
 
 class InPieces(InMemoryDriver):
@@ -41,7 +41,7 @@ class InPieces(InMemoryDriver):
     async def _forget(self, wanted: Forget) -> int:
         self.forgets += 1
         for _ in range(PIECES):
-            await asyncio.sleep(TIMEOUT / 2)
+            await asyncio.sleep(TIMEOUT / 5)
             if not self.silent:
                 wanted.on_piece()
         return await super()._forget(wanted)
