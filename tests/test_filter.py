@@ -153,7 +153,8 @@ def test_a_key_is_there_with_whatever_value(value: Any) -> None:
 
 
 def test_nothing_is_one_of_none() -> None:
-    for metadata in ({}, {"k": None}, {"k": []}, {"k": "x"}):
+    every: list[dict[str, Any]] = [{}, {"k": None}, {"k": []}, {"k": "x"}]
+    for metadata in every:
         assert not lets({"in": []}, metadata)
         assert lets({"nin": []}, metadata)
 
@@ -199,13 +200,14 @@ def test_all_of_it_must_hold() -> None:
         "created": {"from": "2026-05-08T14:00:00+02:00"},
     }
     assert read(holding).lets(memory)
-    for name, other in {
+    others: dict[str, list[dict[str, Any]]] = {
         "tags": [{"any": ["z"]}, {"all": ["a", "c"]}, {"none": ["z", "b"]}],
         "metadata": [{"state": "late"}, {"state": "open", "priority": {"gte": 3, "lt": 3}}],
         "occurred": [{"to": "2020-05-08T12:00:00Z"}, {"from": "2020-05-08T12:00:00.000001Z"}],
         "created": [{"to": "2026-05-08T12:00:00Z"}, {"from": "2026-05-08T12:00:01Z"}],
-    }.items():
-        for part in other:
+    }
+    for name, parts in others.items():
+        for part in parts:
             assert not read({**holding, name: part}).lets(memory)
 
 

@@ -67,7 +67,7 @@ class Condition:
         """Whether it holds for the metadata."""
         if self.operator == "exists":
             return (self.key in metadata) == self.values[0].value
-        own = _scalars(metadata[self.key]) if self.key in metadata else ()
+        own = scalars(metadata[self.key]) if self.key in metadata else ()
         if self.operator in ("eq", "in"):
             return any(one in self.values for one in own)
         if self.operator in ("ne", "nin"):
@@ -115,6 +115,16 @@ class Filter:
     def has_tags(self) -> bool:
         """Whether tags count."""
         return bool(self.any_tags or self.all_tags or self.no_tags)
+
+    @property
+    def on_tags(self) -> list[Condition]:
+        """What it wants of tags, as conditions on a list of texts."""
+        found = [Condition("tags", "eq", _as_texts([tag])) for tag in self.all_tags]
+        if self.any_tags:
+            found.append(Condition("tags", "in", _as_texts(self.any_tags)))
+        if self.no_tags:
+            found.append(Condition("tags", "nin", _as_texts(self.no_tags)))
+        return found
 
     def admits_tags(self, tags: Collection[str]) -> bool:
         """Whether a record may have these tags."""
@@ -310,7 +320,11 @@ _OPERATORS: Final[dict[Operator, Callable[[Any, Loc], tuple[Scalar, ...]]]] = {
 _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
 
 
-def _scalars(value: object) -> Sequence[Scalar]:
+def _as_texts(values: Sequence[str]) -> tuple[Scalar, ...]:
+    return tuple(Scalar("text", value) for value in values)
+
+
+def scalars(value: object) -> Sequence[Scalar]:
     """What a value of the metadata is compared by: itself, of a list its values."""
     values = value if isinstance(value, (list, tuple)) else (value,)
     return [one for one in map(scalar, values) if one is not None]

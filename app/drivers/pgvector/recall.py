@@ -107,7 +107,7 @@ class RankedRecall:
             answer = resident.derived.answers.get(_asked(wanted, query))
             if answer is not None:
                 return Known(resident.candidates, resident, answer=answer)
-            admitted = resident.admitted(wanted.filter)
+            admitted = self.residents.admitted(resident, wanted.filter)
             own = within(resident.candidates, now, wanted.conversation_id, admitted)
             return Known(own, resident)
         scope = Scope.of(wanted.user_id, wanted.conversation_id, wanted.filter)

@@ -4,11 +4,13 @@ import asyncio
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from sys import getsizeof
 from typing import Any
 
 import asyncpg
 import numpy as np
+import numpy.typing as npt
 
 from app.core.memory.columns import Columns
 from app.core.memory.filter import Filter
@@ -64,12 +66,18 @@ class Resident:
     snapshot: str
     server: Server
     size: int
-    """Bytes that it takes, about."""
+    """Bytes that it takes, about, without what was worked out of it."""
 
     texts: int = 0
     """Those of them that the records' texts take."""
 
     derived: Derived = field(default_factory=Derived)
+
+    @property
+    def all_bytes(self) -> int:
+        """Bytes that it takes with what was worked out of it, about."""
+        columns = self.derived.columns
+        return self.size if columns is None else self.size + columns.size
 
     def remember(self, asked: Hashable, answer: Answer) -> None:
         """Keep the answer, in the place of the first where there are `MOST_ANSWERS`.
@@ -88,14 +96,14 @@ class Resident:
         if not wanted:
             return None
         if self.derived.columns is None:
-            keys = self.candidates.keys(np.arange(len(self.candidates)))
             own = self.records or {}
-            rows = [own[key] for key in keys]
+            rows = [own[key] for key in self.candidates.keys(np.arange(len(self.candidates)))]
             self.derived.columns = Columns(
-                self.candidates.occurred,
-                lambda: np.array([to_microseconds(row["created_at"]) for row in rows], np.int64),
-                lambda: (row["tags"] for row in rows),
-                lambda: (json.loads(row["metadata"]) for row in rows),
+                len(rows),
+                occurred=lambda: _moments(row["occurred_at"] or row["created_at"] for row in rows),
+                created=lambda: _moments(row["created_at"] for row in rows),
+                tags=lambda: (row["tags"] for row in rows),
+                metadata=lambda: (json.loads(row["metadata"]) for row in rows),
             )
         return self.derived.columns.mask(wanted)
 
@@ -258,6 +266,10 @@ def _without(candidates: Candidates, gone: Sequence[bytes]) -> Candidates:
     if not going:
         return candidates
     return candidates.taken(np.delete(np.arange(len(candidates)), going))
+
+
+def _moments(moments: Iterable[datetime]) -> npt.NDArray[np.int64]:
+    return np.array([*map(to_microseconds, moments)], np.int64)
 
 
 def _light(candidates: Candidates) -> int:

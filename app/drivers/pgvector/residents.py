@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 from asyncpg.transaction import Transaction
 
+from app.core.memory.filter import Filter
 from app.drivers.pgvector.checking import Checking, changed
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
@@ -25,6 +26,7 @@ from app.drivers.pgvector.sql import recall as sql
 from app.embedding import Embedder
 from app.errors import MemoryServiceError
 from app.logs import get_logger
+from app.ranking.candidates import Mask
 from app.tasks import end
 
 _LEFT_SECONDS = 300.0
@@ -76,7 +78,7 @@ class Residents:
 
     def facts(self) -> dict[str, Any]:
         """How many users are kept, and in how many megabytes, for `/health`."""
-        size = sum(resident.size for resident in self._users.values())
+        size = sum(resident.all_bytes for resident in self._users.values())
         return {"resident_users": len(self._users), "resident_mb": round(size / 1e6, 1)}
 
     async def find(self, user_id: str) -> Resident | None:
@@ -102,6 +104,14 @@ class Residents:
         else:
             self._keep(user_id, renewed)
         return renewed
+
+    def admitted(self, resident: Resident, wanted: Filter) -> Mask | None:
+        """Which candidates of a user who is kept the filter lets through; None: all."""
+        before = resident.all_bytes
+        mask = resident.admitted(wanted)
+        if resident.all_bytes > before:
+            self._fit()
+        return mask
 
     async def _checked(self, user_id: str, ask: Ask) -> Checked | None:
         """The user as kept, and whether something changed since; None if nobody is to be kept."""
@@ -161,10 +171,13 @@ class Residents:
             return
         self._users[user_id] = resident
         self._users.move_to_end(user_id)
-        total = sum(kept.size for kept in self._users.values())
+        self._fit()
+
+    def _fit(self) -> None:
+        total = sum(kept.all_bytes for kept in self._users.values())
         while total > self._size:
             oldest = next(iter(self._users))
-            total -= self._users[oldest].size
+            total -= self._users[oldest].all_bytes
             self.drop(oldest)
 
     def drop(self, user_id: str) -> None:
