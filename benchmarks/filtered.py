@@ -19,7 +19,7 @@ from benchmarks.data import LARGE_USER, load
 from benchmarks.service import Service, database_url
 
 _MEMORIES, _BATCH = 5_000, 500
-_WARM, _ROUNDS, _EACH = 50, 5, 60
+_WARM, _ROUNDS, _EACH = 50, 5, 30
 
 _FILTERS: dict[str, dict[str, Any]] = {
     "a text that a fifth has": {"metadata": {"project": "project 3"}},

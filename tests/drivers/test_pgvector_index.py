@@ -14,6 +14,7 @@ import pytest
 from pgvector.asyncpg import register_vector
 from pydantic import SecretStr
 
+from app.core.memory.filter import EVERYTHING, read_filter
 from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector import PgvectorDriver, indexes, migrations
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
@@ -166,6 +167,106 @@ async def test_both_kinds_of_index_find_the_best_of_everything_and_of_a_category
                 )
                 hits += len({row[0] for row in best} & {row["knowledge_id"] for row in rows})
             assert hits >= (200 if category == SMALL else 190)
+
+
+EVEN: dict[str, Any] = {"metadata": {"n": {"gte": 0}, "even": True}}
+"""Every second row is so."""
+
+
+@pytest.mark.parametrize("given", [{}, EVEN])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_expired_or_is_filtered_out_uses_up_no_limit(
+    filled: str, kind: indexes.Kind, given: dict[str, Any]
+) -> None:
+    """The nearest 300 of the table and the nearest 100 of each category have expired."""
+    assert await indexes.rebuild(filled, kind)
+    read = read_filter(given, Limits(), knowledge=True)
+    async with connected(filled) as connection, undone(connection):
+        await connection.execute(
+            """
+            update global_knowledge set doc_id = right(content, 1), metadata = json_build_object(
+                'n', substr(content, 6)::int, 'even', substr(content, 6)::int % 2 = 0
+            )
+            """
+        )
+        query = clustered(1, 8)[0]
+        for category in (None, SMALL, MIDDLE, LARGE):
+            await connection.execute(EXPIRE, query, category, 100 if category else 300)
+        for category in (None, SMALL, MIDDLE, LARGE):
+            for doc_id in (None, "4"):
+                sought = wanted(category, doc_id=doc_id, filter=read)
+                way = search(*sought, 384, 1_000, 2_000)
+                rows = await connection.fetch(way.statement, query, 10, *way.arguments)
+                best = await connection.fetch(BEST, query, category, doc_id, 2 if given else 1)
+                right = {row["knowledge_id"] for row in best}
+                found = {row["knowledge_id"] for row in rows}
+                assert len(found) == len(right) > 0
+                exact = category == SMALL or doc_id is not None
+                assert len(found & right) >= (len(right) if exact else 9)
+
+
+EXPIRE = """
+    update global_knowledge set expires_at = now() - interval '1 second'
+    where knowledge_id in (
+        select knowledge_id from global_knowledge where coalesce(category = $2, true)
+        order by embedding <=> $1 limit $3
+    )
+"""
+BEST = """
+    select knowledge_id from global_knowledge
+    where coalesce(category = $2, true) and coalesce(doc_id = $3, true) and expires_at is null
+        and substr(content, 6)::int % $4 = 0
+    order by embedding <=> $1 limit 10
+"""
+
+
+@asynccontextmanager
+async def undone(connection: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[None]:
+    """What happens meanwhile is rolled back, for the other tests."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
+
+
+async def test_a_filter_changes_no_way(filled: str) -> None:
+    await indexes.rebuild(filled, "ivfflat")
+    query = clustered(1, 2)[0]
+    read = read_filter({"metadata": {"k": {"ne": 1}}}, Limits(), knowledge=True)
+    for category in (None, SMALL, LARGE):
+        both = [
+            await ways(filled, search(*wanted(category, filter=own), 384, 1_000, 2_000), query, 10)
+            for own in (EVERYTHING, read)
+        ]
+        assert both[0] == both[1], category
+    middle = search(*wanted(MIDDLE, filter=read), 384, 1_000, 2_000)
+    assert await ways(filled, middle, query, 10) <= {
+        ("Bitmap Heap Scan", "global_knowledge"),
+        ("Bitmap Index Scan", "global_knowledge_category"),
+        ("Index Scan", "global_knowledge_category"),
+        ("Index Scan", "global_knowledge_pkey"),
+    }
+
+
+async def test_a_document_is_read_alone(filled: str) -> None:
+    async with connected(filled) as connection, undone(connection):
+        await connection.execute("update global_knowledge set doc_id = substr(content, 6, 3)")
+        await connection.execute("analyze global_knowledge")
+        for category in (None, LARGE):
+            way = search(*wanted(category, doc_id="123"), 384)
+            text = await connection.fetchval(
+                f"explain (analyze, format json) {way.statement}",
+                *(clustered(1, 2)[0], 10, *way.arguments),
+            )
+            read = {
+                node.get("Index Name", node.get("Relation Name"))
+                for node in nodes(json.loads(text)[0]["Plan"])
+                if "Index Name" in node or "Relation Name" in node
+            }
+            assert "global_knowledge_document" in read
+            assert not read & {"global_knowledge_category", indexes.INDEX}
 
 
 async def test_as_many_come_back_as_there_are(filled: str) -> None:

@@ -10,15 +10,17 @@ import asyncpg
 import numpy as np
 import pytest
 
+from app.core.memory.filter import read_filter
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.drivers.pgvector.sql.knowledge import search as first_search
 from app.drivers.pgvector.sql.knowledge_windows import search
 from app.embedding import MOST_WINDOWS, Embedder, Vector, Windows
 from app.errors import DriverError
+from app.settings import Limits
 from tests.conftest import NewDatabase, database_url
 from tests.drivers.conftest import OpenDriver
 from tests.drivers.test_pgvector_changed import run
-from tests.drivers.test_pgvector_index import COLUMNS, clustered, connected, wanted, ways
+from tests.drivers.test_pgvector_index import COLUMNS, clustered, connected, undone, wanted, ways
 from tests.drivers.watched import Watched
 
 LONG = " ".join(["The minutes of the meeting go on about the roof and the lamps."] * 60)
@@ -267,6 +269,60 @@ async def test_each_record_is_found_once_by_its_best_window(
             )
             hits += len({row[0] for row in best} & {row["knowledge_id"] for row in rows})
     assert hits >= (200 if exact else 190)
+
+
+@pytest.mark.parametrize("category", [None, SMALL, LARGE])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("given", [{}, {"metadata": {"even": True}}])
+async def test_what_expired_or_is_filtered_out_uses_up_no_limit(
+    filled: str, category: str | None, exact: bool, given: dict[str, Any]
+) -> None:
+    bound = 5_000 if exact else 0
+    read = read_filter(given, Limits(), knowledge=True)
+    query = clustered(1, 9)[0]
+    async with connected(filled) as connection, undone(connection):
+        await connection.execute(
+            """
+            update global_knowledge set doc_id = substr(content, 6, 1),
+                metadata = json_build_object('even', substr(content, 6)::int % 2 = 0)
+            """
+        )
+        await connection.execute(EXPIRE, query, category)
+        for doc_id in (None, "4"):
+            sought = wanted(category, doc_id=doc_id, filter=read)
+            way = search(*sought, 384, exact=bound, category=bound)
+            rows = await connection.fetch(way.statement, query, 10, *way.arguments)
+            best = await connection.fetch(BEST, query, category, doc_id, 2 if given else 1)
+            right = {row["knowledge_id"] for row in best}
+            found = {row["knowledge_id"] for row in rows}
+            assert len(found) == len(right) > 0
+            assert len(found & right) >= (len(right) if exact or doc_id else 9)
+
+
+EXPIRE = """
+    update global_knowledge set expires_at = now() - interval '1 second'
+    where knowledge_id in (
+        select knowledge_id from knowledge_windows where coalesce(category = $2, true)
+        group by knowledge_id order by min(embedding <=> $1) limit 40
+    )
+"""
+BEST = """
+    select knowledge_id from knowledge_windows as windows
+    join global_knowledge as record using (knowledge_id)
+    where coalesce(record.category = $2, true) and coalesce(doc_id = $3, true)
+        and expires_at is null and substr(content, 6)::int % $4 = 0
+    group by knowledge_id order by min(windows.embedding <=> $1) limit 10
+"""
+
+
+async def test_a_filter_leaves_the_order_to_the_vector_index(filled: str) -> None:
+    read = read_filter({"metadata": {"k": {"ne": 1}}}, Limits(), knowledge=True)
+    for category in (None, LARGE):
+        way = search(*wanted(category, filter=read), 384, exact=1_000, category=1_000)
+        seen = await ways(filled, way, clustered(1, 3)[0], 5)
+        assert "Seq Scan" not in {kind for kind, _ in seen}
+        read = {name for _, name in seen if name.startswith("knowledge_windows")}
+        assert read == {"knowledge_windows_embedding"}
 
 
 async def test_one_record_of_many_windows_keeps_no_other_from_being_found(
