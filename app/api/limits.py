@@ -5,10 +5,17 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Annotated, Any, LiteralString, TypeAlias, TypeVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic import (
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from app.core.memory.batches import MOST_NAMED
 from app.core.memory.checks import (
     MOST_RECENCY,
     MOST_TTL,
@@ -53,9 +60,7 @@ class Limited:
     ) -> CoreSchema:
         schema: Any = handler(source)
         if schema["type"] == "list":
-            schema[
-                "fail_fast"
-            ] = not self._first  # else a body's millions of wrong entries are told
+            schema["fail_fast"] = True  # millions of wrong entries can be in one body
         if self._first:
             return core_schema.with_info_before_validator_function(self._validate, schema)
         return core_schema.with_info_after_validator_function(self._validate, schema)
@@ -70,6 +75,45 @@ class Limited:
             return self._check(value, current_limits.get(), info.field_name or "value")
         except InvalidInput as error:
             raise refusal("invalid_input", str(error), error.loc[1:]) from None
+
+
+_bad_entries: ContextVar[list[None]] = ContextVar("bad_entries")
+"""As long as there are bad entries in the batch that is being checked."""
+
+
+class Entries(Limited):
+    """The same of a batch, the errors of whose first `MOST_NAMED` bad entries are found.
+
+    What comes behind these is not looked at: the batch is refused anyway.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        schema: Any = handler(source)
+        entry = schema["items_schema"]
+        schema["items_schema"] = core_schema.no_info_wrap_validator_function(_entry, entry)
+        entries = core_schema.no_info_wrap_validator_function(_entries, schema)
+        return core_schema.with_info_before_validator_function(self._validate, entries)
+
+
+def _entries(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    token = _bad_entries.set([])
+    try:
+        return check(value)
+    finally:
+        _bad_entries.reset(token)
+
+
+def _entry(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    bad = _bad_entries.get()
+    if len(bad) >= MOST_NAMED:
+        return value
+    try:
+        return check(value)
+    except ValidationError:
+        bad.append(None)
+        raise
 
 
 def refusal(
@@ -157,5 +201,5 @@ RecordId: TypeAlias = Annotated[str, Limited(_record_id, lambda _: {"format": "u
 Entry = TypeVar("Entry")
 Batch: TypeAlias = Annotated[
     list[Entry],
-    Limited(_batch, lambda limits: {"minItems": 1, "maxItems": limits.batch}, first=True),
+    Entries(_batch, lambda limits: {"minItems": 1, "maxItems": limits.batch}),
 ]

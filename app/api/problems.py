@@ -49,7 +49,9 @@ class Problem(BaseModel):
     code: str = Field(description="Stable: programs may rely on it.")
     request_id: str = Field(description="Also in the header X-Request-ID and in the log.")
     errors: list[ProblemPlace] | None = Field(
-        None, description="The places of bad input, or of what is in conflict with a record."
+        None,
+        description="The places of bad input, or of what is in conflict with a record. Of a batch "
+        "those of every bad entry; twenty at most.",
     )
 
 

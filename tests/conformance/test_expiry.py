@@ -76,7 +76,8 @@ async def test_an_expired_record_can_be_neither_changed_nor_deleted_nor_counted(
     memories = [await driver.store("ada", f"kettle {n}", ttl=TTL) for n in range(3)]
     stays = await driver.store("ada", "kettle")
     known = [await driver.store_global_knowledge("kettle", "kitchen", ttl=TTL) for _ in range(2)]
-    let_pass(driver, max(map(expiry, [*memories, *known])))
+    every: list[Record] = [*memories, *known]
+    let_pass(driver, max(map(expiry, every)))
     for patch in ({"expires_at": None}, {"content": "tea"}):
         assert await driver.update(memories[0].memory_id, "ada", patch) is None
         assert await driver.update_knowledge(known[0].knowledge_id, patch) is None

@@ -13,7 +13,7 @@ from tests.guides import GUIDES, fenced
 from tests.service.service import Service
 
 ANSWERED = re.compile(r"```bash\n(.*?)```\n\n```json\n(.*?)```", re.DOTALL)
-CHANGING = {"memory_id", "knowledge_id", "created_at", "updated_at", "request_id"}
+CHANGING = {"memory_id", "knowledge_id", "created_at", "updated_at", "occurred_at", "request_id"}
 
 
 CONVERSATIONS = {name: found for name, text in GUIDES.items() if (found := ANSWERED.findall(text))}

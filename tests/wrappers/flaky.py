@@ -91,7 +91,7 @@ class FlakyDriver(InMemoryDriver):
     def kept(self) -> dict[str, Memory | Knowledge]:
         """Everything in it that has not expired, by id."""
         memories = {key: one for own in self._memories.values() for key, one in own.items()}
-        every = {**memories, **self._knowledge}
+        every: dict[str, Memory | Knowledge] = {**memories, **self._knowledge}
         return {key: record for key, record in every.items() if self._is_alive(record)}
 
 
