@@ -1,11 +1,14 @@
 """Memories and knowledge in AutoMem: the verbs, over the mapping, the search and the writer."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from heapq import nsmallest
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth
+from app.core.memory.cursor import user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
@@ -14,6 +17,7 @@ from app.core.memory.records import (
     Memory,
     MemoryPage,
     Record,
+    UserCount,
     UserPage,
     is_alive,
     key_of,
@@ -51,7 +55,7 @@ from app.drivers.automem.sweeping import Sweeper
 from app.drivers.automem.turns import Turns
 from app.drivers.automem.unembedded import Unembedded
 from app.drivers.automem.versions import latest
-from app.drivers.automem.writing import Writer
+from app.drivers.automem.writing import Writer, some_at_once
 from app.errors import CapabilityMissing
 from app.machine import is_loopback, machine
 from app.reranking import Reranking
@@ -73,7 +77,6 @@ class AutomemDriver(RecordDriver):
     """
 
     name = "automem"
-    lists_users = False
 
     def __init__(
         self,
@@ -206,18 +209,26 @@ class AutomemDriver(RecordDriver):
         return False
 
     async def _delete(self, wanted: Delete) -> int:
-        each = (Get(wanted.kind, one, wanted.user_id) for one in wanted.ids)
-        return sum([await self._delete_one(one) for one in each])
+        found: dict[str, list[Row]] = {one: [] for one in wanted.ids}
+        for row in await self._writer.find(wanted.ids):
+            found[row.record_id].append(row)
 
-    async def _delete_one(self, wanted: Get) -> bool:
+        async def delete(one: str) -> bool:
+            return await self._delete_one(Get(wanted.kind, one, wanted.user_id), found[one])
+
+        return sum(await some_at_once(delete, found))
+
+    async def _delete_one(self, wanted: Get, rows: list[Row]) -> bool:
+        """Delete what carries the record; `rows` was all of it a moment ago."""
         async with self._turns.of(wanted.record_id):
             for _ in range(_LOOKS):
-                rows = await self._rows(wanted)
-                found = latest(rows)
-                if found is not None and await self._writer.delete(rows):
-                    return self._is_alive(found.record)
-                if not rows:
+                rows = [row for row in rows if _is_wanted(row.record, wanted)]
+                there = latest(rows)
+                if there is None:
                     break
+                if await self._writer.delete(rows):
+                    return self._is_alive(there.record)
+                rows = await self._writer.find([wanted.record_id])
         legacy = self._settings.legacy_writable and wanted.kind == "memory"
         if not legacy or wanted.user_id is None:
             return False
@@ -244,7 +255,14 @@ class AutomemDriver(RecordDriver):
         return await self._forgetter.forget(scope, wanted)
 
     async def _users(self, wanted: Users) -> UserPage:
-        raise CapabilityMissing("AutoMem can't tell which users there are")
+        counts: Counter[str] = Counter()
+        async for rows in read_all(self._client, whole_scope(self._tags)):
+            memories = (row.record for row in rows if isinstance(row.record, Memory))
+            counts.update(
+                one.user_id for one in memories if wanted.has(one.user_id) and self._is_alive(one)
+            )
+        users = nsmallest(wanted.limit + 1, counts)
+        return user_page([UserCount(one, counts[one]) for one in users], wanted.limit)
 
     def identity(self) -> frozenset[str]:
         """Its endpoint, and the machine where that is this one."""

@@ -55,6 +55,7 @@ class Forgetter:
             deleted = deleted or bool(found)
             # What was deleted moves the rest up: the next page starts after those that stay.
             offset, more = offset + page.count - len(found), page.more
+            wanted.on_piece()
         return not missed and not (deleted and offset and wanted.before is not None)
 
     async def _delete(self, rows: Iterable[Row]) -> list[Row]:
