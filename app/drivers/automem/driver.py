@@ -40,6 +40,7 @@ from app.drivers.automem.forgetting import Forgetter
 from app.drivers.automem.health import Health
 from app.drivers.automem.listing import Listing
 from app.drivers.automem.mapping import Row, Tags
+from app.drivers.automem.once import Once
 from app.drivers.automem.replacing import Replacer
 from app.drivers.automem.scope import (
     PAGE,
@@ -100,6 +101,7 @@ class AutomemDriver(RecordDriver):
         self._listing = Listing(self._search)
         self._turns = Turns()
         self._replacer = Replacer(self._writer)
+        self._once = Once(self._writer, self._replacer, self._turns, self._legacy, self._is_alive)
         self._forgetter = Forgetter(self._client, self._writer, self._turns, self._is_alive)
         self.sweeper = Sweeper(
             self._client, self._tags, self._writer, self._turns, self._now, self._swept
@@ -187,6 +189,8 @@ class AutomemDriver(RecordDriver):
                     yield row.record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        if wanted.once:
+            return await self._once.keep(wanted.records)
         records: Sequence[Record] = wanted.records
         if wanted.new:
             await self._writer.store(records)

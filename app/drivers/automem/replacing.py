@@ -33,7 +33,7 @@ class Replacer:
         When it fails, some may be kept: called again it keeps the rest.
         """
         given = latest(records, key_of)
-        there = await self._versions(given.values())
+        there = await self.versions(given.values())
         due = [
             record
             for key, record in given.items()
@@ -42,7 +42,7 @@ class Replacer:
         if due:
             await self._put(due, there)
         changed = set(map(key_of, due))
-        await self._tidy([given[key] for key in given if key in changed or _left(there[key])])
+        await self.tidy([given[key] for key in given if key in changed or _left(there[key])])
 
     async def replace(self, record: Record, rows: Sequence[Row]) -> bool:
         """Whether it put the record in the place of these rows; False where a later one is there.
@@ -51,7 +51,7 @@ class Replacer:
         """
         key = key_of(record)
         await self._put([record], {key: rows})
-        there = await self._tidy([record])
+        there = await self.tidy([record])
         return all(row.record.updated_at <= record.updated_at for row in there)
 
     async def _put(self, records: Sequence[Record], there: dict[Key, Sequence[Row]]) -> None:
@@ -66,7 +66,7 @@ class Replacer:
                 f"The first {kept} of {len(records)} records are stored", reason=error.reason
             ) from error
 
-    async def _tidy(self, records: Sequence[Record]) -> list[Row]:
+    async def tidy(self, records: Sequence[Record]) -> list[Row]:
         """Delete the older versions of the records, and what was beside them; all that was there.
 
         A failure is not the caller's: the records are stored, no read shows the older versions, and
@@ -74,14 +74,14 @@ class Replacer:
         """
         there: list[Row] = []
         try:
-            for rows in (await self._versions(records)).values():
+            for rows in (await self.versions(records)).values():
                 there += rows
             await self._writer.delete(_left(there))
         except MemoryServiceError as error:
             _log.warning("automem_older_versions_left", records=len(records), reason=error.reason)
         return there
 
-    async def _versions(self, records: Iterable[Record]) -> dict[Key, Sequence[Row]]:
+    async def versions(self, records: Iterable[Record]) -> dict[Key, Sequence[Row]]:
         """What AutoMem has of each record."""
         wanted = {key_of(record): record for record in records}
         found: dict[Key, list[Row]] = defaultdict(list)

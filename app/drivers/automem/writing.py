@@ -57,15 +57,17 @@ class Writer:
         self._unembedded = unembedded
         self._clock = Clock()
 
-    async def store(self, records: Sequence[Record]) -> None:
-        """All of them or none.
+    async def store(
+        self, records: Sequence[Record], replaced: Mapping[Key, Sequence[Row]] | None = None
+    ) -> None:
+        """All of them or none, beside the rows that they replace.
 
         AutoMem keeps one POST whole or not at all. When a later one of several fails, the earlier
         ones are taken back; where that fails too, the error says how many stayed.
         """
         kept = 0
         try:
-            async for count in self.put(records):
+            async for count in self.put(records, replaced):
                 kept += count
         except MemoryServiceError as error:
             if kept:
@@ -139,7 +141,9 @@ class Writer:
         self, records: Sequence[Record], total: int, error: MemoryServiceError
     ) -> None:
         try:
-            await self.delete(await self.find(map(record_id, records)))
+            versions = {_version(record) for record in records}
+            rows = await self.find(map(record_id, records))
+            await self.delete(row for row in rows if _version(row.record) in versions)
         except MemoryServiceError:
             _log.error("automem_batch_partly_stored", stored=len(records), of=total)
             raise PartlyStored(
