@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import groupby
 from time import monotonic
+from typing import TypeAlias
 
 from app.core.memory.once import is_same
 from app.core.memory.record_driver import RecordDriver
@@ -32,6 +33,9 @@ _WAIT_SECONDS = (0.2, 30.0)
 """The first and the longest wait for a driver that does not answer; each is twice the last."""
 _HEALTH_SECONDS = 10.0
 _UPKEEP_SECONDS = 3_600.0
+
+OnPiece: TypeAlias = Callable[[], None]
+"""Called after each piece that a driver deletes, as `Forget` says."""
 
 _log = get_logger(__name__)
 
@@ -187,18 +191,18 @@ class Dispatcher:
         except TimeoutError:
             return False
 
-    async def _make(self, group: list[Entry], on_piece: Callable[[], None]) -> None:
+    async def _make(self, group: list[Entry], on_piece: OnPiece) -> None:
         first = group[0]
         if not first.stores:
             await make(self._driver, group, on_piece)
         elif first.once and self._after is None:
-            await self._keep_once(group)
+            await self._keep_once(group, on_piece)
         elif first.replaces is not None and self._after is None:
-            await self._decide(first, first.replaces)
+            await self._decide(first, first.replaces, on_piece)
         else:
-            await keep(self._driver, self._journal, group)
+            await keep(self._driver, self._journal, group, on_piece)
 
-    async def _decide(self, update: Entry, replaces: datetime) -> None:
+    async def _decide(self, update: Entry, replaces: datetime, on_piece: OnPiece) -> None:
         """Make the update if the driver still has what it replaces; else nobody gets it.
 
         The driver's own `_replace` tells whether it was made before: a read may be another's.
@@ -213,12 +217,12 @@ class Dispatcher:
             if not made and await self._journal.withdraw(update):
                 return
             if not made:  # it was accepted meanwhile
-                await keep(driver, self._journal, [update])
+                await keep(driver, self._journal, [update], on_piece)
                 return
             dead = await self._journal.dead([update])
-        await make(driver, dead)
+        await make(driver, dead, on_piece)
 
-    async def _keep_once(self, group: list[Entry]) -> None:
+    async def _keep_once(self, group: list[Entry], on_piece: OnPiece) -> None:
         """Keep each record where nothing is under its id; of the others nobody gets theirs."""
         driver = self._driver
         dead = await self._journal.dead(group)
@@ -248,14 +252,20 @@ class Dispatcher:
                     reason="something else was stored under its id",
                 )
             if not await self._journal.withdraw(entry):  # it was accepted meanwhile
-                await keep(driver, self._journal, [entry])
-        await make(driver, dead)
+                await keep(driver, self._journal, [entry], on_piece)
+        await make(driver, dead, on_piece)
 
 
-async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) -> None:
+def _nothing() -> None:
+    pass
+
+
+async def keep(
+    driver: RecordDriver, journal: Journal, stored: Sequence[Entry], on_piece: OnPiece = _nothing
+) -> None:
     """Keep the records on the driver, but for those that have a tombstone.
 
-    What gets a tombstone meanwhile is deleted again.
+    What gets a tombstone meanwhile is deleted again, as `make` does it.
     """
     dead = await journal.dead(stored)
     last = latest((record for entry in stored for record in entry.records), key_of)
@@ -263,7 +273,7 @@ async def keep(driver: RecordDriver, journal: Journal, stored: Sequence[Entry]) 
     if alive:
         await driver._keep(Keep(alive))
         dead = await journal.dead(stored)
-    await make(driver, dead)
+    await make(driver, dead, on_piece)
 
 
 def _is_deleted(record: Record, deletes: Sequence[Write]) -> bool:
@@ -271,7 +281,7 @@ def _is_deleted(record: Record, deletes: Sequence[Write]) -> bool:
 
 
 async def make(
-    driver: RecordDriver, deletes: Iterable[Write], on_piece: Callable[[], None] = lambda: None
+    driver: RecordDriver, deletes: Iterable[Write], on_piece: OnPiece = _nothing
 ) -> None:
     """Make the deletes on the driver; `on_piece` is called as `Forget` says."""
     ids: dict[tuple[Kind, str | None], dict[str, None]] = {}

@@ -82,6 +82,8 @@ async def wrapped(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 async def test_a_forget_that_goes_on_is_waited_for_and_made_once(wrapped: Wrapped) -> None:
     driver = wrapped.driver
     await driver.store_many([NewMemory(user_id="ada", content="kettle")] * 5)
+    for each in journalled(driver):
+        await settled(each)
     assert await driver.delete_user("ada") == 5
     for each in journalled(driver):
         await settled(each)
