@@ -14,6 +14,7 @@ from app.settings import (
     CacheSettings,
     DatabaseSettings,
     FailoverSettings,
+    RedisSettings,
     ReplicatedSettings,
     Settings,
     all_groups,
@@ -28,6 +29,7 @@ _OF_DRIVERS = (
     CacheSettings,
     DatabaseSettings,
     FailoverSettings,
+    RedisSettings,
     ReplicatedSettings,
 )
 """Groups whose settings a named driver may have of its own."""

@@ -116,7 +116,6 @@ def test_another_program_s_variable_may_resemble_one_that_is_set(
         "MEMORY_LIMIT",
         "MEMORY_PRESSURE_WATCH",
         "MEMORY_PRESSURE_WRITE",
-        "REDIS_URL",
         "TEST_AUTOMEM_URL",
         "TEST_DATABASE_URL",
     ],
@@ -130,7 +129,7 @@ def test_what_other_programs_and_platforms_set_is_none_of_ours(
 
 
 @pytest.mark.parametrize(
-    "service", ["memory", "memory-driver", "memory-api", "database", "automem"]
+    "service", ["memory", "memory-driver", "memory-api", "database", "automem", "redis"]
 )
 def test_a_service_of_kubernetes_changes_no_setting(
     service: str, file: Path, monkeypatch: pytest.MonkeyPatch

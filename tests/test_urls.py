@@ -76,6 +76,8 @@ def test_a_url_of_postgresql_is_whole(rest: str, monkeypatch: pytest.MonkeyPatch
         ("MEMORY_CACHE_URL", "redis://ada:12#hunter2@h/0"),
         ("MEMORY_CACHE_URL", "redis://ada:12/hunter2@h/0"),
         ("MEMORY_CACHE_URL", "redis://ada:12?hunter2@h/0"),
+        ("REDIS_URL", "redis://ada:12?hunter2@h/0"),
+        ("REDIS_URL", "redis+sentinel://ada@b:hunter2@h,g/main"),
     ],
 )
 def test_a_password_that_would_end_before_the_host_is_told_how_to_be_written(
@@ -120,6 +122,14 @@ def test_an_option_of_redis_is_one_that_a_url_can_say(
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("rest", ["h:26379", "h,/main", "h:x/main", "h:1,g/", "h/main/0", "/main"])
+def test_a_url_of_sentinels_names_them_and_the_primary(
+    rest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = refusal("REDIS_URL", f"redis+sentinel://:{SECRET}@{rest}", monkeypatch)
+    assert "redis+sentinel://user:password@host:26379,host:26379/name" in said
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -134,6 +144,10 @@ def test_an_option_of_redis_is_one_that_a_url_can_say(
         ("MEMORY_CACHE_URL", "redis://:p@ss@h/15"),
         ("MEMORY_CACHE_URL", "unix:///socket?db=3"),
         ("MEMORY_CACHE_URL", "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=no&username=a"),
+        ("REDIS_URL", "rediss://u:p@h:1/0?ssl_ca_certs=ca.pem"),
+        ("REDIS_URL", "unix:///socket"),
+        ("REDIS_URL", "redis+sentinel://u:p@h:1,[::1]:2,g/main"),
+        ("REDIS_URL", "rediss+sentinel://h/main?sentinel_password=p&ssl_cert_reqs=none"),
     ],
 )
 def test_a_url_may_have_every_part_that_its_client_reads(
@@ -141,5 +155,5 @@ def test_a_url_may_have_every_part_that_its_client_reads(
 ) -> None:
     monkeypatch.setenv(name, value)
     settings = load_settings()
-    urls = [settings.database.url, settings.journal.url, settings.cache.url]
+    urls = [settings.database.url, settings.journal.url, settings.cache.url, settings.redis.url]
     assert value in [url.get_secret_value() for url in urls if url is not None]

@@ -164,10 +164,16 @@ def unpacked(
     )
 
 
-def unpacked_each(ids: Sequence[bytes], outlines: Sequence[bytes], dimension: int) -> Candidates:
+def unpacked_each(
+    ids: Sequence[bytes],
+    outlines: Sequence[bytes],
+    dimension: int,
+    *,
+    only: Sequence[int] | None = None,
+) -> Candidates:
     """The candidates of outlines that stand apart, with the memories' ids; as `unpacked`."""
     sizes = np.array([len(outline) for outline in outlines], np.int64)
-    return unpacked(b"".join(ids), sizes, b"".join(outlines), dimension)
+    return unpacked(b"".join(ids), sizes, b"".join(outlines), dimension, only=only)
 
 
 def no_candidates(dimension: int) -> Candidates:

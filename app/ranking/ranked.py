@@ -72,9 +72,13 @@ def cosines(candidates: Candidates, rows: Rows, kept: Vectors, question: Vectors
     if not len(rows):
         return np.zeros(0)
     vectors, starts = candidates.vectors_of(rows)
-    own = kept[candidates.vector_at[vectors]]
-    found = np.maximum.reduce([np.vecdot(own, one) for one in question]).astype(np.float64)
-    return found if len(found) == len(rows) else np.maximum.reduceat(found, starts)
+    return nearest_cosines(kept[candidates.vector_at[vectors]], starts, question)
+
+
+def nearest_cosines(vectors: Vectors, starts: Rows, question: Vectors) -> Floats:
+    """`cosines` of the texts whose vectors, one or more each, begin at `starts`."""
+    found = np.maximum.reduce([np.vecdot(vectors, one) for one in question]).astype(np.float64)
+    return found if len(found) == len(starts) else np.maximum.reduceat(found, starts)
 
 
 def best(

@@ -4,7 +4,7 @@ A variable's name is its group's prefix and the field's name in capitals, unless
 alias. An empty variable counts as unset. A `.env` file in the working directory is read too.
 """
 
-from app.settings.backends import CLUSTER, AutomemSettings, DatabaseSettings
+from app.settings.backends import CLUSTER, AutomemSettings, DatabaseSettings, RedisSettings
 from app.settings.embedding import EmbeddingSettings
 from app.settings.group import place, real, variable_name, wrong_option
 from app.settings.hosts import host_name
@@ -13,6 +13,7 @@ from app.settings.limits import TENANT, Limits, LimitSettings
 from app.settings.named import NamedDriver, below, check_drivers
 from app.settings.places import check_places, databases_among, names_with_journal
 from app.settings.recall import PARTS, RecallSettings
+from app.settings.redis_url import SENTINEL
 from app.settings.rerank import RerankSettings
 from app.settings.service import (
     Settings,
@@ -32,6 +33,7 @@ __all__ = [
     "CLUSTER",
     "PARTS",
     "SCOPES",
+    "SENTINEL",
     "TENANT",
     "TYPES",
     "ApiKey",
@@ -46,6 +48,7 @@ __all__ = [
     "Limits",
     "NamedDriver",
     "RecallSettings",
+    "RedisSettings",
     "ReplicatedSettings",
     "RerankSettings",
     "Scope",

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 
 from app.settings.group import DriverSettings, folder, group, http_url, postgresql_url, visible
+from app.settings.redis_url import redis_search_url
 
 CLUSTER = "postgresql"
 """The embedded PostgreSQL's own folder in MEMORY_DATA_DIR."""
@@ -114,3 +115,29 @@ class AutomemSettings(DriverSettings):
         if writable and info.data.get("legacy_tag") is None:
             raise ValueError("needs AUTOMEM_LEGACY_TAG")
         return writable
+
+
+class RedisSettings(DriverSettings):
+    """Redis with its query engine, for the redis driver. Durations are in seconds."""
+
+    model_config = group("REDIS_")
+
+    url: SecretStr = Field(
+        SecretStr("redis://localhost:6379"),
+        description="redis://user:password@host:6379, rediss://, unix:///path, or "
+        "redis+sentinel://host:26379,host:26379/name",
+    )
+    pool_size: int = Field(10, ge=1, le=1_000, description="connections at most")
+    timeout: float = Field(
+        10.0, gt=0, le=600, description="seconds to wait for a connection, and for one answer"
+    )
+    namespace: str = Field(
+        "memory",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="what the names of all keys begin with; each has records of its own",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _redis(cls, url: SecretStr) -> SecretStr | None:
+        return redis_search_url(url)

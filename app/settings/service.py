@@ -16,7 +16,7 @@ from pydantic_settings import (
 )
 
 from app.errors import ConfigurationError
-from app.settings.backends import AutomemSettings, DatabaseSettings
+from app.settings.backends import AutomemSettings, DatabaseSettings, RedisSettings
 from app.settings.embedding import EmbeddingSettings
 from app.settings.environment import check_file, check_variables, is_service_link
 from app.settings.group import first_error, group, variable_name
@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     rerank: RerankSettings = Field(default_factory=RerankSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     automem: AutomemSettings = Field(default_factory=AutomemSettings)
+    redis: RedisSettings = Field(default_factory=RedisSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     failover: FailoverSettings = Field(default_factory=FailoverSettings)
     replicated: ReplicatedSettings = Field(default_factory=ReplicatedSettings)

@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from app.settings.backends import AutomemSettings, DatabaseSettings
+from app.settings.backends import AutomemSettings, DatabaseSettings, RedisSettings
 from app.settings.wrappers import (
     CacheSettings,
     FailoverSettings,
@@ -65,6 +65,11 @@ TYPES: Final[Mapping[str, DriverType]] = {
         path="app.drivers.pgvector:PgvectorDriver",
         extra="pgvector",
         settings=DatabaseSettings,
+    ),
+    "redis": DriverType(
+        path="app.drivers.redis:RedisDriver",
+        extra="redis",
+        settings=RedisSettings,
     ),
     "replicated": DriverType(
         path="app.wrappers.replicated:ReplicatedDriver",

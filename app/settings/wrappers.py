@@ -1,34 +1,14 @@
 """The wrapping drivers' settings. Durations are in seconds."""
 
-import re
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
-from app.settings.group import ESCAPES, DriverSettings, folder, group, postgresql_url
+from app.settings.group import DriverSettings, folder, group, postgresql_url
 from app.settings.limits import TENANT
-
-_REDIS_OPTIONS = (
-    "client_name",
-    "db",
-    "health_check_interval",
-    "password",
-    "socket_keepalive",
-    "ssl_ca_certs",
-    "ssl_ca_path",
-    "ssl_cert_reqs",
-    "ssl_certfile",
-    "ssl_check_hostname",
-    "ssl_ciphers",
-    "ssl_keyfile",
-    "ssl_password",
-    "username",
-)
-"""What a URL of Redis may have after its `?`. The client takes any argument of its constructors
-there, also those that are no text, and those that change what its answers are."""
+from app.settings.redis_url import redis_url
 
 
 class JournalSettings(BaseSettings):
@@ -117,34 +97,7 @@ class CacheSettings(DriverSettings):
     @field_validator("url")
     @classmethod
     def _redis(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is None:
-            return None
-        is_cut = False  # by a /, ? or # of the password: its rest, and the host, are behind
-        try:
-            parts = urlsplit(url.get_secret_value())
-            is_cut = "@" in parts.path + parts.query + parts.fragment
-            is_unix = parts.scheme == "unix"
-            host = parts.scheme in {"redis", "rediss"} and parts.port != 0 and parts.hostname
-            whole = bool(parts.path if is_unix else host)
-            named = [] if is_unix else [parts.path.strip("/")]
-            options = parse_qs(parts.query, strict_parsing=bool(parts.query))
-            databases = [*named, *options.get("db", [])]
-        except ValueError:
-            whole = False
-        whole = whole and all(re.fullmatch("[0-9]*", each) for each in databases)
-        if is_cut and (not whole or "@" in parts.fragment):
-            raise ValueError(ESCAPES)
-        if not whole:
-            raise ValueError(
-                "must look like redis://user:password@host:6379/0, where the last is the number "
-                "of a database"
-            )
-        for option in options:
-            if option not in _REDIS_OPTIONS:
-                raise ValueError(
-                    f"the option {option!r} is not known; there are {', '.join(_REDIS_OPTIONS)}"
-                )
-        return url
+        return redis_url(url)
 
 
 class ScopedOptions(BaseModel):

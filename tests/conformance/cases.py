@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.conformance.makers import Maker, automem, inmemory, pgvector
+from tests.conformance.makers import Maker, automem, inmemory, pgvector, redis
 from tests.conformance.wrapped import cached, failover, replicated, scoped
 from tests.storm import STORM, times
 
@@ -31,6 +31,7 @@ DRIVERS = [
     Case("automem", automem, compares_and_sets=False, embeds_whole_texts=False),
     Case("inmemory", inmemory),
     Case("pgvector", pgvector),
+    Case("redis", redis),
 ]
 WRAPPERS = [
     Case("failover", failover(inmemory, inmemory)),

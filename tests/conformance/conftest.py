@@ -15,7 +15,7 @@ from app.settings import Limits
 from tests.conformance.cases import CASES, Case
 from tests.conformance.makers import Surroundings
 from tests.conftest import NewDatabase, database_url
-from tests.redis_server import RedisServer, running
+from tests.redis_server import KEEPING, NO_SEARCH, RedisServer, can_search, running
 
 _TABLES = ("memories", "global_knowledge", *(table.name for table in metadata.sorted_tables[::-1]))
 _THERE = (
@@ -91,6 +91,24 @@ def empty_redis() -> Iterator[Callable[[], str]]:
         yield emptied
 
 
+@pytest.fixture(scope="session")
+def empty_search() -> Iterator[Callable[[], str]]:
+    """As `empty_redis`, of one that searches and keeps everything."""
+    servers: list[RedisServer] = []
+    with ExitStack() as stack:
+
+        def emptied() -> str:
+            if not can_search():
+                pytest.skip(NO_SEARCH)
+            if not servers:
+                servers.append(stack.enter_context(running(*KEEPING, search=True)))
+            with servers[0].client() as client:
+                client.flushall()
+            return servers[0].url
+
+        yield emptied
+
+
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
     case: Case = request.param
@@ -103,9 +121,10 @@ async def driver(
     embedder: Embedder,
     lent_database: NewDatabase,
     empty_redis: Callable[[], str],
+    empty_search: Callable[[], str],
     tmp_path: Path,
 ) -> AsyncIterator[RecordDriver]:
     """An open driver whose backend is empty."""
-    around = Surroundings(embedder, lent_database, empty_redis, Limits(), tmp_path)
+    around = Surroundings(embedder, lent_database, empty_redis, empty_search, Limits(), tmp_path)
     async with case.driver(around) as driver:
         yield driver

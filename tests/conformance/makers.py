@@ -16,8 +16,9 @@ from app.drivers.automem import AutomemDriver
 from app.drivers.automem.mapping import Tags
 from app.drivers.inmemory import InMemoryDriver
 from app.drivers.pgvector import PgvectorDriver
+from app.drivers.redis import RedisDriver
 from app.embedding import Embedder
-from app.settings import AutomemSettings, DatabaseSettings, Limits
+from app.settings import AutomemSettings, DatabaseSettings, Limits, RedisSettings
 from tests.conftest import NewDatabase
 from tests.drivers import automem_fake
 
@@ -29,6 +30,7 @@ class Surroundings:
     embedder: Embedder
     new_database: NewDatabase
     empty_redis: Callable[[], str]
+    empty_search: Callable[[], str]
     limits: Limits
     folder: Path
 
@@ -46,6 +48,13 @@ async def inmemory(around: Surroundings) -> AsyncIterator[RecordDriver]:
 async def pgvector(around: Surroundings) -> AsyncIterator[RecordDriver]:
     settings = DatabaseSettings(url=SecretStr(await around.new_database()))
     async with PgvectorDriver(settings, around.embedder, around.limits) as driver:
+        yield driver
+
+
+@asynccontextmanager
+async def redis(around: Surroundings) -> AsyncIterator[RecordDriver]:
+    settings = RedisSettings(url=SecretStr(around.empty_search()))
+    async with RedisDriver(settings, around.embedder, around.limits) as driver:
         yield driver
 
 

@@ -1,0 +1,205 @@
+"""Memories and knowledge in Redis: memories are ranked by the service, knowledge by an index."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any, Self
+from uuid import UUID
+
+from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
+from app.core.memory.cursor import page
+from app.core.memory.querying import check_language
+from app.core.memory.record_driver import RecordDriver
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, is_alive
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Keep,
+    Page,
+    Recall,
+    RecallKnowledge,
+    Replace,
+)
+from app.core.memory.reranked import Reranked
+from app.drivers.redis.database import Database
+from app.drivers.redis.health import troubles
+from app.drivers.redis.knowledge import KnowledgeSearch
+from app.drivers.redis.layout import KNOWLEDGE, NEVER, decoded, digits, hashed
+from app.drivers.redis.reading import Lists
+from app.drivers.redis.recall import RankedRecall
+from app.drivers.redis.scripts import DELETE, FIND, FORGET
+from app.drivers.redis.writing import Writing
+from app.embedding import Embedder
+from app.errors import MemoryServiceError, PoolExhausted
+from app.reranking import Reranking
+from app.settings import Limits, RecallSettings, RedisSettings
+
+_HEALTH_SECONDS = 2.0
+_PIECE = 500
+"""Memories that are deleted in one step: others wait meanwhile."""
+
+
+class RedisDriver(RecordDriver):
+    """Redis 8, or an older one with the search module 2.10 or newer.
+
+    How memories are ranked, and what `score` is, tells `app/ranking`; knowledge's is
+    (1 + cosine) / 2. A batch is one script.
+    """
+
+    name = "redis"
+    explains = True
+    weighs_recency = True
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        embedder: Embedder,
+        limits: Limits,
+        recall: RecallSettings | None = None,
+        reranking: Reranking | None = None,
+    ) -> None:
+        super().__init__(limits)
+        recall = recall or RecallSettings()
+        check_language(recall.language)
+        self._embedder = embedder
+        self._reranked = Reranked(reranking)
+        self._database = Database(settings, embedder, recall.language)
+        self._lists = Lists(self._database)
+        self._ranked = RankedRecall(self._database, embedder, recall, self.clock)
+        self._knowledge = KnowledgeSearch(self._database, embedder, self.clock)
+        self._writing = Writing(self._database, embedder)
+
+    @classmethod
+    def from_context(cls, context: DriverContext) -> Self:
+        settings = context.settings
+        return cls(
+            settings.redis,
+            context.embedder,
+            settings.limits,
+            settings.recall,
+            reranking=context.reranking,
+        )
+
+    def identity(self) -> frozenset[str] | None:
+        """The database, by whatever way it is reached."""
+        return self._database.identity
+
+    async def open(self) -> None:
+        await self._reranked.open()
+        await self._database.open()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def _recall(self, wanted: Recall) -> list[Memory]:
+        return await self._reranked.recall(self.name, wanted, self._found)
+
+    async def _found(self, wanted: Recall) -> list[Memory]:
+        if wanted.query is None:
+            return await self._newest(wanted, wanted.top_k)
+        return [
+            replace(memory, score=one.score, explanation=one.explanation)
+            for memory, one in await self._ranked.best(wanted)
+        ]
+
+    async def _newest(self, wanted: Recall | Page, limit: int) -> list[Memory]:
+        now = self.clock.now()
+        return await self._lists.newest(
+            wanted.user_id,
+            wanted.conversation_id,
+            wanted.after if isinstance(wanted, Page) else None,
+            limit,
+            lambda memory: wanted.has(memory, now),
+        )
+
+    async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
+        found = await self._knowledge.recall(wanted)
+        return [replace(record, score=score) for record, score in found]
+
+    async def _get(self, wanted: Get) -> Record | None:
+        one = UUID(wanted.record_id).bytes
+        if wanted.kind == "memory" and wanted.user_id is None:
+            value = await self._database.run(FIND, one)
+        else:
+            owner = KNOWLEDGE if wanted.user_id is None else hashed(wanted.user_id)
+            [value] = await self._database.ask(("HGET", self._database.names.of("r", owner), one))
+        record = None if value is None else decoded(value)
+        if record is None or not is_alive(record, self.clock.now()):
+            return None
+        if isinstance(record, Memory) and wanted.user_id not in (None, record.user_id):
+            return None
+        return record
+
+    async def _page(self, wanted: Page) -> MemoryPage:
+        return page(await self._newest(wanted, wanted.limit + 1), wanted.limit)
+
+    async def _export(self) -> AsyncIterator[Record]:
+        async for record in self._lists.all():
+            if is_alive(record, self.clock.now()):
+                yield record
+
+    async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        await (self._writing.store if wanted.new else self._writing.merge)(wanted.records)
+        return wanted.records
+
+    async def _replace(self, wanted: Replace[Kept]) -> bool:
+        return await self._writing.replace(wanted.record, wanted.over)
+
+    async def _delete(self, wanted: Delete) -> bool:
+        owner = "" if wanted.user_id is None else hashed(wanted.user_id)
+        if wanted.kind == "knowledge":
+            owner = KNOWLEDGE
+        one = UUID(wanted.record_id).bytes
+        count = await self._database.run(DELETE, digits(self.clock.now()), owner, one)
+        return bool(count)
+
+    async def _forget(self, wanted: Forget) -> int:
+        before = NEVER if wanted.before is None else digits(wanted.before)
+        count, first = 0, b"-"
+        piece: int
+        while True:
+            now, owner = digits(self.clock.now()), hashed(wanted.user_id)
+            piece, last = await self._database.run(FORGET, now, owner, before, first, _PIECE)
+            count += piece
+            if not last:
+                return count
+            first = b"(" + last
+
+    async def health_check(self) -> DriverHealth:
+        return self._reranked.health(await self._state())
+
+    async def _state(self) -> DriverHealth:
+        started = perf_counter()
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                wrong = await troubles(self._database)
+        except PoolExhausted as error:
+            return self._health("degraded", error.detail)
+        except TimeoutError:
+            return self._health("unavailable", f"no answer within {_HEALTH_SECONDS:.0f} s")
+        except MemoryServiceError as error:
+            return self._health("unavailable", error.detail)
+        latency = round((perf_counter() - started) * 1000, 1)
+        status: HealthStatus = "degraded" if wrong else "ok"
+        return self._health(status, "; ".join(wrong) or None, latency_ms=latency)
+
+    def _health(
+        self, status: HealthStatus, detail: str | None = None, **facts: Any
+    ) -> DriverHealth:
+        embedding: dict[str, Any] = {"model": self._embedder.name}
+        if status != "unavailable":
+            embedding |= {
+                "engine": self._embedder.engine,
+                "dimension": self._embedder.dimension,
+                "max_tokens": self._embedder.max_tokens,
+            }
+            if self._embedder.truncated_texts:
+                embedding["truncated_texts"] = self._embedder.truncated_texts
+        return DriverHealth(
+            driver=self.name,
+            status=status,
+            detail=detail,
+            facts={**facts, "embedding": embedding},
+        )

@@ -1,0 +1,143 @@
+"""The names of the keys, and a record as Redis keeps it: a header that scripts read, then JSON.
+
+Everything of one namespace has one hash tag, `{memory}`, so that a script and a transaction may
+touch all of it on a cluster, too. Every id of a caller's is in a name only as its hash. An owner is
+a user's hash; knowledge has the owner `k`.
+
+    meta            hash    which database this is, of which model, with which words
+    names           hash    owner -> user id
+    users           zset    user ids
+    owners          hash    memory id -> the owners who have a memory of that id, 32 digits each
+    expiring        zset    when to delete it, owner, id: of what expires
+    r:owner         hash    id -> header and record
+    o:owner         hash    id -> id and outline
+    v:owner         hash    id -> vectors
+    l:owner         zset    time and id of every record, which is its place in a list
+    g:owner:group   zset    the same of a conversation, or of a category
+    d:owner:doc     zset    position, moment of creation and id of a document's records
+    x:owner         zset    when it expires, and id: of what expires
+    i:id:n          hash    the n-th window of knowledge, for the index
+
+All members of sorted sets have score 0: Redis sorts those by their bytes.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from app.core.memory.checks import dump_json
+from app.core.memory.codec import as_object, from_object
+from app.core.memory.moments import to_microseconds
+from app.core.memory.records import Knowledge, Memory, Record, newest, record_id
+
+KNOWLEDGE = "k"
+"""The owner of knowledge."""
+
+_EPOCH = 62_135_596_800_000_000
+"""Microseconds from year 1, the least that a datetime can be, to 1970."""
+_DIGITS = 18
+NEVER = "9" * _DIGITS
+_NOWHERE = " " * 32
+_LAST = 2**31 - 1
+"""Where in its document a record stands that has no position."""
+_HEADER = 4 * _DIGITS + _DIGITS + 32 + 32 + 10 + 2
+
+
+@lru_cache(maxsize=4_096)
+def hashed(value: str) -> str:
+    """32 digits, which stand for the value in names and queries, where nothing has to be escaped.
+
+    As SHA-256 has it, no two values that anybody can find have the same.
+    """
+    return sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def digits(moment: datetime | None) -> str:
+    """The moment as 18 digits, which sort as moments do in every locale; None: after all others."""
+    return NEVER if moment is None else f"{to_microseconds(moment) + _EPOCH:0{_DIGITS}}"
+
+
+def after(moment: datetime) -> str:
+    """The next moment, as `digits`."""
+    return f"{to_microseconds(moment) + _EPOCH + 1:0{_DIGITS}}"
+
+
+def owner_of(record: Record) -> str:
+    """Whose it is."""
+    return hashed(record.user_id) if isinstance(record, Memory) else KNOWLEDGE
+
+
+def id_of(record: Record) -> bytes:
+    """Its id, 16 bytes."""
+    return UUID(record_id(record)).bytes
+
+
+def place(moment: datetime, one: UUID) -> bytes:
+    """Where in a list a record of that moment stands."""
+    return digits(moment).encode() + one.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of a namespace's keys."""
+
+    namespace: str
+
+    @property
+    def root(self) -> str:
+        """What all of them begin with."""
+        return f"{{{self.namespace}}}"
+
+    @property
+    def index(self) -> str:
+        """The index of the knowledge. Redis Cluster finds its shard by the same hash tag."""
+        return f"{self.root}:index:1"
+
+    def of(self, *parts: str) -> str:
+        """The key of these parts."""
+        return ":".join((self.root, *parts))
+
+
+def encoded(record: Record, windows: int) -> bytes:
+    """The record as it is kept; of knowledge, that has so many `windows`."""
+    when, _ = newest(record)
+    if isinstance(record, Memory):
+        group, doc, position = record.conversation_id, None, None
+    else:
+        group, doc, position = record.category, record.doc_id, record.position
+    header = "".join(
+        (
+            digits(record.updated_at),
+            digits(record.created_at),
+            digits(record.expires_at),
+            digits(record.expires_at),
+            digits(when),
+            _NOWHERE if group is None else hashed(group),
+            _NOWHERE if doc is None else hashed(doc),
+            f"{_LAST if position is None else position:010}",
+            f"{windows if isinstance(record, Knowledge) else 0:02}",
+        )
+    )
+    fields = as_object(record)
+    del fields["score"]
+    return header.encode() + dump_json(fields).encode()
+
+
+def decoded(value: bytes) -> Record:
+    """The record that `encoded` was given."""
+    fields: dict[str, Any] = json.loads(value[_HEADER:])
+    return from_object(fields)
+
+
+def version_in(value: bytes) -> str:
+    """Its version, as `digits`."""
+    return value[:_DIGITS].decode()
+
+
+def windows_in(value: bytes) -> int:
+    """How many windows knowledge has."""
+    return int(value[_HEADER - 2 : _HEADER])

@@ -1,0 +1,247 @@
+"""What changes records: each script is one step, in which nothing but its first write can fail.
+
+Redis refuses a script's first write where it has no space, is a replica or can't save; it never
+refuses those that follow. The header of a record, which `layout.py` writes, tells a script
+everything of it: no script reads JSON.
+"""
+
+from app.drivers.redis.errors import CHANGED
+from app.drivers.redis.layout import KNOWLEDGE, NEVER
+from app.drivers.redis.server import Script
+
+_RECORDS = f"""
+local root, KNOWLEDGE, NEVER, NOWHERE = KEYS[1], '{KNOWLEDGE}', '{NEVER}', string.rep(' ', 32)
+
+local function key(...)
+    return table.concat({{root, ...}}, ':')
+end
+
+if redis.call('HGET', key('meta'), 'id') ~= ARGV[1] then
+    return redis.error_reply('{CHANGED} another database')
+end
+
+local function header(value)
+    return {{
+        version = value:sub(1, 18),
+        created = value:sub(19, 36),
+        expires = value:sub(37, 54),
+        gone = value:sub(55, 72),
+        time = value:sub(73, 90),
+        group = value:sub(91, 122),
+        doc = value:sub(123, 154),
+        position = value:sub(155, 164),
+        windows = tonumber(value:sub(165, 166)),
+    }}
+end
+
+local function alive(h, now)
+    return h.expires > now
+end
+
+-- Each name of a sorted set and the record's member there.
+local function places(owner, id, h)
+    local found = {{{{key('l', owner), h.time .. id}}}}
+    if h.group ~= NOWHERE then
+        found[#found + 1] = {{key('g', owner, h.group), h.time .. id}}
+    end
+    if h.doc ~= NOWHERE then
+        found[#found + 1] = {{key('d', owner, h.doc), h.position .. h.created .. id}}
+    end
+    if h.expires ~= NEVER then
+        found[#found + 1] = {{key('x', owner), h.expires .. id}}
+        found[#found + 1] = {{key('expiring'), h.gone .. owner .. id}}
+    end
+    return found
+end
+
+local function hex(id)
+    return (id:gsub('.', function(c) return string.format('%02x', string.byte(c)) end))
+end
+
+-- Those besides `owner` who have a memory of the same id.
+local function others(owner, id)
+    local found = ''
+    for each in (redis.call('HGET', key('owners'), id) or ''):gmatch(string.rep('.', 32)) do
+        if each ~= owner then found = found .. each end
+    end
+    return found
+end
+
+local function remove(owner, id, value)
+    local h = header(value)
+    for _, place in ipairs(places(owner, id, h)) do
+        redis.call('ZREM', place[1], place[2])
+    end
+    redis.call('HDEL', key('r', owner), id)
+    if owner == KNOWLEDGE then
+        for n = 0, h.windows - 1 do
+            redis.call('DEL', key('i', hex(id), n))
+        end
+        redis.call('HINCRBY', key('meta'), 'windows', -h.windows)
+        return
+    end
+    redis.call('HDEL', key('o', owner), id)
+    redis.call('HDEL', key('v', owner), id)
+    local left = others(owner, id)
+    if left == '' then
+        redis.call('HDEL', key('owners'), id)
+    else
+        redis.call('HSET', key('owners'), id, left)
+    end
+    local name = redis.call('HGET', key('names'), owner)
+    if name and redis.call('EXISTS', key('r', owner)) == 0 then
+        redis.call('HDEL', key('names'), owner)
+        redis.call('ZREM', key('users'), name)
+    end
+end
+
+-- `record`: owner, name, id, value, outline, vectors.
+local function insert(record)
+    local owner, name, id, value, outline, vectors = unpack(record)
+    local h = header(value)
+    redis.call('HSET', key('r', owner), id, value)
+    for _, place in ipairs(places(owner, id, h)) do
+        redis.call('ZADD', place[1], 0, place[2])
+    end
+    if owner == KNOWLEDGE then
+        local size = #vectors / h.windows
+        for n = 0, h.windows - 1 do
+            redis.call('HSET', key('i', hex(id), n), 'k', '1', 'c', h.group, 'd', h.doc,
+                'x', h.expires:sub(1, 12), 'v', vectors:sub(n * size + 1, (n + 1) * size))
+        end
+        redis.call('HINCRBY', key('meta'), 'windows', h.windows)
+        return
+    end
+    redis.call('HSET', key('o', owner), id, id .. outline)
+    redis.call('HSET', key('v', owner), id, vectors)
+    redis.call('HSET', key('owners'), id, others(owner, id) .. owner)
+    redis.call('HSET', key('names'), owner, name)
+    redis.call('ZADD', key('users'), 0, name)
+end
+
+local function there(record)
+    return redis.call('HGET', key('r', record[1]), record[3])
+end
+
+local function put(record)
+    local old = there(record)
+    if old then remove(record[1], record[3], old) end
+    insert(record)
+end
+
+local function records(first)
+    local found = {{}}
+    for n = first, #ARGV, 6 do
+        found[#found + 1] = {{unpack(ARGV, n, n + 5)}}
+    end
+    return found
+end
+"""
+"""What all of them begin with; the first argument is the identity of the database."""
+
+MERGE = Script(
+    _RECORDS
+    + """
+local kept = 0
+for _, record in ipairs(records(2)) do
+    local old = there(record)
+    if not old or header(old).version < header(record[4]).version then
+        put(record)
+        kept = kept + 1
+    end
+end
+return kept
+"""
+)
+"""Keep what is not there, or only in an older version; how many were kept."""
+
+REPLACE = Script(
+    _RECORDS
+    + """
+local record = records(3)[1]
+local old = there(record)
+if not old or header(old).version ~= ARGV[2] then return 0 end
+put(record)
+return 1
+"""
+)
+"""Keep the record in the place of the version of the second argument; whether it was there."""
+
+DELETE = Script(
+    _RECORDS
+    + """
+local now, count = ARGV[2], 0
+for n = 4, #ARGV do
+    local id = ARGV[n]
+    local owners = ARGV[3]
+    if owners == '' then owners = redis.call('HGET', key('owners'), id) or '' end
+    local width = owners == KNOWLEDGE and 1 or 32
+    for first = 1, #owners, width do
+        local owner = owners:sub(first, first + width - 1)
+        local value = redis.call('HGET', key('r', owner), id)
+        if value then
+            remove(owner, id, value)
+            if alive(header(value), now) then count = count + 1 end
+        end
+    end
+end
+return count
+"""
+)
+"""Delete the ids from the fourth argument on, of the owner of the third, or of any if it is empty.
+
+How many were there that have not expired at the moment of the second argument.
+"""
+
+FORGET = Script(
+    _RECORDS
+    + """
+local now, owner, before, first, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local members = redis.call('ZRANGE', key('l', owner), first, '+', 'BYLEX', 'LIMIT', 0, most)
+local count, last = 0, ''
+for _, member in ipairs(members) do
+    local id = member:sub(19)
+    local value = redis.call('HGET', key('r', owner), id)
+    local h = value and header(value)
+    if h and h.created <= before then
+        remove(owner, id, value)
+        if alive(h, now) then count = count + 1 end
+    end
+    last = member
+end
+if #members < most then last = '' end
+return {count, last}
+"""
+)
+"""Delete a piece of what an owner has, as far as it was created at a moment or before.
+
+How many had not expired, and where the next piece begins after; empty at the end.
+"""
+
+LIST = Script(
+    _RECORDS
+    + """
+local owner, members = ARGV[3], nil
+if ARGV[6] == 'newest' then
+    members = redis.call('ZRANGE', ARGV[2], ARGV[4], '-', 'BYLEX', 'REV', 'LIMIT', 0, ARGV[5])
+else
+    members = redis.call('ZRANGE', ARGV[2], ARGV[4], '+', 'BYLEX', 'LIMIT', 0, ARGV[5])
+end
+local values = {}
+for n, member in ipairs(members) do
+    values[n] = redis.call('HGET', key('r', owner), member:sub(-16))
+end
+return {members, values}
+"""
+)
+"""A piece of a list and its records: the name of the list, its owner, the end to begin at, how many
+at most, and whether the newest come first."""
+
+FIND = Script(
+    _RECORDS
+    + """
+local owners = redis.call('HGET', key('owners'), ARGV[2])
+return owners and redis.call('HGET', key('r', owners:sub(1, 32)), ARGV[2])
+"""
+)
+"""The record of a memory's id, whoever owns it."""

@@ -1,0 +1,125 @@
+"""The way to Redis: connections that are counted, and one time limit for each exchange."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from hashlib import sha1
+from typing import Any, TypeAlias
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, RedisError
+
+from app.drivers.redis.connecting import pool_of
+from app.drivers.redis.errors import backend_errors
+from app.errors import DriverUnavailable, MemoryServiceError, NotPermitted, PoolExhausted
+from app.settings import RedisSettings
+
+Command: TypeAlias = tuple[str | bytes | int | float, ...]
+
+
+class Script:
+    """A Lua script, which Redis knows by its digest once it has seen it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Server:
+    """One Redis: exchanges of commands and answers, each on a connection of its own meanwhile."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._timeout = settings.timeout
+        self._pool = pool_of(settings)
+        self._slots = asyncio.Semaphore(settings.pool_size)
+        self._idle: list[AbstractConnection] = []
+
+    async def ask(self, *commands: Command, seconds: float | None = None) -> list[Any]:
+        """The answers to commands that are sent together, in their order.
+
+        The first that Redis refuses is raised. Raises `PoolExhausted` where no connection becomes
+        free in time, `DriverTimeout`, `DriverUnavailable` where Redis can't be reached, and
+        `ConnectionLost` where it was lost once the commands were sent.
+        """
+        seconds = self._timeout if seconds is None else seconds
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        try:
+            async with asyncio.timeout_at(end):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise PoolExhausted from None
+        try:
+            return await self._exchange(commands, end)
+        except (DriverUnavailable, NotPermitted):
+            await self._leave()  # the next may find another primary
+            raise
+        finally:
+            self._slots.release()
+
+    async def run(self, script: Script, key: str, *arguments: str | bytes | int) -> Any:
+        """What the script answers, given one key."""
+        try:
+            [answer] = await self.ask(("EVALSHA", script.digest, 1, key, *arguments))
+        except MemoryServiceError as error:
+            if not isinstance(error.__cause__, NoScriptError):
+                raise
+            [answer] = await self.ask(("EVAL", script.text, 1, key, *arguments))
+        return answer
+
+    async def close(self) -> None:
+        """Disconnect; the next exchange connects again."""
+        await self._leave()
+
+    async def _exchange(self, commands: Sequence[Command], end: float) -> list[Any]:
+        async with self._connection(end) as connection:
+            packed = connection.pack_commands(commands)
+            with backend_errors():
+                async with asyncio.timeout_at(end):
+                    await connection.send_packed_command(packed)
+                    return [await connection.read_response() for _ in commands]
+
+    @asynccontextmanager
+    async def _connection(self, end: float) -> AsyncIterator[AbstractConnection]:
+        """One that is connected. What fails or is cancelled on it disconnects it.
+
+        Answers that nobody read would be taken for those to the next commands.
+        """
+        connection = await self._ready(end)
+        try:
+            yield connection
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._idle.append(connection)
+
+    async def _ready(self, end: float) -> AbstractConnection:
+        connection = await self._still_open() or self._made()
+        with backend_errors(sent=False):
+            try:
+                async with asyncio.timeout_at(end):
+                    await connection.connect()  # type: ignore[no-untyped-call]  # not annotated there
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+        return connection
+
+    async def _still_open(self) -> AbstractConnection | None:
+        """One that is idle, and that Redis has not closed meanwhile."""
+        while self._idle:
+            connection = self._idle.pop()
+            with suppress(RedisError, OSError):
+                if connection.is_connected and not await connection.can_read():
+                    return connection
+            await connection.disconnect(nowait=True)
+        return None
+
+    async def _leave(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            with suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
+
+    def _made(self) -> AbstractConnection:
+        made: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # not annotated there
+        return made

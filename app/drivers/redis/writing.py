@@ -1,0 +1,166 @@
+"""Writing records: what is embedded, and the script that keeps them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+
+from app.core.memory.embedded import text_and_name
+from app.core.memory.records import Memory, Record, latest
+from app.drivers.redis.database import Database
+from app.drivers.redis.layout import (
+    KNOWLEDGE,
+    decoded,
+    digits,
+    encoded,
+    id_of,
+    owner_of,
+    version_in,
+    windows_in,
+)
+from app.drivers.redis.scripts import MERGE, REPLACE
+from app.drivers.redis.server import Command
+from app.embedding import Embedder, Vector
+from app.errors import DriverError
+from app.pieces import in_pieces
+from app.ranking.outlines import packed, signs_of
+
+
+class Writing:
+    """Keeps records that are checked already: those of one call in one step."""
+
+    def __init__(self, database: Database, embedder: Embedder) -> None:
+        self._database = database
+        self._embedder = embedder
+
+    async def store(self, records: Sequence[Record]) -> None:
+        """Keep new ones, all or none."""
+        vectors = await self._embedded(records)
+        await self._database.run(MERGE, *await self._arguments(records, vectors))
+
+    async def merge(self, records: Sequence[Record]) -> None:
+        """Keep those that are not there, or only in an older version."""
+        records = [*latest(records, lambda record: (owner_of(record), id_of(record))).values()]
+        there = await self._there(records)
+        wanted = [
+            (record, old)
+            for record, old in zip(records, there, strict=True)
+            if old is None or version_in(old) < digits(record.updated_at)
+        ]
+        if wanted:
+            newer, older = zip(*wanted, strict=True)
+            vectors = await self._vectors(newer, older)
+            await self._database.run(MERGE, *await self._arguments(newer, vectors))
+
+    async def replace(self, record: Record, over: datetime) -> bool:
+        """Whether it put the record in the place of its version `over`."""
+        there = await self._there([record])
+        if there[0] is None or version_in(there[0]) != digits(over):
+            return False
+        vectors = await self._vectors([record], there)
+        arguments = await self._arguments([record], vectors)
+        return bool(await self._database.run(REPLACE, digits(over), *arguments))
+
+    async def _there(self, records: Sequence[Record]) -> list[bytes | None]:
+        """What is kept under the records' ids."""
+        names = self._database.names
+        return await self._database.ask(
+            *(("HGET", names.of("r", owner_of(record)), id_of(record)) for record in records)
+        )
+
+    async def _vectors(
+        self, records: Sequence[Record], there: Sequence[bytes | None]
+    ) -> list[Vector]:
+        """Those of each record. A text that has not changed keeps what it has."""
+        olds = await in_pieces(lambda old: None if old is None else decoded(old), there)
+        same = [
+            place
+            for place, (record, old) in enumerate(zip(records, olds, strict=True))
+            if old is not None and text_and_name(old) == text_and_name(record)
+        ]
+        found = await self._kept([(records[place], there[place] or b"") for place in same])
+        vectors = {place: own for place, own in zip(same, found, strict=True) if own is not None}
+        changed = [place for place in range(len(records)) if place not in vectors]
+        made = await self._embedded([records[place] for place in changed])
+        vectors |= zip(changed, made, strict=True)
+        return [vectors[place] for place in range(len(records))]
+
+    async def _kept(self, wanted: Sequence[tuple[Record, bytes]]) -> list[Vector | None]:
+        """The vectors of records that are kept; None where one is gone."""
+        if not wanted:
+            return []
+        commands: list[Command] = []
+        counts: list[int] = []
+        names = self._database.names
+        for record, value in wanted:
+            one = id_of(record)
+            if owner_of(record) == KNOWLEDGE:
+                windows = range(windows_in(value))
+                own: list[Command] = [
+                    ("HGET", names.of("i", one.hex(), str(n)), "v") for n in windows
+                ]
+            else:
+                own = [("HGET", names.of("v", owner_of(record)), one)]
+            commands += own
+            counts.append(len(own))
+        answers = iter(await self._database.ask(*commands))
+        found: list[Vector | None] = []
+        for count in counts:
+            parts = [next(answers) for _ in range(count)]
+            whole = None if None in parts else np.frombuffer(b"".join(parts), "<f4")
+            found.append(None if whole is None else whole.reshape(-1, self._embedder.dimension))
+        return found
+
+    async def _embedded(self, records: Sequence[Record]) -> list[Vector]:
+        if not records:
+            return []
+        texts = await in_pieces(text_and_name, records)
+        vectors = await self._embedder.embed_texts(texts)
+        for own in vectors:
+            check_vectors(own, self._embedder.dimension)
+        return vectors
+
+    async def _arguments(
+        self, records: Sequence[Record], vectors: Sequence[Vector]
+    ) -> list[str | bytes]:
+        """Six for each record, as the scripts take them."""
+
+        def six(pair: tuple[Record, Vector]) -> tuple[str | bytes, ...]:
+            record, own = pair
+            outline = b""
+            if isinstance(record, Memory):
+                outline = packed(
+                    record.content,
+                    record.metadata,
+                    record.conversation_id,
+                    record.created_at,
+                    signs_of(own),
+                    self._database.language,
+                    occurred_at=record.occurred_at,
+                    expires_at=record.expires_at,
+                )
+            return (
+                owner_of(record),
+                record.user_id.encode("utf-8", "surrogatepass")
+                if isinstance(record, Memory)
+                else b"",
+                id_of(record),
+                encoded(record, len(own)),
+                outline,
+                own.astype("<f4").tobytes(),
+            )
+
+        sixes = await in_pieces(six, [*zip(records, vectors, strict=True)])
+        return [each for one in sixes for each in one]
+
+
+def check_vectors(vectors: Vector, dimension: int) -> None:
+    """Raise `DriverError` for vectors that Redis would take and never find.
+
+    It keeps those of a wrong length out of the index without an error, and takes NaN, infinite and
+    zero ones, which spoil the searches of others.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+        raise DriverError(reason=f"a vector has not {dimension} dimensions")
+    if not np.isfinite(vectors).all() or not np.any(vectors, axis=1).all():
+        raise DriverError(reason="a vector is zero, or not finite")
