@@ -7,11 +7,12 @@ from time import perf_counter
 from typing import Any, Self
 from uuid import UUID
 
+from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
-from app.core.memory.cursor import page
+from app.core.memory.cursor import page, user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, is_alive
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage, is_alive
 from app.core.memory.requests import (
     Delete,
     Forget,
@@ -21,6 +22,7 @@ from app.core.memory.requests import (
     Recall,
     RecallKnowledge,
     Replace,
+    Users,
 )
 from app.core.memory.reranked import Reranked
 from app.drivers.redis.database import Database
@@ -30,6 +32,7 @@ from app.drivers.redis.layout import KNOWLEDGE, NEVER, decoded, digits, hashed
 from app.drivers.redis.reading import Lists
 from app.drivers.redis.recall import RankedRecall
 from app.drivers.redis.scripts import DELETE, FIND, FORGET
+from app.drivers.redis.sweeper import Sweeper
 from app.drivers.redis.writing import Writing
 from app.embedding import Embedder
 from app.errors import MemoryServiceError, PoolExhausted
@@ -67,9 +70,11 @@ class RedisDriver(RecordDriver):
         self._reranked = Reranked(reranking)
         self._database = Database(settings, embedder, recall.language)
         self._lists = Lists(self._database)
-        self._ranked = RankedRecall(self._database, embedder, recall, self.clock)
-        self._knowledge = KnowledgeSearch(self._database, embedder, self.clock)
+        self._ranked = RankedRecall(self._database, embedder, recall, self._now)
+        self._knowledge = KnowledgeSearch(self._database, embedder, self._now)
         self._writing = Writing(self._database, embedder)
+        self.sweeper = Sweeper(self._database, self._now, self._swept)
+        """What deletes expired records."""
 
     @classmethod
     def from_context(cls, context: DriverContext) -> Self:
@@ -89,8 +94,10 @@ class RedisDriver(RecordDriver):
     async def open(self) -> None:
         await self._reranked.open()
         await self._database.open()
+        self.sweeper.start()
 
     async def close(self) -> None:
+        await self.sweeper.stop()
         await self._database.close()
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
@@ -105,7 +112,7 @@ class RedisDriver(RecordDriver):
         ]
 
     async def _newest(self, wanted: Recall | Page, limit: int) -> list[Memory]:
-        now = self.clock.now()
+        now = self._now()
         return await self._lists.newest(
             wanted.user_id,
             wanted.conversation_id,
@@ -126,7 +133,7 @@ class RedisDriver(RecordDriver):
             owner = KNOWLEDGE if wanted.user_id is None else hashed(wanted.user_id)
             [value] = await self._database.ask(("HGET", self._database.names.of("r", owner), one))
         record = None if value is None else decoded(value)
-        if record is None or not is_alive(record, self.clock.now()):
+        if record is None or not is_alive(record, self._now()):
             return None
         if isinstance(record, Memory) and wanted.user_id not in (None, record.user_id):
             return None
@@ -137,35 +144,44 @@ class RedisDriver(RecordDriver):
 
     async def _export(self) -> AsyncIterator[Record]:
         async for record in self._lists.all():
-            if is_alive(record, self.clock.now()):
+            if is_alive(record, self._now()):
                 yield record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
+        if wanted.once:
+            return await self._writing.once(wanted.records, self._now())
         await (self._writing.store if wanted.new else self._writing.merge)(wanted.records)
         return wanted.records
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         return await self._writing.replace(wanted.record, wanted.over)
 
-    async def _delete(self, wanted: Delete) -> bool:
+    async def _delete(self, wanted: Delete) -> int:
         owner = "" if wanted.user_id is None else hashed(wanted.user_id)
         if wanted.kind == "knowledge":
             owner = KNOWLEDGE
-        one = UUID(wanted.record_id).bytes
-        count = await self._database.run(DELETE, digits(self.clock.now()), owner, one)
-        return bool(count)
+        ids = [UUID(each).bytes for each in wanted.ids]
+        count: int = await self._database.run(DELETE, digits(self._now()), owner, *ids)
+        return count
 
     async def _forget(self, wanted: Forget) -> int:
         before = NEVER if wanted.before is None else digits(wanted.before)
         count, first = 0, b"-"
         piece: int
         while True:
-            now, owner = digits(self.clock.now()), hashed(wanted.user_id)
+            now, owner = digits(self._now()), hashed(wanted.user_id)
             piece, last = await self._database.run(FORGET, now, owner, before, first, _PIECE)
             count += piece
+            wanted.on_piece()
             if not last:
                 return count
             first = b"(" + last
+
+    async def _users(self, wanted: Users) -> UserPage:
+        return user_page(await self._lists.users(wanted, self._now()), wanted.limit)
+
+    def _swept(self, records: int) -> None:
+        metrics.EXPIRED.labels(self.name).inc(records)
 
     async def health_check(self) -> DriverHealth:
         return self._reranked.health(await self._state())
@@ -181,6 +197,7 @@ class RedisDriver(RecordDriver):
             return self._health("unavailable", f"no answer within {_HEALTH_SECONDS:.0f} s")
         except MemoryServiceError as error:
             return self._health("unavailable", error.detail)
+        self.sweeper.start()
         latency = round((perf_counter() - started) * 1000, 1)
         status: HealthStatus = "degraded" if wrong else "ok"
         return self._health(status, "; ".join(wrong) or None, latency_ms=latency)

@@ -40,9 +40,9 @@ TEXTS: tuple[tuple[str, type[MemoryServiceError]], ...] = (
 TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
     (TimeoutError, DriverTimeout),
     (redis.TimeoutError, DriverTimeout),
-    (redis.AuthenticationError, ConfigurationError),
-    (redis.AuthenticationWrongNumberOfArgsError, ConfigurationError),
-    (redis.AuthorizationError, ConfigurationError),
+    (redis.AuthenticationError, DriverUnavailable),
+    (redis.AuthenticationWrongNumberOfArgsError, DriverUnavailable),
+    (redis.AuthorizationError, DriverUnavailable),
     (redis.BusyLoadingError, DriverUnavailable),
     (redis.MaxConnectionsError, DriverUnavailable),
     (redis.ExternalAuthProviderError, DriverUnavailable),
@@ -72,6 +72,8 @@ def translate(error: Exception, *, sent: bool = True) -> MemoryServiceError | No
 
     `sent`: whether Redis may have the commands; if not, what was lost is only unavailable.
     """
+    if type(error) is redis.ConnectionError and isinstance(error.__cause__, redis.RedisError):
+        error = error.__cause__  # what Redis said to who connected
     if isinstance(error, redis.RedisError):
         said = str(error)
         for text, ours in TEXTS:
@@ -103,4 +105,4 @@ def backend_errors(*, sent: bool = True) -> Iterator[None]:
 
 def describe(error: BaseException) -> str:
     """What the log may say of `error`: its kind."""
-    return type(error.__cause__ or error).__name__
+    return type(error).__name__

@@ -14,7 +14,7 @@ async def troubles(database: Database) -> list[str]:
     found = [*_of_server(info)]
     state = await database.index.state()
     found += _of_index(state, int(windows or 0))
-    if (await database.index.on_timeout()) not in ("fail", "return_strict"):
+    if not await database.index.fails_on_timeout():
         found.append("a search that takes too long may be answered in part: ON_TIMEOUT is not FAIL")
     return found
 

@@ -22,6 +22,10 @@ from app.errors import (
 from app.settings import RedisSettings
 
 _PAUSE_SECONDS = 0.05
+SEARCH_SHARE = 0.8
+"""Of the time limit of a call, what Redis has for a search: so it tells that it ran out of time."""
+_WHOLE = ("fail", "return_strict")
+"""What a search may do that takes too long: anything but a part of an answer."""
 _TIMEOUT = "search-on-timeout"
 """The setting of Redis 8; before, the module had its own, ON_TIMEOUT."""
 
@@ -42,13 +46,11 @@ class Index:
     async def open(self, dimension: int) -> None:
         """Make the index or check it, and wait until Redis has read all that is there."""
         await self._configure()
-        with suppress(DriverError):  # that there is one: its state tells
-            await self._server.ask(self._made(dimension))
         try:
+            with suppress(DriverError):  # that there is one: its state tells
+                await self._server.ask(self._made(dimension))
             state = await self.state()
         except ConfigurationError as error:
-            if "unknown command" not in str(error.__cause__):
-                raise
             raise ConfigurationError(
                 f"{self._settings.called('url')}: that Redis has no query engine: use Redis 8, or "
                 "load the search module"
@@ -79,7 +81,16 @@ class Index:
         ]
         return found
 
-    async def on_timeout(self) -> str | None:
+    async def fails_on_timeout(self) -> bool:
+        """Whether a search that takes too long fails; sees to it, where the account may.
+
+        A server that was started again has forgotten what it was told.
+        """
+        if await self._on_timeout() not in _WHOLE:
+            await self._configure()
+        return await self._on_timeout() in _WHOLE
+
+    async def _on_timeout(self) -> str | None:
         """What a search does that takes too long: `fail`, or another; None: Redis does not tell."""
         for command in (("CONFIG", "GET", _TIMEOUT), ("FT.CONFIG", "GET", "ON_TIMEOUT")):
             with suppress(MemoryServiceError):
@@ -116,11 +127,17 @@ class Index:
         did not look at all of them.
         """
         nearest = f"[KNN {count} @v $vector HYBRID_POLICY ADHOC_BF AS distance]"
+        milliseconds = round(SEARCH_SHARE * self._settings.timeout * 1_000)
         search: Command = (
             *("FT.SEARCH", self._name, f"({clauses})=>{nearest}"),
             *("PARAMS", 2, "vector", vector.astype("<f4").tobytes()),
             *("SORTBY", "distance", "LIMIT", 0, count, "RETURN", 1, "distance"),
-            *("TIMEOUT", max(1, round(self._settings.timeout * 1_000)), "DIALECT", 2),
+            *(
+                "TIMEOUT",
+                max(1, milliseconds),
+                "DIALECT",
+                2,
+            ),
         )
         # In a transaction Redis answers on its main thread, which has seen every write.
         if self._on_cluster:

@@ -1,8 +1,8 @@
 """Knowledge, found by the index and ranked exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
-from app.core.memory.clock import Clock
 from app.core.memory.records import Knowledge, Record
 from app.core.memory.requests import RecallKnowledge
 from app.drivers.redis.database import Database
@@ -21,10 +21,10 @@ _DECIMALS = 6
 class KnowledgeSearch:
     """Searches the knowledge of a namespace."""
 
-    def __init__(self, database: Database, embedder: Embedder, clock: Clock) -> None:
+    def __init__(self, database: Database, embedder: Embedder, now: Callable[[], datetime]) -> None:
         self._database = database
         self._embedder = embedder
-        self._clock = clock
+        self._now = now
 
     async def recall(self, wanted: RecallKnowledge) -> list[tuple[Knowledge, float]]:
         """The best, with their scores: (1 + cosine) / 2 of the nearest two windows, ties newest
@@ -49,7 +49,7 @@ class KnowledgeSearch:
 
         Reads on until there are enough that the filter lets through, and a worse one.
         """
-        now = self._clock.now()
+        now = self._now()
         clauses = _clauses(wanted, digits(now))
         count = 2 * wanted.top_k + 1
         records: dict[bytes, Knowledge | None] = {}

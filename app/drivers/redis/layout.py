@@ -32,7 +32,14 @@ from uuid import UUID
 from app.core.memory.checks import dump_json
 from app.core.memory.codec import as_object, from_object
 from app.core.memory.moments import to_microseconds
-from app.core.memory.records import Knowledge, Memory, Record, newest, record_id
+from app.core.memory.records import (
+    Knowledge,
+    Memory,
+    Record,
+    deletable_from,
+    newest,
+    record_id,
+)
 
 KNOWLEDGE = "k"
 """The owner of knowledge."""
@@ -114,7 +121,7 @@ def encoded(record: Record, windows: int) -> bytes:
             digits(record.updated_at),
             digits(record.created_at),
             digits(record.expires_at),
-            digits(record.expires_at),
+            digits(deletable_from(record)),
             digits(when),
             _NOWHERE if group is None else hashed(group),
             _NOWHERE if doc is None else hashed(doc),

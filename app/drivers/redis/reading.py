@@ -1,12 +1,15 @@
 """Records as they are read: each is the user's who asked, or nobody sees it."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 
 from app.core.memory.cursor import Cursor
-from app.core.memory.records import Memory, Record
+from app.core.memory.records import Memory, Record, UserCount
+from app.core.memory.requests import Users
 from app.drivers.redis.database import Database
-from app.drivers.redis.layout import KNOWLEDGE, decoded, hashed, place
+from app.drivers.redis.layout import KNOWLEDGE, after, decoded, hashed, place
 from app.drivers.redis.scripts import LIST
+from app.drivers.redis.server import Command
 from app.logs import get_logger
 from app.pieces import in_pieces
 
@@ -44,7 +47,7 @@ class Lists:
         self,
         user_id: str,
         conversation_id: str | None,
-        after: Cursor | None,
+        start: Cursor | None,
         limit: int,
         has: Callable[[Memory], bool],
     ) -> list[Memory]:
@@ -54,7 +57,7 @@ class Lists:
         key = names.of("l", owner)
         if conversation_id is not None:
             key = names.of("g", owner, hashed(conversation_id))
-        first = b"+" if after is None else b"(" + place(*after)
+        first = b"+" if start is None else b"(" + place(*start)
         count = limit
         while len(found) < limit:
             members, values = await self._database.run(LIST, key, owner, first, count, "newest")
@@ -63,6 +66,32 @@ class Lists:
                 break
             first, count = b"(" + members[-1], min(_MOST, 4 * count)
         return found[:limit]
+
+    async def users(self, wanted: Users, now: datetime) -> list[UserCount]:
+        """One more than the page has of the users who have a memory that has not expired."""
+        names, found = self._database.names, list[UserCount]()
+        first = b"[" + wanted.start.encode() if wanted.start else b"-"
+        last = b"+" if wanted.end is None else b"(" + wanted.end.encode()
+        count = wanted.limit + 1
+        while True:
+            [users] = await self._database.ask(
+                ("ZRANGE", names.of("users"), first, last, "BYLEX", "LIMIT", 0, count)
+            )
+            found += await self._counted([user.decode() for user in users], now)
+            if len(users) < count or len(found) > wanted.limit:
+                return found
+            first = b"(" + users[-1]
+
+    async def _counted(self, users: Sequence[str], now: datetime) -> list[UserCount]:
+        """Those of the users who have memories, with how many."""
+        names, commands = self._database.names, list[Command]()
+        for owner in map(hashed, users):
+            commands.append(("ZCARD", names.of("l", owner)))
+            commands.append(("ZLEXCOUNT", names.of("x", owner), "-", f"({after(now)}"))
+        answers = await self._database.ask(*commands)
+        counts = (some - expired for some, expired in zip(answers[::2], answers[1::2], strict=True))
+        pairs = zip(users, counts, strict=True)
+        return [UserCount(user, count) for user, count in pairs if count]
 
     async def all(self) -> AsyncIterator[Record]:
         """Every record: owner by owner, oldest first."""

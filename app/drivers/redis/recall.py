@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
 
-from app.core.memory.clock import Clock
 from app.core.memory.querying import query_of
 from app.core.memory.records import Memory
 from app.core.memory.requests import Recall
@@ -50,12 +50,16 @@ class RankedRecall:
     """
 
     def __init__(
-        self, database: Database, embedder: Embedder, settings: RecallSettings, clock: Clock
+        self,
+        database: Database,
+        embedder: Embedder,
+        settings: RecallSettings,
+        now: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._embedder = embedder
         self._settings = settings
-        self._clock = clock
+        self._now = now
 
     async def best(self, wanted: Recall) -> list[Hit]:
         """The best memories for a query, with what was found of each."""
@@ -88,7 +92,7 @@ class RankedRecall:
     async def _candidates(self, wanted: Recall, query: Query) -> Candidates:
         """Those of the scope."""
         owner, names = hashed(wanted.user_id), self._database.names
-        now = self._clock.now()
+        now = self._now()
         terms = [number for _, number in query.terms()]
         if wanted.filter:
             outlines = await self._admitted(wanted)

@@ -167,6 +167,45 @@ return 1
 )
 """Keep the record in the place of the version of the second argument; whether it was there."""
 
+ONCE = Script(
+    _RECORDS
+    + """
+local wanted, found, some = records(3), {}, false
+for n, record in ipairs(wanted) do
+    local old = there(record)
+    found[n] = old and alive(header(old), ARGV[2]) and old
+    some = some or found[n]
+end
+if some then return found end
+for _, record in ipairs(wanted) do
+    put(record)
+end
+return {}
+"""
+)
+"""Keep all of the records, or, where something is there under an id, none: then what is there.
+
+What has expired at the moment of the second argument is not there.
+"""
+
+SWEEP = Script(
+    _RECORDS
+    + """
+local last, most, count = '(' .. ARGV[2], tonumber(ARGV[3]), 0
+local members = redis.call('ZRANGE', key('expiring'), '-', last, 'BYLEX', 'LIMIT', 0, most)
+for _, member in ipairs(members) do
+    local owner, id = member:sub(19, -17), member:sub(-16)
+    local value = redis.call('HGET', key('r', owner), id)
+    if value then
+        remove(owner, id, value)
+        count = count + 1
+    end
+end
+return {count, #members}
+"""
+)
+"""Delete a piece of what is to be deleted before a moment: how many, of how many that were due."""
+
 DELETE = Script(
     _RECORDS
     + """

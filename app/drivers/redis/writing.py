@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import cast
 
 import numpy as np
 
 from app.core.memory.embedded import text_and_name
-from app.core.memory.records import Memory, Record, latest
+from app.core.memory.once import repeated
+from app.core.memory.records import Kept, Memory, Record, is_alive, latest
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import (
     KNOWLEDGE,
@@ -18,7 +20,7 @@ from app.drivers.redis.layout import (
     version_in,
     windows_in,
 )
-from app.drivers.redis.scripts import MERGE, REPLACE
+from app.drivers.redis.scripts import MERGE, ONCE, REPLACE
 from app.drivers.redis.server import Command
 from app.embedding import Embedder, Vector
 from app.errors import DriverError
@@ -51,6 +53,33 @@ class Writing:
             newer, older = zip(*wanted, strict=True)
             vectors = await self._vectors(newer, older)
             await self._database.run(MERGE, *await self._arguments(newer, vectors))
+
+    async def once(self, records: Sequence[Kept], now: datetime) -> list[Kept]:
+        """Keep those under whose ids nothing is at that moment; all of them as they are there.
+
+        Keeps all of them or none: raises `Conflict` with the place of one under whose id another
+        request is. No id comes twice.
+        """
+        found: dict[int, Kept] = {}
+        vectors: dict[int, Vector] = {}
+        there = await self._there(records)
+        for place, old in enumerate(there):
+            if old is not None and is_alive(decoded(old), now):
+                found[place] = _repeated(old, records[place], place)
+        while left := [place for place in range(len(records)) if place not in found]:
+            new = [place for place in left if place not in vectors]
+            made = await self._embedded([records[place] for place in new])
+            vectors |= zip(new, made, strict=True)
+            arguments = await self._arguments(
+                [records[place] for place in left], [vectors[place] for place in left]
+            )
+            there = await self._database.run(ONCE, digits(now), *arguments)
+            if not there:
+                break
+            for place, old in zip(left, there, strict=True):  # others were quicker
+                if old is not None:
+                    found[place] = _repeated(old, records[place], place)
+        return [found.get(place, record) for place, record in enumerate(records)]
 
     async def replace(self, record: Record, over: datetime) -> bool:
         """Whether it put the record in the place of its version `over`."""
@@ -152,6 +181,10 @@ class Writing:
 
         sixes = await in_pieces(six, [*zip(records, vectors, strict=True)])
         return [each for one in sixes for each in one]
+
+
+def _repeated(old: bytes, record: Kept, place: int) -> Kept:
+    return repeated(cast(Kept, decoded(old)), record, place)
 
 
 def check_vectors(vectors: Vector, dimension: int) -> None:
