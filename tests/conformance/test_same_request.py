@@ -128,7 +128,7 @@ async def test_something_else_under_the_id_is_refused(
                 "Descale it.",
                 "kitchen",
                 knowledge_id=ONE,
-                **named,  # type: ignore[arg-type]  # one of several types
+                **named,
             )
 
 

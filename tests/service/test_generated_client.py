@@ -73,6 +73,12 @@ def test_the_generated_client_keeps_memories(service: Service) -> None:
     stored = module(f"{api}.store").sync(client=client, body=request)
     assert isinstance(stored, models.Memory)
     assert stored.metadata["speaker"] == "Ada"
+    store = module(f"{api}.store")
+    for status in (201, 200):
+        answer = store.sync_detailed(client=client, body=request, idempotency_key=user)
+        assert (answer.status_code, type(answer.parsed)) == (status, models.Memory)
+    again = {"user_id": user, "memory_id": answer.parsed.memory_id}
+    module(f"{api}.delete").sync(**again, client=client)
     basil = models.StoreRequest(user_id=user, content="Water the basil on Sundays.")
     batch = models.StoreManyRequest(memories=[basil, basil])
     assert len(module(f"{api}.store_many").sync(client=client, body=batch).memories) == 2
