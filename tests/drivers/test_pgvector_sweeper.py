@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from app.core.memory.moments import MICROSECOND
 from app.core.memory.records import OLDER_VERSIONS
-from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector import PgvectorDriver, sweeper
 from app.drivers.pgvector.checks import Connection
 from app.drivers.pgvector.sql import expired as sql
 from tests.clocks import let_pass
@@ -175,12 +175,10 @@ async def test_a_user_who_stays_in_memory_loses_what_was_swept(
 async def test_an_open_driver_sweeps_by_itself(
     url: str, connection: Connection, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sweeper, "PAUSE_SECONDS", 0.02)
     driver = await open_driver(url)
-    monkeypatch.setattr(type(driver.sweeper), "every", 0.02)
     await driver.store("ada", "kettle", ttl=0.05)
     await driver.store_global_knowledge("kettle", "kitchen", ttl=0.05)
-    again = await open_driver(url)  # the first looks again after half a minute
-    assert again is not driver
 
     async def empty() -> bool:
         return not any((await counts(connection)).values())
@@ -189,8 +187,9 @@ async def test_an_open_driver_sweeps_by_itself(
 
 
 async def test_a_database_that_takes_no_writes_is_left_alone(
-    url: str, connection: Connection, open_driver: OpenDriver
+    url: str, connection: Connection, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sweeper, "PAUSE_SECONDS", 0.01)
     driver = await open_driver(url)
     memory = await driver.store("ada", "kettle", ttl=TTL)
     await driver.close()

@@ -1,5 +1,6 @@
 """Deletes records that have expired: from that moment on nobody finds them, and they take room."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -7,6 +8,8 @@ from app.core.memory.records import OLDER_VERSIONS
 from app.drivers.pgvector.background import Background
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import expired as sql
+
+PAUSE_SECONDS = 30.0
 
 
 class Sweeper(Background):
@@ -16,7 +19,7 @@ class Sweeper(Background):
     """
 
     failed = "expired_not_deleted"
-    every = 30.0
+    every = 0.0
 
     def __init__(
         self,
@@ -42,5 +45,6 @@ class Sweeper(Background):
         return total
 
     async def work(self) -> None:
+        await asyncio.sleep(PAUSE_SECONDS)  # also at first: who starts has better things to do
         if not self._connections.read_only:
             await self.sweep()
