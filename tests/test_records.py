@@ -3,6 +3,7 @@
 import json
 import math
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,15 @@ from app.core.memory.checks import (
     dump_json,
 )
 from app.core.memory.cursor import Cursor, page
-from app.core.memory.records import Memory, NewKnowledge, NewMemory, new_knowledge, new_memory
+from app.core.memory.records import (
+    Memory,
+    NewKnowledge,
+    NewMemory,
+    deletable_from,
+    is_alive,
+    new_knowledge,
+    new_memory,
+)
 from app.errors import InvalidInput
 from app.settings import Limits
 
@@ -260,3 +269,20 @@ def test_a_memory_can_not_be_changed() -> None:
     with pytest.raises(AttributeError):
         memory.content = "y"
     assert isinstance(memory, Memory)
+
+
+def test_a_record_is_alive_until_the_moment_at_which_it_expires() -> None:
+    memory = new_memory(NewMemory(user_id="ada", content="x", ttl=60), LIMITS)
+    assert memory.expires_at is not None
+    assert is_alive(memory, memory.expires_at - timedelta(microseconds=1))
+    assert not is_alive(memory, memory.expires_at)
+    assert is_alive(replace(memory, expires_at=None), datetime.max.replace(tzinfo=UTC))
+
+
+def test_what_was_updated_is_deleted_a_day_after_it_expired() -> None:
+    memory = new_memory(NewMemory(user_id="ada", content="x", ttl=60), LIMITS)
+    updated = replace(memory, updated_at=memory.updated_at + timedelta(microseconds=1))
+    assert memory.expires_at is not None
+    assert deletable_from(memory) == memory.expires_at
+    assert deletable_from(updated) == memory.expires_at + timedelta(days=1)
+    assert deletable_from(replace(updated, expires_at=None)) is None
