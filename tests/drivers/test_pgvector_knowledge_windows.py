@@ -321,8 +321,8 @@ async def test_a_filter_leaves_the_order_to_the_vector_index(filled: str) -> Non
         way = search(*wanted(category, filter=read), 384, exact=1_000, category=1_000)
         seen = await ways(filled, way, clustered(1, 3)[0], 5)
         assert "Seq Scan" not in {kind for kind, _ in seen}
-        read = {name for _, name in seen if name.startswith("knowledge_windows")}
-        assert read == {"knowledge_windows_embedding"}
+        of_windows = {name for _, name in seen if name.startswith("knowledge_windows")}
+        assert of_windows == {"knowledge_windows_embedding"}
 
 
 async def test_one_record_of_many_windows_keeps_no_other_from_being_found(
