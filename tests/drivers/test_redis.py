@@ -311,7 +311,7 @@ async def test_a_password_and_an_account_without_administration_are_enough(
     with search.client() as client:
         client.execute_command(
             *("ACL", "SETUSER", "memory", "on", ">p@ss/word", "~{memory}:*", "~{memory}"),
-            *("+@all", "-@admin", "-@dangerous", "+info", "+ft.info"),
+            *("+@all", "-@admin", "-@dangerous", "+info", "+ft.info", "-ft.config"),
         )
     url = f"unix://memory:p%40ss%2Fword@{search.socket}"
     driver = await open_redis(url=url)

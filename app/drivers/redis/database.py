@@ -75,7 +75,8 @@ class Database:
         """What a script of `scripts.py` answers. Raises `DatabaseChanged`."""
         identity = self._identity or await self.open()
         try:
-            return await self.server.run(script, self.names.root, identity, *arguments)
+            named = identity + token_hex(8)
+            return await self.server.run(script, self.names.root, named, *arguments)
         except DatabaseChanged:
             self._changed(identity)
             raise

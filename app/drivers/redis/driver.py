@@ -98,6 +98,7 @@ class RedisDriver(RecordDriver):
 
     async def close(self) -> None:
         await self.sweeper.stop()
+        self._ranked.residents.clear()
         await self._database.close()
 
     async def _recall(self, wanted: Recall) -> list[Memory]:
@@ -218,5 +219,5 @@ class RedisDriver(RecordDriver):
             driver=self.name,
             status=status,
             detail=detail,
-            facts={**facts, "embedding": embedding},
+            facts={**facts, **self._ranked.residents.facts(), "embedding": embedding},
         )

@@ -6,6 +6,7 @@ a user's hash; knowledge has the owner `k`.
 
     meta            hash    which database this is, of which model, with which words
     names           hash    owner -> user id
+    stamps          hash    owner -> what no other change of the owner's memories has
     users           zset    user ids
     owners          hash    memory id -> the owners who have a memory of that id, 32 digits each
     expiring        zset    when to delete it, owner, id: of what expires

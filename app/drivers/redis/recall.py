@@ -13,11 +13,13 @@ from app.core.memory.requests import Recall
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import decoded, hashed
 from app.drivers.redis.reading import own
+from app.drivers.redis.residents import Resident, Residents
+from app.drivers.redis.server import Command
 from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
-from app.ranking.candidates import Candidates, Rows
+from app.ranking.candidates import Candidates, Mask, Rows
 from app.ranking.evidence import Evidence, weigh
-from app.ranking.outlines import unpacked_each
+from app.ranking.outlines import no_candidates, unpacked_each
 from app.ranking.query import Query
 from app.ranking.ranked import (
     EVERY,
@@ -25,6 +27,7 @@ from app.ranking.ranked import (
     Found,
     best,
     best_by_words,
+    cosines,
     likeliest,
     nearest_cosines,
 )
@@ -33,12 +36,12 @@ from app.settings import RecallSettings
 
 _SMALL = 1_000
 """Up to so many outlines are read and weighed on the event loop: a thread would cost more."""
+_FEW = 200
+"""Of up to so many memories all records are read at once."""
 _ID = 16
 """Bytes of an id."""
 
 Made = TypeVar("Made")
-Vectors = Sequence[bytes | None]
-"""The vectors of memories as Redis keeps them; None: the memory is gone."""
 Hit = tuple[Memory, Found]
 
 
@@ -60,104 +63,136 @@ class RankedRecall:
         self._embedder = embedder
         self._settings = settings
         self._now = now
+        self.residents = Residents(settings.resident_mb * 1_000_000)
 
     async def best(self, wanted: Recall) -> list[Hit]:
         """The best memories for a query, with what was found of each."""
         query = query_of(wanted, self._settings, self._database.language)
-        if not wanted.use_vector:
-            candidates = await self._candidates(wanted, query)
-            found = await _aside(candidates, lambda: best_by_words(query, candidates, wanted.top_k))
-        else:
-            question, (candidates, evidence, early) = await _both(
+        if wanted.use_vector:
+            question, (known, candidates, evidence) = await _both(
                 self._embedder.embed_question(query.text), self._weighed(wanted, query)
             )
             rows = likeliest(evidence, candidates, question, wanted.top_k)
-            kept = early
-            if kept is None:
-                kept = await self._vectors(wanted, candidates, rows)
-            rows, near = _cosines(rows, kept, question)
+            rows, near = await self._cosines(wanted, known, candidates, rows, question)
             found = best(evidence, candidates, rows, near, wanted.top_k, explain=wanted.explain)
-        return await self._records(wanted, candidates, found)
-
-    async def _weighed(
-        self, wanted: Recall, query: Query
-    ) -> tuple[Candidates, Evidence, Vectors | None]:
-        """With the vectors of all, where they are so few that each of them counts."""
-        candidates = await self._candidates(wanted, query)
-        vectors = None
-        if len(candidates) <= EVERY:
-            vectors = await self._vectors(wanted, candidates, np.arange(len(candidates)))
-        return candidates, await _aside(candidates, lambda: weigh(query, candidates)), vectors
-
-    async def _candidates(self, wanted: Recall, query: Query) -> Candidates:
-        """Those of the scope."""
-        owner, names = hashed(wanted.user_id), self._database.names
-        now = self._now()
-        terms = [number for _, number in query.terms()]
-        if wanted.filter:
-            outlines = await self._admitted(wanted)
         else:
-            [outlines] = await self._database.ask(("HVALS", names.of("o", owner)))
+            known, candidates = await self._scope(wanted, query)
+            found = await _aside(candidates, lambda: best_by_words(query, candidates, wanted.top_k))
+        return await self._hits(wanted, known, candidates, found)
 
-        def made() -> Candidates:
-            candidates = unpacked_each(
-                [each[:_ID] for each in outlines],
-                [each[_ID:] for each in outlines],
-                self._embedder.dimension,
-                only=terms,
-            )
-            return within(candidates, now, wanted.conversation_id)
+    async def _weighed(self, wanted: Recall, query: Query) -> tuple[Resident, Candidates, Evidence]:
+        known, candidates = await self._scope(wanted, query)
+        return known, candidates, await _aside(candidates, lambda: weigh(query, candidates))
 
-        return await asyncio.to_thread(made) if len(outlines) > _SMALL else made()
+    async def _scope(self, wanted: Recall, query: Query) -> tuple[Resident, Candidates]:
+        """What is known of the user, and the candidates of the scope."""
+        known = await self._known(wanted, query)
+        admitted = await self._admitted(wanted, known) if wanted.filter else None
+        own = within(known.candidates, self._now(), wanted.conversation_id, admitted)
+        return known, own
 
-    async def _admitted(self, wanted: Recall) -> list[bytes]:
-        """The outlines of those that the filter lets through, which only the records tell."""
+    async def _known(self, wanted: Recall, query: Query) -> Resident:
+        """What is kept of the user, if nothing has changed since; else what is read now."""
         owner, names = hashed(wanted.user_id), self._database.names
-        outlines, records = await self._database.ask(
-            ("HVALS", names.of("o", owner)), ("HGETALL", names.of("r", owner))
-        )
-        lets = {
-            one
-            for one, memory in zip(records, await in_pieces(decoded, records.values()), strict=True)
-            if wanted.filter.lets(memory)
-        }
-        return [each for each in outlines if each[:_ID] in lets]
+        stamped = ("HGET", names.of("stamps"), owner)
+        there = self.residents.find(owner)
+        if there is not None:
+            [stamp] = await self._database.ask(stamped)
+            if stamp == there.stamp:
+                return there
+        # The stamp first: what is read after it is as new, or newer.
+        stamp, outlines = await self._database.ask(stamped, ("HVALS", names.of("o", owner)))
+        ids = [each[:_ID] for each in outlines]
+        only = None if self.residents.keeps else [number for _, number in query.terms()]
 
-    async def _vectors(self, wanted: Recall, candidates: Candidates, rows: Rows) -> Vectors:
+        def candidates() -> Candidates:
+            packed = [each[_ID:] for each in outlines]
+            return unpacked_each(ids, packed, self._embedder.dimension, only=only)
+
+        if stamp is None or not outlines:
+            return Resident(b"", no_candidates(self._embedder.dimension))
+        large = len(outlines) > _SMALL
+        found = Resident(stamp, await asyncio.to_thread(candidates) if large else candidates())
+        if len(ids) <= EVERY:
+            await self._fill(owner, found, ids, records=len(ids) <= _FEW)
+        self.residents.keep(owner, found)
+        return found
+
+    async def _fill(
+        self, owner: str, known: Resident, ids: Sequence[bytes], *, records: bool
+    ) -> None:
+        """Read the vectors of all, and their records where they are wanted."""
+        names = self._database.names
+        commands: list[Command] = [("HMGET", names.of("v", owner), *ids)]
+        if records:
+            commands.append(("HMGET", names.of("r", owner), *ids))
+        vectors, *values = await self._database.ask(*commands)
+        numbers = np.frombuffer(b"".join(each for each in vectors if each is not None), "<f4")
+        numbers = numbers.reshape(-1, self._embedder.dimension)
+        if None not in vectors and len(numbers) == len(known.candidates.vector_row):
+            known.vectors = numbers.astype(np.float32, copy=False)
+        for read in values:
+            known.records |= {
+                one: value for one, value in zip(ids, read, strict=True) if value is not None
+            }
+
+    async def _admitted(self, wanted: Recall, known: Resident) -> Mask:
+        """Which of the candidates the filter lets through: only the records tell."""
+        keys = known.candidates.keys(np.arange(len(known.candidates)))
+        values = known.records
+        if known.lacking(keys):
+            key = self._database.names.of("r", hashed(wanted.user_id))
+            [values] = await self._database.ask(("HGETALL", key))
+
+        def lets(one: bytes) -> bool:
+            return one in values and wanted.filter.lets(decoded(values[one]))
+
+        return np.array(await in_pieces(lets, keys), np.bool_)
+
+    async def _cosines(
+        self,
+        wanted: Recall,
+        known: Resident,
+        candidates: Candidates,
+        rows: Rows,
+        question: Vector,
+    ) -> tuple[Rows, Floats]:
+        """The rows that are still there, and the cosine of each."""
+        if known.vectors is not None:
+            return rows, cosines(candidates, rows, known.vectors, question)
         if not len(rows):
-            return []
+            return rows, np.zeros(0)
         key = self._database.names.of("v", hashed(wanted.user_id))
         [kept] = await self._database.ask(("HMGET", key, *candidates.keys(rows)))
-        vectors: Vectors = kept
-        return vectors
+        there = [n for n, one in enumerate(kept) if one is not None]
+        if not there:
+            return rows[:0], np.zeros(0)
+        vectors = [kept[n] for n in there]
+        dimension = question.shape[1]
+        counts = np.array([len(one) // (4 * dimension) for one in vectors])
+        numbers = np.frombuffer(b"".join(vectors), "<f4").reshape(-1, dimension)
+        numbers = numbers.astype(np.float32, copy=False)
+        return rows[there], nearest_cosines(numbers, np.cumsum(counts) - counts, question)
 
-    async def _records(
-        self, wanted: Recall, candidates: Candidates, found: Sequence[Found]
+    async def _hits(
+        self, wanted: Recall, known: Resident, candidates: Candidates, found: Sequence[Found]
     ) -> list[Hit]:
         """What is found and still there, and of the conversation: two may have one number."""
-        if not found:
-            return []
-        key = self._database.names.of("r", hashed(wanted.user_id))
         ids = candidates.keys(np.array([one.row for one in found], np.intp))
-        [values] = await self._database.ask(("HMGET", key, *ids))
+        if lacking := known.lacking(ids):
+            owner = hashed(wanted.user_id)
+            key = self._database.names.of("r", owner)
+            [values] = await self._database.ask(("HMGET", key, *lacking))
+            read = zip(lacking, values, strict=True)
+            known.records |= {one: value for one, value in read if value is not None}
+            if self.residents.find(owner) is known:
+                self.residents.keep(owner, known)  # it is larger now
+        memories = await own([known.records.get(one) for one in ids], wanted.user_id)
         return [
             (memory, one)
-            for one, memory in zip(found, await own(values, wanted.user_id), strict=True)
+            for one, memory in zip(found, memories, strict=True)
             if memory is not None and wanted.conversation_id in (None, memory.conversation_id)
         ]
-
-
-def _cosines(rows: Rows, kept: Vectors, question: Vector) -> tuple[Rows, Floats]:
-    """The rows that are still there, and the cosine of each: of its nearest to the question's."""
-    there = [n for n, one in enumerate(kept) if one is not None]
-    if not there:
-        return rows[:0], np.zeros(0)
-    vectors = [one for one in kept if one is not None]
-    size = 4 * question.shape[1]
-    counts = np.array([len(one) // size for one in vectors])
-    starts = np.cumsum(counts) - counts
-    numbers = np.frombuffer(b"".join(vectors), "<f4").reshape(-1, question.shape[1])
-    return rows[there], nearest_cosines(numbers.astype(np.float32, copy=False), starts, question)
 
 
 async def _aside(candidates: Candidates, work: Callable[[], Made]) -> Made:

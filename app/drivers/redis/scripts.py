@@ -16,7 +16,8 @@ local function key(...)
     return table.concat({{root, ...}}, ':')
 end
 
-if redis.call('HGET', key('meta'), 'id') ~= ARGV[1] then
+local STAMP = ARGV[1]:sub(33)
+if redis.call('HGET', key('meta'), 'id') ~= ARGV[1]:sub(1, 32) then
     return redis.error_reply('{CHANGED} another database')
 end
 
@@ -80,6 +81,7 @@ local function remove(owner, id, value)
         redis.call('HINCRBY', key('meta'), 'windows', -h.windows)
         return
     end
+    redis.call('HSET', key('stamps'), owner, STAMP)
     redis.call('HDEL', key('o', owner), id)
     redis.call('HDEL', key('v', owner), id)
     local left = others(owner, id)
@@ -91,6 +93,7 @@ local function remove(owner, id, value)
     local name = redis.call('HGET', key('names'), owner)
     if name and redis.call('EXISTS', key('r', owner)) == 0 then
         redis.call('HDEL', key('names'), owner)
+        redis.call('HDEL', key('stamps'), owner)
         redis.call('ZREM', key('users'), name)
     end
 end
@@ -112,6 +115,7 @@ local function insert(record)
         redis.call('HINCRBY', key('meta'), 'windows', h.windows)
         return
     end
+    redis.call('HSET', key('stamps'), owner, STAMP)
     redis.call('HSET', key('o', owner), id, id .. outline)
     redis.call('HSET', key('v', owner), id, vectors)
     redis.call('HSET', key('owners'), id, others(owner, id) .. owner)
@@ -137,7 +141,8 @@ local function records(first)
     return found
 end
 """
-"""What all of them begin with; the first argument is the identity of the database."""
+"""What all of them begin with; the first argument is the identity of the database, and a
+stamp that no other call has."""
 
 MERGE = Script(
     _RECORDS

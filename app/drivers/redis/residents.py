@@ -1,0 +1,95 @@
+"""Users who were recalled lately: what was read of them, for as long as nothing changes.
+
+Every script that changes a user's memories gives the user a new stamp, which no other change has.
+Who has read the stamp first, and then the memories, has what is right for as long as the stamp is
+the same: also after a crash, and on a server that was restored.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from app.embedding import Vector
+from app.ranking.candidates import Candidates
+
+_AN_ENTRY = 300
+"""Bytes that Python takes for a record besides its own."""
+
+
+@dataclass(slots=True)
+class Resident:
+    """What is known of a user under one stamp."""
+
+    stamp: bytes
+    candidates: Candidates
+    vectors: Vector | None = None
+    """Those that `Candidates.vector_at` counts, where all of them were read."""
+    records: dict[bytes, bytes] = field(default_factory=dict)
+    """Those that were read, by their ids."""
+
+    def lacking(self, ids: Iterable[bytes]) -> list[bytes]:
+        """Those of the ids whose records were not read."""
+        return [one for one in ids if one not in self.records]
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        columns = (getattr(self.candidates, column.name) for column in fields(self.candidates))
+        kept: list[Any] = [
+            each for each in (*columns, self.vectors) if isinstance(each, np.ndarray)
+        ]
+        return (
+            sum(each.nbytes for each in kept)
+            + sum(len(value) + _AN_ENTRY for value in self.records.values())
+            + _AN_ENTRY * len(self.candidates.names)
+        )
+
+
+class Residents:
+    """The users who were recalled last, within a number of bytes; one has half of them at most."""
+
+    def __init__(self, size: int) -> None:
+        self._most = size
+        self._users: OrderedDict[str, tuple[Resident, int]] = OrderedDict()
+        self._total = 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anybody is kept."""
+        return self._most > 0
+
+    def find(self, owner: str) -> Resident | None:
+        """What is kept of the owner, which may be old."""
+        there = self._users.get(owner)
+        if there is None:
+            return None
+        self._users.move_to_end(owner)
+        return there[0]
+
+    def keep(self, owner: str, resident: Resident) -> None:
+        """Keep it, in the place of what there is; whoever was recalled longest ago goes."""
+        self._drop(owner)
+        size = resident.size
+        if size > self._most / 2:
+            return
+        self._users[owner] = resident, size
+        self._total += size
+        while self._total > self._most:
+            self._drop(next(iter(self._users)))
+
+    def _drop(self, owner: str) -> None:
+        there = self._users.pop(owner, None)
+        if there is not None:
+            self._total -= there[1]
+
+    def clear(self) -> None:
+        """Keep nobody."""
+        self._users.clear()
+        self._total = 0
+
+    def facts(self) -> dict[str, Any]:
+        """What health tells."""
+        return {"resident": {"users": len(self._users), "bytes": self._total}}
