@@ -38,14 +38,10 @@ class Resident:
     def size(self) -> int:
         """Its bytes."""
         columns = (getattr(self.candidates, column.name) for column in fields(self.candidates))
-        kept: list[Any] = [
-            each for each in (*columns, self.vectors) if isinstance(each, np.ndarray)
-        ]
-        return (
-            sum(each.nbytes for each in kept)
-            + sum(len(value) + _AN_ENTRY for value in self.records.values())
-            + _AN_ENTRY * len(self.candidates.names)
-        )
+        arrays = (each for each in (*columns, self.vectors) if isinstance(each, np.ndarray))
+        total: int = sum(each.nbytes for each in arrays)
+        total += sum(len(value) + _AN_ENTRY for value in self.records.values())
+        return total + _AN_ENTRY * len(self.candidates.names)
 
 
 class Residents:
