@@ -18,7 +18,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 import numpy as np
@@ -26,9 +26,11 @@ import numpy.typing as npt
 from pgvector.asyncpg import register_vector
 from uuid_utils.compat import uuid7
 
+from app.core.memory.clock import CLOCK
+from app.core.memory.requests import RecallKnowledge
 from app.drivers.pgvector import indexes, migrations
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
-from app.drivers.pgvector.sql.knowledge import searches
+from app.drivers.pgvector.sql.knowledge import search
 
 Vectors = npt.NDArray[np.float32]
 
@@ -102,11 +104,11 @@ async def measure(url: str, data: Data, name: str, *, bound: int = 0) -> None:
     connection = await asyncpg.connect(url)
     await register_vector(connection)
     dimension = data.vectors.shape[1]
-    statements = searches(dimension, bound, bound) if bound else searches(dimension)
+    bounds = (bound, bound) if bound else ()
     for category in (None, *_CATEGORIES):
-        every = category is None
-        prepared = await connection.prepare(statements.everything if every else statements.category)
-        extra: tuple[Any, ...] = () if every else (category,)
+        wanted = RecallKnowledge(query="", top_k=_TOP, category=category)
+        statement, extra = search(wanted, CLOCK.now(), dimension, *bounds)
+        prepared = await connection.prepare(statement)
         expected = best(data, category)
         for _ in range(8):  # PostgreSQL has chosen its plan then, and the pages are in memory
             await prepared.fetch(data.queries[0], _TOP, *extra)
