@@ -22,7 +22,7 @@ from app.core.memory.checks import (
     check_top_k,
     dump_json,
 )
-from app.core.memory.cursor import Cursor, page
+from app.core.memory.cursor import Cursor
 from app.core.memory.records import (
     Memory,
     NewKnowledge,
@@ -257,7 +257,7 @@ def test_what_no_page_gave_is_refused(text: str) -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_a_page_tells_whether_more_follow(count: int) -> None:
     found = [new_memory(NewMemory(user_id="ada", content="x"), LIMITS) for _ in range(count)]
-    made = page(found, 2)
+    made = Page(user_id="ada", limit=2).of(found)
     assert made.memories == found[:2]
     assert (made.next_cursor is not None) == (count > 2)
     if made.next_cursor:

@@ -4,13 +4,17 @@
   offset from UTC in minutes. What is newest goes by it, and so do the indexes of lists.
 - From `expires_at` on nobody finds a record; the service deletes it a little later.
 - `request` tells apart what was asked to be stored under an id that the caller gave.
-- `position` is the place of knowledge in its document.
+- `position` is the place of knowledge in its document. A tenant's knowledge is memories of one user,
+  U+001F and the tenant, that have both in their metadata.
 """
 
 from alembic import op
 
 revision = "0006"
 down_revision = "0005"
+
+LAST = 2**31 - 1
+"""Where in its document a record stands that has no position."""
 
 NEWEST = {
     True: "(user_id, (coalesce(occurred_at, created_at)), memory_id)",
@@ -56,8 +60,26 @@ def upgrade() -> None:
         "create index global_knowledge_newest on global_knowledge (created_at, knowledge_id)"
     )
     op.execute(
-        "create index global_knowledge_document on global_knowledge (doc_id, position)"
-        " where doc_id is not null"
+        "create index global_knowledge_newest_of_category"
+        " on global_knowledge (category, created_at, knowledge_id)"
+    )
+    op.execute(
+        f"""
+        create index global_knowledge_document on global_knowledge
+            (doc_id, (coalesce(position, {LAST})), created_at, knowledge_id)
+            where doc_id is not null
+        """
+    )
+    op.execute(
+        f"""
+        create index memories_document on memories
+            (user_id, (metadata ->> 'doc_id'), (
+                case when json_typeof(metadata -> 'position') = 'number'
+                then (metadata ->> 'position')::numeric else {LAST} end
+            ), created_at, memory_id)
+            where left(user_id, 1) = E'\\x1f' and strpos(substr(user_id, 2), E'\\x1f') = 0
+                and metadata ->> 'doc_id' is not null
+        """
     )
 
 
@@ -65,7 +87,9 @@ def downgrade() -> None:
     """What has an end is deleted where it has expired; all others are kept for ever."""
     op.execute("delete from memories where expires_at <= now()")
     op.execute("delete from global_knowledge where expires_at <= now()")
+    op.execute("drop index memories_document")
     op.execute("drop index global_knowledge_document")
+    op.execute("drop index global_knowledge_newest_of_category")
     op.execute("drop index global_knowledge_newest")
     op.execute("drop index global_knowledge_expiring")
     op.execute("drop index memories_expiring")

@@ -2,7 +2,7 @@
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +13,7 @@ import numpy as np
 
 from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth
-from app.core.memory.cursor import Cursor, page, user_page
+from app.core.memory.cursor import user_page
 from app.core.memory.embedded import text_and_name, text_of
 from app.core.memory.once import repeated
 from app.core.memory.querying import check_language, query_of
@@ -22,6 +22,7 @@ from app.core.memory.records import (
     Kept,
     Key,
     Knowledge,
+    KnowledgePage,
     Memory,
     MemoryPage,
     Record,
@@ -30,13 +31,17 @@ from app.core.memory.records import (
     deletable_from,
     is_alive,
     key_of,
+    newest,
 )
 from app.core.memory.requests import (
     Delete,
     Forget,
     Get,
     Keep,
+    Listing,
     Page,
+    PageKnowledge,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -65,6 +70,7 @@ class InMemoryDriver(RecordDriver):
     name = "inmemory"
     explains = True
     weighs_recency = True
+    keeps_documents = True
 
     def __init__(
         self,
@@ -106,23 +112,22 @@ class InMemoryDriver(RecordDriver):
             return await in_pieces(deepcopy, newest[: wanted.top_k])
         query = query_of(wanted, self._settings, self._settings.language)
         if not wanted.use_vector:
-            candidates, _ = await self._candidates(wanted)
+            own, candidates, _ = await self._candidates(wanted)
             found = await asyncio.to_thread(best_by_words, query, candidates, wanted.top_k)
         else:
             question = await self._embedder.embed_question(wanted.query)
-            candidates, vectors = await self._candidates(wanted)
+            own, candidates, vectors = await self._candidates(wanted)
             evidence = await asyncio.to_thread(weigh, query, candidates)
             rows = likeliest(evidence, candidates, question, wanted.top_k)
             near = cosines(candidates, rows, vectors, question)
             found = best(evidence, candidates, rows, near, wanted.top_k, explain=wanted.explain)
-        own = self._memories.get(wanted.user_id, {})
         keys = candidates.keys(np.array([one.row for one in found], np.intp))
         pairs = ((own.get(str(UUID(bytes=key))), one) for key, one in zip(keys, found, strict=True))
         there = [(memory, one) for memory, one in pairs if memory is not None]
         return await in_pieces(lambda pair: _recalled(*pair), there)
 
-    async def _candidates(self, wanted: Recall) -> tuple[Candidates, Vector]:
-        """Those of the scope, and the vectors that they count."""
+    async def _candidates(self, wanted: Recall) -> tuple[dict[str, Memory], Candidates, Vector]:
+        """The user's memories of this moment, those of the scope, and the vectors they count."""
         own = dict(self._memories.get(wanted.user_id, {}))
         kept = self._columns_of.get(wanted.user_id)
         if kept is None:
@@ -135,7 +140,8 @@ class InMemoryDriver(RecordDriver):
             keys = candidates.keys(np.arange(len(candidates)))
             lets = [wanted.filter.lets(own[str(UUID(bytes=key))]) for key in keys]
             admitted = np.array(lets, np.bool_)
-        return within(candidates, self._now(), wanted.conversation_id, admitted), vectors
+        scope = within(candidates, self._now(), wanted.conversation_id, admitted)
+        return own, scope, vectors
 
     async def _columns(self, memories: list[Memory]) -> tuple[Candidates, Vector]:
         keys = [key_of(memory) for memory in memories]
@@ -159,10 +165,10 @@ class InMemoryDriver(RecordDriver):
         best = sorted(scored, key=lambda pair: pair[0], reverse=True)[: wanted.top_k]
         return await in_pieces(lambda pair: replace(deepcopy(pair[1]), score=pair[0]), best)
 
-    def _newest_first(self, wanted: Recall | Page) -> list[Memory]:
+    def _newest_first(self, wanted: Recall) -> list[Memory]:
         memories, now = self._memories.get(wanted.user_id, {}).values(), self._now()
         found = (memory for memory in memories if wanted.has(memory, now))
-        return sorted(found, key=Cursor.after, reverse=True)
+        return sorted(found, key=newest, reverse=True)
 
     async def _get(self, wanted: Get) -> Record | None:
         found = self._find(wanted)
@@ -179,17 +185,23 @@ class InMemoryDriver(RecordDriver):
         return next((memory for memory in own if memory is not None), None)
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        memories = self._newest_first(wanted)
-        if wanted.after is not None:
-            memories = [memory for memory in memories if Cursor.after(memory) < wanted.after]
-        return page(await in_pieces(deepcopy, memories[: wanted.limit + 1]), wanted.limit)
+        own, now = self._memories.get(wanted.user_id, {}).values(), self.clock.now()
+        listed = _following(wanted, (memory for memory in own if wanted.has(memory, now)))
+        return wanted.of(await in_pieces(deepcopy, listed))
+
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        now = self.clock.now()
+        found = (record for record in self._knowledge.values() if wanted.has(record, now))
+        return wanted.of(await in_pieces(deepcopy, _following(wanted, found)))
 
     async def _export(self) -> AsyncIterator[Record]:
-        memories = [memory for own in self._memories.values() for memory in own.values()]
-        records: list[Record] = [*memories, *self._knowledge.values()]
-        for record in records:
+        for record in self._all():
             if self._is_alive(record):
                 yield deepcopy(record)
+
+    def _all(self) -> list[Record]:
+        memories = (memory for own in self._memories.values() for memory in own.values())
+        return [*memories, *self._knowledge.values()]
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         self.sweep()
@@ -197,11 +209,28 @@ class InMemoryDriver(RecordDriver):
             return await self._keep_once(wanted.records)
         kept = await in_pieces(deepcopy, wanted.records)
         vectors = await self._embedder.embed_texts([text_and_name(record) for record in kept])
-        for record, own in zip(kept, vectors, strict=True):
+        self._merge(kept, vectors)
+        return wanted.records
+
+    def _merge(self, records: Sequence[Record], vectors: Sequence[Vector]) -> None:
+        for record, own in zip(records, vectors, strict=True):
             there = self._there(record)
             if there is None or there.updated_at < record.updated_at:
-                self._put(record, own)
-        return wanted.records
+                self._insert(record, own)
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        kept = await in_pieces(deepcopy, wanted.records)
+        vectors: list[Vector] = []
+        if kept:
+            vectors = await self._embedder.embed_texts([text_and_name(record) for record in kept])
+        # From here on nothing is awaited: a reader sees all of it or nothing.
+        there = [record for record in self._all() if wanted.is_of(record)]
+        others = [record for record in there if wanted.replaces(record)]
+        for record in others:
+            self._remove(record)
+        if not any(wanted.comes_before(record) for record in there):
+            self._merge(kept, vectors)
+        return wanted.records, sum(map(self._is_alive, others))
 
     async def _keep_once(self, records: Sequence[Kept]) -> Sequence[Kept]:
         vectors: dict[int, Vector] = {}
@@ -214,7 +243,7 @@ class InMemoryDriver(RecordDriver):
             made = await self._embedder.embed_texts([*texts.values()])
             vectors |= zip(texts, made, strict=True)  # others may have been quicker: look again
         for place in new:
-            self._put(deepcopy(records[place]), vectors[place])
+            self._insert(deepcopy(records[place]), vectors[place])
         return [there.get(place, record) for place, record in enumerate(records)]
 
     def _repeated(self, records: Sequence[Kept]) -> dict[int, Kept]:
@@ -238,7 +267,7 @@ class InMemoryDriver(RecordDriver):
             there = self._there(record)  # others may have been quicker
             if there is None or there.updated_at != wanted.over:
                 return False
-        self._put(record, own)
+        self._insert(record, own)
         return True
 
     def _there(self, record: Record) -> Record | None:
@@ -269,7 +298,7 @@ class InMemoryDriver(RecordDriver):
         metrics.EXPIRED.labels(self.name).inc(total)
         return total
 
-    def _put(self, record: Record, vectors: Vector) -> None:
+    def _insert(self, record: Record, vectors: Vector) -> None:
         over = deletable_from(record)
         if over is not None:
             user_id, one = key_of(record)
@@ -331,6 +360,12 @@ class InMemoryDriver(RecordDriver):
             "knowledge": sum(map(self._is_alive, self._knowledge.values())),
         }
         return self._reranked.health(DriverHealth(driver=self.name, status="ok", facts=facts))
+
+
+def _following(wanted: Listing, records: Iterable[Kept]) -> list[Kept]:
+    """Those of the records that the page has, and one more."""
+    later = [record for record in records if wanted.comes_after(record, wanted.after)]
+    return wanted.in_order(later)[: wanted.limit + 1]
 
 
 def _recalled(memory: Memory, found: Found) -> Memory:

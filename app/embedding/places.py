@@ -1,4 +1,4 @@
-"""Where a text is best cut: between sentences, else between words, else between characters."""
+"""Where a text is best cut: between paragraphs, else sentences, else words, else characters."""
 
 import re
 from collections.abc import Iterator
@@ -10,11 +10,17 @@ _SENTENCE_ENDS = re.compile(
     r"|[\u3002\uff01\uff1f\u0964]['\"\u2019\u201d\u300d\u300f\uff09]*\s*"  # Han, Kana, Devanagari
     r"|\n\s*"
 )
+_PARAGRAPH_ENDS = re.compile(r"\n[^\S\n]*\n\s*")
 _WORD_ENDS = re.compile(r"\s+")
 _CHARACTERS = regex.compile(r"\X")
 _LOOK_BACK = 256
 """A character as a reader sees it that has more code points may be cut."""
 _FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
+
+
+def paragraph_end(text: str, after: int, until: int) -> int | None:
+    """The last place in `after` < place <= `until` that follows an empty line; None without one."""
+    return _last(_PARAGRAPH_ENDS, text, after, until)
 
 
 def sentence_end(text: str, after: int, until: int) -> int | None:

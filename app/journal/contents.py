@@ -48,9 +48,10 @@ class Contents:
         Without `under_way`, those that are leased to a writer are left out.
         """
         if user_id is None:
-            concerned: ColumnElement[bool] = entries.c.verb.in_(
-                ("store_knowledge", "delete_knowledge")
+            of_knowledge = entries.c.verb.in_(
+                ("store_knowledge", "delete_knowledge", "put_document")
             )
+            concerned: ColumnElement[bool] = and_(of_knowledge, entries.c.user_id.is_(None))
         else:
             anyones = and_(entries.c.verb == "delete", entries.c.user_id.is_(None))
             concerned = or_(entries.c.user_id == user_id, anyones)
@@ -60,7 +61,8 @@ class Contents:
         """The entries that may concern the memory, whoever owns it; oldest first."""
         stored = and_(entries.c.verb == "store", entries.c.records.contains(memory_id))
         deleted = and_(entries.c.verb == "delete", entries.c.record_id == memory_id)
-        concerned = or_(stored, deleted, entries.c.verb == "delete_user")
+        everywhere = entries.c.verb.in_(("delete_user", "put_document"))
+        concerned = or_(stored, deleted, everywhere)
         return await self._pending(concerned, under_way=under_way)
 
     async def users(self, *, under_way: bool = True) -> tuple[set[str], set[str]]:
@@ -72,7 +74,7 @@ class Contents:
             return set(), set()
         wanted = (
             select(entries.c.user_id, entries.c.record_id)
-            .where(self._mine, entries.c.verb.in_(("store", "delete", "delete_user")))
+            .where(self._mine, or_(entries.c.verb == "delete", entries.c.user_id.is_not(None)))
             .distinct()
         )
         if not under_way:
@@ -89,8 +91,9 @@ class Contents:
         if not await self.count():
             return []
         wanted = select(entries).where(self._mine, *concerned).order_by("seq")
-        if not under_way:
-            wanted = wanted.where(entries.c.leased_until <= self.database.now)
+        if not under_way:  # a put is never cancelled, and has replaced what is older already
+            over = entries.c.leased_until <= self.database.now
+            wanted = wanted.where(or_(over, entries.c.verb == "put_document"))
         found = await self._entries(wanted)
         pending: dict[int, set[str]] = {}
         seqs = [entry.seq for entry in found]
@@ -98,7 +101,7 @@ class Contents:
             theirs = select(deliveries).where(deliveries.c.seq.in_(some))
             for row in await self.database.rows(theirs):
                 pending.setdefault(row.seq, set()).add(row.target)
-        stores = [entry for entry in found if entry.stores]
+        stores = [entry for entry in found if entry.records]
         gone = await Tombstones.of(self.database, self._wrapper, stores)
         return [
             replace(
@@ -108,9 +111,23 @@ class Contents:
             for entry in found
         ]
 
-    async def dead(self, stored: Sequence[Entry]) -> list[Entry]:
-        """The deletes to make, once each, as records of the stores have tombstones."""
+    async def dead(self, stored: Sequence[Entry], driver: str) -> list[Entry]:
+        """The deletes to make on the driver, once each, as records of the stores have tombstones.
+
+        Of a document that was put since it is the put: with its records as long as it is pending
+        for the driver, and otherwise, as the driver has those, without.
+        """
         gone = await Tombstones.of(self.database, self._wrapper, stored)
+        later = {put.seq: put for entry in stored for put in gone.puts_over(entry)}
+        if later:
+            wanted = (
+                select(entries)
+                .join(deliveries, deliveries.c.seq == entries.c.seq)
+                .where(entries.c.seq.in_([*later]), deliveries.c.target == driver)
+            )
+            puts = await self._entries(wanted)
+            own = await Tombstones.of(self.database, self._wrapper, puts)
+            later |= {put.seq: put.without(own.deletes(put)) for put in puts}
         found = {
             (each.verb, each.user_id, each.record_id): Entry(
                 verb=each.verb,
@@ -121,9 +138,9 @@ class Contents:
                 created_at=entry.created_at,
             )
             for entry in stored
-            for each in gone.deletes(entry)
+            for each in gone.deletes_by_id(entry)
         }
-        return list(found.values())
+        return [*found.values(), *later.values()]
 
     async def count(self) -> int:
         """How many entries there are. The count of a file is remembered until it changes."""
@@ -210,6 +227,7 @@ class Contents:
                 records=codec.decode(row.records),
                 before=to_moment(row.before),
                 replaces=to_moment(row.replaces),
+                doc_id=row.doc_id,
                 seq=row.seq,
                 created_at=row.created_at,
             )

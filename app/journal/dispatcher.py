@@ -20,7 +20,7 @@ from app.errors import (
     DriverUnavailable,
     MemoryServiceError,
 )
-from app.journal.entries import Entry, Write
+from app.journal.entries import Entry, Write, as_put
 from app.journal.journal import Journal
 from app.logs import get_logger
 from app.tasks import end, postponing
@@ -193,7 +193,9 @@ class Dispatcher:
 
     async def _make(self, group: list[Entry], on_piece: OnPiece) -> None:
         first = group[0]
-        if not first.stores:
+        if first.verb == "put_document":
+            await put(self._driver, self._journal, first)
+        elif not first.stores:
             await make(self._driver, group, on_piece)
         elif first.once and self._after is None:
             await self._keep_once(group, on_piece)
@@ -209,7 +211,7 @@ class Dispatcher:
         """
         (record,) = update.records
         driver = self._driver
-        dead = await self._journal.dead([update])
+        dead = await self._journal.dead([update], driver.name)
         if not dead:
             made = await driver._replace(Replace(record, replaces)) or await driver._replace(
                 Replace(record, record.updated_at)
@@ -219,13 +221,13 @@ class Dispatcher:
             if not made:  # it was accepted meanwhile
                 await keep(driver, self._journal, [update], on_piece)
                 return
-            dead = await self._journal.dead([update])
-        await make(driver, dead, on_piece)
+            dead = await self._journal.dead([update], driver.name)
+        await delete_dead(driver, self._journal, dead, on_piece)
 
     async def _keep_once(self, group: list[Entry], on_piece: OnPiece) -> None:
         """Keep each record where nothing is under its id; of the others nobody gets theirs."""
         driver = self._driver
-        dead = await self._journal.dead(group)
+        dead = await self._journal.dead(group, driver.name)
         alive = [entry for entry in group if not _is_deleted(entry.records[0], dead)]
         first = {key_of(entry.records[0]): entry for entry in reversed(alive)}
         there: dict[Key, Record] = {}
@@ -237,7 +239,7 @@ class Dispatcher:
             except Conflict:
                 if len(first) > 1:  # each alone, then
                     raise
-            dead = await self._journal.dead(group)
+            dead = await self._journal.dead(group, driver.name)
         for entry in alive:
             (record,) = entry.records
             found = there.get(key_of(record))
@@ -253,7 +255,7 @@ class Dispatcher:
                 )
             if not await self._journal.withdraw(entry):  # it was accepted meanwhile
                 await keep(driver, self._journal, [entry], on_piece)
-        await make(driver, dead, on_piece)
+        await delete_dead(driver, self._journal, dead, on_piece)
 
 
 def _nothing() -> None:
@@ -265,15 +267,49 @@ async def keep(
 ) -> None:
     """Keep the records on the driver, but for those that have a tombstone.
 
-    What gets a tombstone meanwhile is deleted again, as `make` does it.
+    What gets a tombstone meanwhile is deleted again, as `make` does it. So is an update that a put
+    of its document replaces: the driver may have a version of the record that was of no document.
     """
-    dead = await journal.dead(stored)
+    dead = await journal.dead(stored, driver.name)
     last = latest((record for entry in stored for record in entry.records), key_of)
-    alive = [record for record in last.values() if not _is_deleted(record, dead)]
+    by_id = [each for each in dead if each.doc_id is None]
+    alive = [
+        record
+        for record in last.values()
+        if not _is_deleted(record, dead if record.updated_at == record.created_at else by_id)
+    ]
     if alive:
         await driver._keep(Keep(alive))
-        dead = await journal.dead(stored)
-    await make(driver, dead, on_piece)
+        dead = await journal.dead(stored, driver.name)
+    await delete_dead(driver, journal, dead, on_piece)
+
+
+async def put(driver: RecordDriver, journal: Journal, entry: Entry) -> int:
+    """Replace the document on the driver; how many records gave way.
+
+    A record of the put that has a tombstone is left out, or deleted again where it gets the
+    tombstone meanwhile. Where the document was put again since, that put is made instead.
+    """
+    deleted = 0
+    dead = await journal.dead([entry], driver.name)
+    if not any(each.doc_id is not None for each in dead):
+        _, deleted = await driver._put(as_put(entry.without(dead)))
+        dead = await journal.dead([entry], driver.name)
+    await delete_dead(driver, journal, dead)
+    return deleted
+
+
+async def delete_dead(
+    driver: RecordDriver,
+    journal: Journal,
+    dead: Iterable[Entry],
+    on_piece: OnPiece = _nothing,
+) -> None:
+    """Delete what has a tombstone; of a put that this makes, what gets one meanwhile."""
+    while dead := [*dead]:
+        await make(driver, dead, on_piece)
+        puts = [each for each in dead if each.records]
+        dead = await journal.dead(puts, driver.name) if puts else []
 
 
 def _is_deleted(record: Record, deletes: Sequence[Write]) -> bool:
@@ -286,7 +322,9 @@ async def make(
     """Make the deletes on the driver; `on_piece` is called as `Forget` says."""
     ids: dict[tuple[Kind, str | None], dict[str, None]] = {}
     for each in deletes:
-        if each.verb == "delete_user":
+        if each.verb == "put_document":
+            await driver._put(as_put(each))
+        elif each.verb == "delete_user":
             await driver._forget(Forget(each.user_id or "", each.before, on_piece))
         else:
             kind: Kind = "memory" if each.verb == "delete" else "knowledge"
@@ -305,7 +343,7 @@ def _groups(due: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
     def alike(entry: Entry) -> str:
         if entry.once:
             return "once"
-        if entry.replaces is not None or entry.verb == "delete_user":
+        if entry.replaces is not None or entry.verb in ("delete_user", "put_document"):
             return "alone"
         return "store" if entry.stores else "delete"
 

@@ -7,12 +7,14 @@ from typing import Final, Literal, Self
 
 from app.core.memory.moments import EPOCH
 from app.core.memory.records import Kept, Memory, Record, key_of, record_id
-from app.core.memory.requests import Delete, Forget, Replace
+from app.core.memory.requests import Delete, Forget, Put, Replace
 
 NOTHING: Final = EPOCH
 """Given as the version that a store replaces, where nothing may be there."""
 
-Verb = Literal["store", "delete", "delete_user", "store_knowledge", "delete_knowledge"]
+Verb = Literal[
+    "store", "delete", "delete_user", "store_knowledge", "delete_knowledge", "put_document"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,9 @@ class Write:
     records: Sequence[Record] = ()
     """What a store or an update keeps."""
     before: datetime | None = None
-    """Up to which moment a `delete_user` deletes."""
+    """Up to which moment a `delete_user` deletes, or a `put_document` replaces."""
+    doc_id: str | None = None
+    """Of which document a `put_document` is."""
     replaces: datetime | None = None
     """Of an update, the version (`updated_at`) that the first driver must still have.
 
@@ -39,7 +43,7 @@ class Write:
 
     @property
     def stores(self) -> bool:
-        """Whether it keeps records, rather than deleting them."""
+        """Whether it keeps records and deletes none."""
         return self.verb in ("store", "store_knowledge")
 
     @property
@@ -48,7 +52,9 @@ class Write:
         return self.stores and self.replaces == NOTHING
 
     def deletes(self, record: Record) -> bool:
-        """Whether it is a delete that reaches the record."""
+        """Whether it is a delete that reaches the record, or a put that replaces it."""
+        if self.verb == "put_document":
+            return as_put(self).replaces(record)
         mine = isinstance(record, Memory)
         if self.verb == "delete_user":
             before = self.before
@@ -61,7 +67,7 @@ class Write:
     @property
     def deleted_by(self) -> Verb:
         """What deletes one of the records that it keeps."""
-        return "delete" if self.verb == "store" else "delete_knowledge"
+        return "delete_knowledge" if self.user_id is None else "delete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +122,22 @@ def deletes_of(wanted: Delete | Forget) -> list[Write]:
         return [Write(verb="delete_user", user_id=wanted.user_id, before=wanted.before)]
     verb: Verb = "delete" if wanted.kind == "memory" else "delete_knowledge"
     return [Write(verb=verb, user_id=wanted.user_id, record_id=each) for each in wanted.ids]
+
+
+def put_of(wanted: Put[Kept]) -> Write:
+    """The write that replaces a document."""
+    return Write(
+        verb="put_document",
+        user_id=wanted.user_id,
+        records=wanted.records,
+        before=wanted.before,
+        doc_id=wanted.doc_id,
+    )
+
+
+def as_put(write: Write) -> Put[Record]:
+    """What `put_of` made the write of."""
+    return Put(write.doc_id or "", write.records, write.user_id, write.before)
 
 
 def update_of(wanted: Replace[Kept]) -> Write:

@@ -10,9 +10,9 @@ oldest entry first. A write that a healthy driver refuses is a dead letter.
                 gone             dead letter
 
 Writes commute. A record replaces an older version of itself, a delete names a record and leaves a
-tombstone, and a forget names the moment up to which it deletes. After a store the dispatcher looks
-for tombstones, and deletes the records that have one. So all drivers end equal, in whatever order
-and however often they get the writes.
+tombstone, a forget names the moment up to which it deletes, and so does a put, up to which moment
+it replaces a document. After a store the dispatcher looks for tombstones, and deletes the records
+that have one. So all drivers end equal, in whatever order and however often they get the writes.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.memory import codec
 from app.core.memory.clock import Clock
 from app.core.memory.records import Record, record_id
-from app.errors import ConnectionLost, JournalUnavailable
+from app.errors import ConnectionLost, DeletePending, JournalUnavailable
 from app.journal.contents import Contents
 from app.journal.database import Database
 from app.journal.entries import Entry, Write
@@ -52,7 +52,7 @@ from app.journal.tables import (
     targets,
     tombstones,
 )
-from app.journal.tombstones import bury, lift
+from app.journal.tombstones import Lifted, bury, is_put, lift
 from app.journal.versions import versions
 from app.journal.waiting import refuse_stranded
 from app.settings import JournalSettings
@@ -175,13 +175,13 @@ class Journal(Contents):
 
         return await self.database.transaction(work, then=self._changed)
 
-    async def lift(self, stored: Sequence[Write]) -> None:
+    async def lift(self, stored: Sequence[Write], *, of: Lifted = "everything") -> None:
         """Lift the tombstones of what an import stores without an entry of its own.
 
         Raises `DeletePending` as `append_import` does.
         """
         await self.database.transaction(
-            lambda connection: lift(connection, self._wrapper, stored), then=self._changed
+            lambda connection: lift(connection, self._wrapper, stored, of=of), then=self._changed
         )
 
     async def pending_once(
@@ -225,7 +225,7 @@ class Journal(Contents):
     ) -> list[Record | None]:
         ids = [record_id(record) for write in writes for record in write.records]
         await lock(connection, self.database, self._wrapper, ids)
-        await lift(connection, self._wrapper, writes, forgets=False)
+        await lift(connection, self._wrapper, writes, of="records")
         return await self._waiting_once(connection, writes, undecided)
 
     async def _waiting_once(
@@ -267,11 +267,14 @@ class Journal(Contents):
         lease: float = 0.0,
         *,
         waiting: bool = False,
+        joins: bool = False,
     ) -> list[Entry]:
         """The same for an update; nothing where a later version than `over` is on its way.
 
         `waiting`: nothing either where `over` is not in the journal any more. One process at a
-        time looks for that. Raises `ConnectionLost` where the update itself is on its way.
+        time looks for that. Raises `ConnectionLost` where the update itself is on its way. An
+        update that `joins` a document lifts the tombstones of its puts, and raises `DeletePending`
+        while one, or another version of the record, is pending for a driver.
         """
         (record,) = write.records
         one = record_id(record)
@@ -282,6 +285,24 @@ class Journal(Contents):
             if record.updated_at in known:
                 raise ConnectionLost(reason=f"{self._wrapper}: the update is on its way")
             if any(each > over for each in known) or (waiting and over not in known):
+                return []
+            if joins and known:
+                raise DeletePending(reason=f"{self._wrapper}: another version is pending")
+            if joins:
+                await lift(connection, self._wrapper, [write], of="documents")
+            return await self._append(connection, [write], drivers, lease)
+
+        return await self.database.transaction(work, then=self._changed)
+
+    async def append_put(
+        self, write: Write, drivers: Sequence[str], lease: float = 0.0
+    ) -> list[Entry]:
+        """The same for a put; nothing where another process has put the document at its moment."""
+
+        async def work(connection: AsyncConnection) -> list[Entry]:
+            document = f"{write.user_id or ''} {write.doc_id}"
+            await lock(connection, self.database, self._wrapper, [document])
+            if await is_put(connection, self._wrapper, write):
                 return []
             return await self._append(connection, [write], drivers, lease)
 
@@ -309,6 +330,7 @@ class Journal(Contents):
                 "records": codec.encode(write.records),
                 "before": from_moment(write.before),
                 "replaces": from_moment(write.replaces),
+                "doc_id": write.doc_id,
             }
             for write in writes
         ]
@@ -320,6 +342,7 @@ class Journal(Contents):
                 records=write.records,
                 before=write.before,
                 replaces=write.replaces,
+                doc_id=write.doc_id,
                 seq=seq,
                 created_at=created_at,
             )

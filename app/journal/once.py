@@ -51,7 +51,7 @@ async def pending(
             .join(deliveries, deliveries.c.seq == entries.c.seq)
             .where(
                 entries.c.wrapper == wrapper,
-                entries.c.verb == verb,
+                entries.c.verb.in_((verb, "put_document")),
                 entries.c.user_id.is_not_distinct_from(user_id or None),
                 deliveries.c.target == driver,
                 decided,

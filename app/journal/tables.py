@@ -10,7 +10,7 @@ Moments are microseconds since the epoch.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -55,6 +55,7 @@ entries = Table(
     Column("held_until", Float, key="leased_until", nullable=False),
     Column("before", BigInteger),
     Column("replaces", BigInteger),
+    Column("doc_id", Text),
     Index("journal_entries_by_user", "wrapper", "user_id", "verb", "seq"),
     sqlite_autoincrement=True,  # a place is never given twice
 )
@@ -78,8 +79,10 @@ tombstones = Table(
     Column("record_id", Text),
     Column("created_at", Float, nullable=False),
     Column("before", BigInteger),
+    Column("doc_id", Text),
     Index("journal_tombstones_of_record", "wrapper", "record_id"),
     Index("journal_tombstones_of_user", "wrapper", "user_id"),
+    Index("journal_tombstones_of_document", "wrapper", "doc_id"),
 )
 
 targets = Table(
@@ -90,8 +93,14 @@ targets = Table(
 )
 
 
-_ADDED = (entries.c.before, entries.c.replaces, tombstones.c.before)
-"""Columns that a journal from before updates (up to 2026-11) lacks."""
+_ADDED = (
+    entries.c.before,
+    entries.c.replaces,
+    tombstones.c.before,
+    entries.c.doc_id,
+    tombstones.c.doc_id,
+)
+"""Columns that a journal lacks from before updates, and from before documents (both 2026-11)."""
 
 
 def create(connection: Connection) -> None:
@@ -105,7 +114,7 @@ def create(connection: Connection) -> None:
         connection.execute(select(table).limit(0))
 
 
-def _add(connection: Connection, column: Column[int]) -> None:
+def _add(connection: Connection, column: Column[Any]) -> None:
     """Add the column if it is missing.
 
     A `delete_user` that has no moment gets the time of its entry.

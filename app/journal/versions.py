@@ -21,7 +21,7 @@ async def versions(
     (wanted,) = update.records
     stores = select(entries.c.records).where(
         entries.c.wrapper == wrapper,
-        entries.c.verb == update.verb,
+        entries.c.verb.in_((update.verb, "put_document")),
         entries.c.user_id.is_not_distinct_from(update.user_id),
         entries.c.records.contains(record_id(wanted)),
     )

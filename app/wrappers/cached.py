@@ -13,6 +13,7 @@ from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.records import (
     Kept,
     Knowledge,
+    KnowledgePage,
     Memory,
     MemoryPage,
     Recalled,
@@ -26,6 +27,8 @@ from app.core.memory.requests import (
     Get,
     Keep,
     Page,
+    PageKnowledge,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -137,12 +140,19 @@ class CachedDriver(WrappingDriver):
     async def _users(self, wanted: Users) -> UserPage:
         return await self._inner._users(wanted)
 
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        return await self._inner._page_knowledge(wanted)
+
     def _export(self) -> AsyncIterator[Record]:
         return self._inner._export()
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         scopes = {_scope_of(record) for record in wanted.records}
         return await self._write(scopes, lambda: self._inner._keep(wanted))
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        scope = KNOWLEDGE if wanted.user_id is None else user_scope(wanted.user_id)
+        return await self._write({scope}, lambda: self._inner._put(wanted))
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         scope = _scope_of(wanted.record)

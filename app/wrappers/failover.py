@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Self, TypeVar, cast
 
 from app import metrics
@@ -11,6 +12,7 @@ from app.core.memory.once import is_same, placed, repeated
 from app.core.memory.records import (
     Kept,
     Knowledge,
+    KnowledgePage,
     Memory,
     MemoryPage,
     Record,
@@ -23,6 +25,8 @@ from app.core.memory.requests import (
     Get,
     Keep,
     Page,
+    PageKnowledge,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -35,7 +39,10 @@ from app.errors import (
     DriverUnavailable,
     EmbeddingQueueFull,
     JournalUnavailable,
+    MemoryServiceError,
+    raise_uncertain,
 )
+from app.journal.dispatcher import put
 from app.journal.entries import Entry, deletes_of, once_of, stores_of
 from app.settings import FailoverSettings, JournalSettings, Limits
 from app.wrappers.base import WrappingDriver
@@ -144,6 +151,9 @@ class FailoverDriver(WrappingDriver):
     async def _page(self, wanted: Page) -> MemoryPage:
         return await self._reads.page(wanted, self._first)
 
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        return await self._reads.page_knowledge(wanted, self._first)
+
     async def _get(self, wanted: Get) -> Record | None:
         return await self._reads.get(wanted, self._first)
 
@@ -226,6 +236,9 @@ class FailoverDriver(WrappingDriver):
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         primary, record = self.members.primary, wanted.record
+        (write,) = stores_of([record])
+        if wanted.joins:
+            await self.members.import_with(lambda: self._journal.lift([write], of="documents"))
         user_id, one = key_of(record)
         waits = (await self._reads.pending(user_id, primary)).kept.get(one)
         if waits is not None and waits.updated_at > wanted.over:
@@ -239,12 +252,42 @@ class FailoverDriver(WrappingDriver):
             except (DriverUnavailable, DriverTimeout) as error:
                 if not self._journals or error.uncertain:
                     raise
-        (write,) = stores_of([record])
         made = await self._journal.append_update(
-            write, wanted.over, [primary.name], waiting=waiting
+            write, wanted.over, [primary.name], waiting=waiting, joins=wanted.joins
         )
         self.members.dispatchers[primary.name].wake()
         return bool(made)
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        """Every driver gets a put: the others would keep what the primary does not have any more.
+
+        While the primary is away the journal takes it, with `writes=journal`; else nothing does.
+        """
+        nodes, records = self.members.nodes, len(wanted.records)
+        primary = self.members.primary
+        if primary.reachability.away and not self._journals:
+            raise DriverUnavailable(reason=f"{primary.name} is left alone")
+        pending = await self._reads.pending(wanted.user_id, primary)
+        lease = _LEASE * time_for(self._settings.timeout, records)
+        async with self.members.putting(wanted, lease) as (given, entry):
+            call = partial(put, journal=self._journal, entry=entry)
+            answers = await asyncio.gather(
+                *(node.ask(call, records=records) for node in nodes), return_exceptions=True
+            )
+            reached = {
+                node.name: answer
+                for node, answer in zip(nodes, answers, strict=True)
+                if not isinstance(answer, BaseException)
+            }
+            await self._journal.settle([entry], list(reached))
+            self.members.wake_dispatchers()
+        for each in answers:
+            if isinstance(each, BaseException) and not isinstance(each, MemoryServiceError):
+                raise each
+        away = isinstance(answers[0], DriverUnavailable | DriverTimeout)
+        if isinstance(answers[0], MemoryServiceError) and not (away and self._journals):
+            raise_uncertain(answers[0])  # it is going to happen
+        return given.records, max(reached.values(), default=0) + pending.replaced_by(given)
 
     async def _delete(self, wanted: Delete) -> int:
         pending = await self._reads.waiting(wanted, self.members.primary)

@@ -1,16 +1,19 @@
 """The inner drivers of failover or replicated, and the journal of what is pending for them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from time import monotonic, perf_counter
 from typing import Any, TypeAlias, TypeVar
 
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverHealth, HealthStatus
 from app.core.memory.record_driver import RecordDriver
+from app.core.memory.records import Kept
+from app.core.memory.requests import Put
 from app.errors import DeletePending, DriverTimeout, DriverUnavailable, JournalUnavailable
 from app.journal.dispatcher import Dispatcher
+from app.journal.entries import Entry, put_of
 from app.journal.journal import Journal
 from app.journal.placing import refuse_one_database, refuse_same_cluster
 from app.logs import get_logger
@@ -143,6 +146,26 @@ class Members:
                     raise
             self.wake_dispatchers()
             await asyncio.sleep(_DELETED_SECONDS)
+
+    @asynccontextmanager
+    async def putting(
+        self, wanted: Put[Kept], lease: float
+    ) -> AsyncIterator[tuple[Put[Kept], Entry]]:
+        """For the time of a block, the put with its moment, and its entry for every driver.
+
+        It is leased to the block for `lease` seconds, and never cancelled: it is going to happen.
+        """
+        if wanted.before is not None:  # whoever holds this driver has given it the moment
+            (entry,) = await self.journal.append([put_of(wanted)], self.names, lease)
+            yield wanted, entry
+            return
+        made: list[Entry] = []
+        while not made:
+            async with self.journal.moment() as moment:
+                put = wanted.at(moment)
+                made = await self.journal.append_put(put_of(put), self.names, lease)
+                if made:
+                    yield put, made[0]
 
     async def catch_up(self, driver: str) -> None:
         """Try the driver's dead letters and what is pending for it, for ten seconds at most."""

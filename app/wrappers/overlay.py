@@ -1,13 +1,23 @@
 """What is pending in the journal, laid over what a driver answers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from app.core.memory.cursor import Cursor, page
+from app.core.memory.cursor import cut
 from app.core.memory.moments import EPOCH
-from app.core.memory.records import Memory, MemoryPage, Record, is_alive, record_id
-from app.core.memory.requests import Delete, Forget, Page
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    KnowledgePage,
+    Memory,
+    MemoryPage,
+    Record,
+    document_of,
+    is_alive,
+    record_id,
+)
+from app.core.memory.requests import Delete, Forget, Listing, Page, PageKnowledge, Put
 from app.journal.entries import Entry, Write
 
 
@@ -41,6 +51,8 @@ class Overlay:
     """Ids of deleted records, which the driver may still have."""
     forgotten: datetime | None = None
     """The moment up to which the user's memories are deleted; None without a forget."""
+    documents: dict[str, datetime] = field(default_factory=dict)
+    """By document that was put, the moment up to which others of its records are replaced."""
 
     @classmethod
     def of(
@@ -49,8 +61,8 @@ class Overlay:
         """What the entries change in the answers that the driver of that name gives `now`.
 
         No entry has a record that is deleted. `stored_by_all`: every driver gets every store, so
-        that a driver lacks only what is pending for it; otherwise stores reach the primary alone,
-        and every driver lacks what is in the journal.
+        that a driver lacks only what is pending for it, as of puts it always does; otherwise stores
+        reach the primary alone, and every driver lacks what is in the journal.
         """
         overlay = cls(now)
         for entry in entries:
@@ -60,15 +72,18 @@ class Overlay:
                     overlay._delete(each)
             if entry.replaces is not None and (stored_by_all or not entry.once):
                 continue  # nobody was told that this happens
-            if entry.stores:
-                if waits or not stored_by_all:
-                    overlay._keep(entry.records)
+            if entry.stores and (waits or not stored_by_all):
+                overlay._keep(entry.records)
             elif waits:
                 overlay._delete(entry)
         return overlay
 
     def _delete(self, write: Write) -> None:
-        if write.before is not None:
+        if write.doc_id is not None and write.before is not None:
+            self._keep(write.records)
+            known = self.documents.get(write.doc_id, write.before)
+            self.documents[write.doc_id] = max(write.before, known)
+        elif write.before is not None:
             self.forgotten = max(write.before, self.forgotten or write.before)
         elif write.record_id is not None:
             self.deleted.add(write.record_id)
@@ -80,6 +95,11 @@ class Overlay:
             known = self.kept.get(record_id(record))
             if known is None or known.updated_at < record.updated_at:
                 self.kept[record_id(record)] = record
+
+    def replaced_by(self, wanted: Put[Kept]) -> int:
+        """How many records that no driver may have had before are to give way."""
+        mine = map(self.shown, self.created)
+        return sum(each is not None and wanted.replaces(each) for each in mine)
 
     def waiting(self, wanted: Delete | Forget) -> Waiting:
         """The pending ones of the records that are to be deleted."""
@@ -102,24 +122,29 @@ class Overlay:
     @property
     def empty(self) -> bool:
         """Whether it changes nothing."""
-        return not (self.kept or self.deleted or self.forgotten)
+        return not (self.kept or self.deleted or self.forgotten or self.documents)
 
     def room(self, top_k: int, most: int) -> int:
         """How many records to ask the driver for, so that `top_k` are left; `most` at most.
 
-        It is `most` where a user was forgotten: how many of the records that hides is not known.
+        It is `most` where a user was forgotten, or a document put: how many of the records that
+        hides is not known.
         """
         updated = sum(record.updated_at > record.created_at for record in self.kept.values())
-        more = most if self.forgotten is not None else top_k + len(self.deleted) + updated
-        return max(top_k, min(most, more))
+        if self.forgotten is not None or self.documents:
+            return max(top_k, most)
+        return max(top_k, min(most, top_k + len(self.deleted) + updated))
 
     def hides(self, record: Record) -> bool:
         """Whether the driver's record is deleted, or older than the pending version."""
         kept = self.kept.get(record_id(record))
         if kept is not None:
             return record.updated_at < kept.updated_at
-        forgotten = self.forgotten is not None and record.created_at <= self.forgotten
-        return forgotten or record_id(record) in self.deleted
+        if self.forgotten is not None and record.created_at <= self.forgotten:
+            return True
+        put = self.documents.get(document_of(record) or "")
+        replaced = put is not None and record.created_at <= put
+        return replaced or record_id(record) in self.deleted
 
     def replaces(self, record: Record) -> bool:
         """Whether the driver's record is deleted, or is among `kept`."""
@@ -168,16 +193,32 @@ def kept_memory(entries: Iterable[Entry], memory_id: str) -> Memory | None:
 
 def paged(overlay: Overlay, found: MemoryPage, wanted: Page) -> MemoryPage:
     """A driver's page with the pending memories in their places, and without deleted ones."""
-    end = wanted.after
-    shown = {m.memory_id: m for m in found.memories if not overlay.hides(m)}
-    last = Cursor.after(found.memories[-1]) if found.next_cursor is not None else None
-    for record in overlay.kept.values():
-        if not isinstance(record, Memory) or not wanted.has(record, overlay.now):
-            continue
-        place = Cursor.after(record)
-        if (end is None or place < end) and (last is None or place > last):
-            shown[record.memory_id] = record
-    merged = sorted(shown.values(), key=Cursor.after, reverse=True)
+    pending = [each for each in overlay.kept.values() if isinstance(each, Memory)]
+    pending = [each for each in pending if wanted.has(each, overlay.now)]
+    return MemoryPage(*_laid_over(overlay, found.memories, found.next_cursor, wanted, pending))
+
+
+def paged_knowledge(overlay: Overlay, found: KnowledgePage, wanted: PageKnowledge) -> KnowledgePage:
+    """The same for knowledge."""
+    pending = [each for each in overlay.kept.values() if isinstance(each, Knowledge)]
+    pending = [each for each in pending if wanted.has(each, overlay.now)]
+    return KnowledgePage(*_laid_over(overlay, found.knowledge, found.next_cursor, wanted, pending))
+
+
+def _laid_over(
+    overlay: Overlay,
+    found: Sequence[Kept],
+    next_cursor: str | None,
+    wanted: Listing,
+    pending: Sequence[Kept],
+) -> tuple[list[Kept], str | None]:
+    last = wanted.read_cursor(next_cursor) if next_cursor is not None else None
+    shown = {record_id(record): record for record in found if not overlay.hides(record)}
+    for record in pending:
+        is_next = last is not None and wanted.comes_after(record, last)
+        if wanted.comes_after(record, wanted.after) and not is_next:
+            shown[record_id(record)] = record
+    merged = wanted.in_order(shown.values())
     if len(merged) > wanted.limit:
-        return page(merged[: wanted.limit + 1], wanted.limit)
-    return MemoryPage(merged, found.next_cursor)
+        return cut(merged, wanted.limit, wanted.place)
+    return merged, next_cursor

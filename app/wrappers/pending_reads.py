@@ -11,6 +11,7 @@ from app.core.memory.pages import every_page
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Knowledge,
+    KnowledgePage,
     Memory,
     MemoryPage,
     Recalled,
@@ -18,14 +19,23 @@ from app.core.memory.records import (
     UserCount,
     UserPage,
 )
-from app.core.memory.requests import Delete, Forget, Get, Page, Recall, RecallKnowledge, Users
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Get,
+    Page,
+    PageKnowledge,
+    Recall,
+    RecallKnowledge,
+    Users,
+)
 from app.embedding import Embedder
 from app.errors import DriverTimeout, JournalUnavailable
 from app.journal.entries import Entry
 from app.journal.journal import Journal
 from app.settings import Limits
 from app.wrappers.node import Node, first_answer
-from app.wrappers.overlay import Overlay, Overlays, Waiting, kept_memory, paged
+from app.wrappers.overlay import Overlay, Overlays, Waiting, kept_memory, paged, paged_knowledge
 from app.wrappers.pending_recall import PendingRecall
 
 T = TypeVar("T")
@@ -128,6 +138,14 @@ class PendingReads:
         wanted = Page(user_id=user_id, limit=_COUNTED_AT_ONCE)
         pages = every_page(lambda page: self.page(page, choose), wanted)
         return sum([len(memories) async for memories in pages])
+
+    async def page_knowledge(self, wanted: PageKnowledge, choose: Choose) -> KnowledgePage:
+        pending, _ = await self._found(self._of_user(None))
+        found, node, _ = await choose(
+            lambda node: node.ask(lambda driver: driver._page_knowledge(wanted))
+        )
+        overlay = self._overlay(pending, node)
+        return found if overlay.empty else paged_knowledge(overlay, found, wanted)
 
     async def get(self, wanted: Get, choose: Choose) -> Record | None:
         if wanted.kind == "memory" and wanted.user_id is None:

@@ -13,6 +13,7 @@ from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Kept,
     Knowledge,
+    KnowledgePage,
     Memory,
     MemoryPage,
     Recalled,
@@ -25,6 +26,8 @@ from app.core.memory.requests import (
     Get,
     Keep,
     Page,
+    PageKnowledge,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -151,6 +154,13 @@ class ReplicatedDriver(WrappingDriver):
             return found
         return Recalled.like(found, found, driver=node.name, degraded=late)
 
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        found, _, _ = await self._read(
+            lambda driver: driver._page_knowledge(wanted),
+            lambda choose: self._reads.page_knowledge(wanted, choose),
+        )
+        return found
+
     async def _get(self, wanted: Get) -> Record | None:
         found, _, _ = await self._read(
             lambda driver: driver._get(wanted), lambda choose: self._reads.get(wanted, choose)
@@ -252,6 +262,9 @@ class ReplicatedDriver(WrappingDriver):
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         return await self._writes.replace(wanted)
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        return await self._writes.put(wanted)
 
     async def _delete(self, wanted: Delete) -> int:
         return await self._writes.delete(wanted)

@@ -7,10 +7,10 @@ from functools import partial
 from typing import TypeVar, cast
 
 from app.core.memory.once import is_same, placed, repeated
-from app.core.memory.pages import every_page
+from app.core.memory.pages import every_page, every_page_of_knowledge
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, Record, record_id
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Replace
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, PageKnowledge, Put, Replace
 from app.errors import (
     ConnectionLost,
     DriverTimeout,
@@ -21,7 +21,7 @@ from app.errors import (
     MemoryServiceError,
     raise_uncertain,
 )
-from app.journal.dispatcher import keep, make
+from app.journal.dispatcher import delete_dead, keep, put
 from app.journal.entries import Entry, deletes_of, once_of, stores_of, update_of
 from app.settings import ReplicatedSettings
 from app.wrappers.members import Members
@@ -152,7 +152,13 @@ class ReplicatedWrites:
     async def replace(self, wanted: Replace[Kept]) -> bool:
         """Whether the record is, or will be, in the place of the one that `wanted` names."""
         update, names = update_of(wanted), self._members.names
-        made = await self._journal.append_update(update, wanted.over, names, self._lease())
+
+        def append() -> Awaitable[list[Entry]]:
+            return self._journal.append_update(
+                update, wanted.over, names, self._lease(), joins=wanted.joins
+            )
+
+        made = await self._members.import_with(append)
         if not made:
             return False
         try:
@@ -177,6 +183,38 @@ class ReplicatedWrites:
         elif not await self._cancelled(made):
             raise ConnectionLost(reason=f"{self._driver.name}: a dispatcher may have made it")
         return replaced
+
+    async def put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        """Replace the document; its new records, and how many others there were."""
+        if self._primary.reachability.away and not self._accepts:
+            raise DriverUnavailable(reason=f"{self._primary.name} is left alone")
+        records = len(wanted.records)
+        unmade = await self._unmade(wanted.user_id)
+        seen = 0
+        if self._accepts and not records:
+            seen = await self._count_document(wanted)
+        async with self._members.putting(wanted, self._lease(records)) as (given, entry):
+            call = partial(put, journal=self._journal, entry=entry)
+            try:
+                deleted = await self._primary.ask(call, records=records, patience=_PATIENCE)
+            except MemoryServiceError as error:
+                if self._is_accepted(error):
+                    await self._accept([entry])
+                    return given.records, seen
+                await self._hand_over([entry])
+                raise_uncertain(error)  # it is going to happen
+            await self._spread([entry], lambda node: node.ask(call, records=records))
+        return given.records, deleted + unmade.replaced_by(given)
+
+    async def _count_document(self, wanted: Put[Kept]) -> int:
+        """How many records of the document a reader sees."""
+        if wanted.user_id is not None:
+            own = Page(user_id=wanted.user_id, doc_id=wanted.doc_id, limit=_PAGE)
+            return sum([len(found) async for found in every_page(self._driver._page, own)])
+        pages = every_page_of_knowledge(
+            self._driver._page_knowledge, PageKnowledge(doc_id=wanted.doc_id, limit=_PAGE)
+        )
+        return sum([len(found) async for found in pages])
 
     async def delete(self, wanted: Delete | Forget) -> int:
         """Delete the records; how many were there.
@@ -234,9 +272,9 @@ class ReplicatedWrites:
         """
         answer = await self._primary.ask(write, records=records, patience=_PATIENCE)
         try:
-            dead = await self._journal.dead(made)
+            dead = await self._journal.dead(made, self._primary.name)
             if dead:
-                gone = partial(make, deletes=dead)
+                gone = partial(delete_dead, journal=self._journal, dead=dead)
                 await self._primary.ask(gone, records=len(dead))
         except MemoryServiceError as error:
             raise ConnectionLost(reason=error.reason) from error

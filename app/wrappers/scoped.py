@@ -14,8 +14,11 @@ from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.cursor import UserCursor
 from app.core.memory.filter import Condition, Filter, Scalar
 from app.core.memory.records import (
+    DOC_ID,
+    POSITION,
     Kept,
     Knowledge,
+    KnowledgePage,
     Memory,
     MemoryPage,
     Recalled,
@@ -29,6 +32,8 @@ from app.core.memory.requests import (
     Get,
     Keep,
     Page,
+    PageKnowledge,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -42,6 +47,7 @@ MARK: Final = "\x1f"
 """What the id of a tenant's user starts with."""
 AFTER_MARK: Final = chr(ord(MARK) + 1)
 """The least id after all that start with `MARK`."""
+_TITLE: Final = "title"
 _OWN: Final = "m."
 """What the keys of a tenant's knowledge start with in the metadata of the memory that it is."""
 
@@ -101,6 +107,19 @@ class ScopedDriver(WrappingDriver):
         memories = [self._memory(memory, wanted.user_id) for memory in page.memories]
         return MemoryPage(memories, page.next_cursor)
 
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        page = await self._inner._page(
+            Page(
+                user_id=self._knowledge,
+                conversation_id=wanted.category,
+                doc_id=wanted.doc_id,
+                filter=_of_box(wanted.filter),
+                after=wanted.after,
+                limit=wanted.limit,
+            )
+        )
+        return KnowledgePage([self._unboxed(each) for each in page.memories], page.next_cursor)
+
     async def _export(self) -> AsyncIterator[Record]:
         async for record in self._inner._export():
             if isinstance(record, Memory):
@@ -115,6 +134,16 @@ class ScopedDriver(WrappingDriver):
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         boxed = [self._boxed(record) for record in wanted.records]
         kept = await self._inner._keep(Keep(boxed, wanted.new, wanted.once))
+        return self._given_back(kept, wanted.records)
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        boxed = [self._boxed(record) for record in wanted.records]
+        put = Put(wanted.doc_id, boxed, self._knowledge, wanted.before)
+        kept, deleted = await self._inner._put(put)
+        return self._given_back(kept, wanted.records), deleted
+
+    def _given_back(self, kept: Sequence[Memory], records: Sequence[Kept]) -> list[Kept]:
+        """What the inner driver has of the records, as they are."""
         return [
             cast(
                 Kept,
@@ -122,11 +151,12 @@ class ScopedDriver(WrappingDriver):
                 if isinstance(record, Memory)
                 else self._unboxed(memory),
             )
-            for memory, record in zip(kept, wanted.records, strict=True)
+            for memory, record in zip(kept, records, strict=True)
         ]
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
-        return await self._inner._replace(Replace(self._boxed(wanted.record), wanted.over))
+        boxed = Replace(self._boxed(wanted.record), wanted.over, wanted.joins)
+        return await self._inner._replace(boxed)
 
     async def _delete(self, wanted: Delete) -> int:
         owner = self._owner(wanted)
@@ -177,7 +207,7 @@ class ScopedDriver(WrappingDriver):
         if isinstance(record, Memory):
             return replace(record, user_id=self._prefix + record.user_id)
         box = {_OWN + key: value for key, value in record.metadata.items()}
-        fields = {"title": record.title, "doc_id": record.doc_id, "position": record.position}
+        fields = {_TITLE: record.title, DOC_ID: record.doc_id, POSITION: record.position}
         box |= {name: value for name, value in fields.items() if value is not None}
         return Memory(
             memory_id=record.knowledge_id,
@@ -205,13 +235,13 @@ class ScopedDriver(WrappingDriver):
             knowledge_id=memory.memory_id,
             content=memory.content,
             category=memory.conversation_id or "",
-            title=box.get("title"),
-            doc_id=box.get("doc_id"),
+            title=box.get(_TITLE),
+            doc_id=box.get(DOC_ID),
             metadata=own,
             created_at=memory.created_at,
             updated_at=memory.updated_at,
             expires_at=memory.expires_at,
-            position=box.get("position"),
+            position=box.get(POSITION),
             request=memory.request,
             score=memory.score,
             repeated=memory.repeated,
@@ -224,7 +254,14 @@ class ScopedDriver(WrappingDriver):
 
 def _in_box(wanted: RecallKnowledge) -> Filter:
     """The filter of the memories that tenants' knowledge is kept as."""
-    conditions = [replace(one, key=_OWN + one.key) for one in wanted.filter.metadata]
+    boxed = _of_box(wanted.filter)
     if wanted.doc_id is not None:
-        conditions.append(Condition("doc_id", "eq", (Scalar("text", wanted.doc_id),)))
-    return replace(wanted.filter, metadata=tuple(conditions))
+        of_document = Condition(DOC_ID, "eq", (Scalar("text", wanted.doc_id),))
+        boxed = replace(boxed, metadata=(*boxed.metadata, of_document))
+    return boxed
+
+
+def _of_box(wanted: Filter) -> Filter:
+    """The same filter, on the metadata that is in the memory's."""
+    own = tuple(replace(one, key=_OWN + one.key) for one in wanted.metadata)
+    return replace(wanted, metadata=own)

@@ -5,13 +5,23 @@ from dataclasses import replace
 
 from app.core.memory.base import BaseMemoryDriver, DriverHealth
 from app.core.memory.cursor import user_page
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    KnowledgePage,
+    Memory,
+    MemoryPage,
+    Record,
+    UserPage,
+)
 from app.core.memory.requests import (
     Delete,
     Forget,
     Get,
     Keep,
     Page,
+    PageKnowledge,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -52,6 +62,9 @@ class UnscopedDriver(WrappingDriver):
     async def _page(self, wanted: Page) -> MemoryPage:
         return await self._inner._page(wanted)
 
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        return await self._inner._page_knowledge(wanted)
+
     async def _export(self) -> AsyncIterator[Record]:
         async for record in self._inner._export():
             if not _is_tenants(record):
@@ -59,6 +72,9 @@ class UnscopedDriver(WrappingDriver):
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         return await self._inner._keep(wanted)
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        return await self._inner._put(wanted)
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         return await self._inner._replace(wanted)

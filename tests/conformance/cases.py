@@ -20,6 +20,9 @@ class Case:
     compares_and_sets: bool = True
     """Whether the driver keeps all of several updates at once; else the later one wins."""
 
+    keeps_documents: bool = True
+    """Whether the driver lists knowledge, and replaces documents as a whole."""
+
     embeds_whole_texts: bool = True
     """Whether all of a long text counts by its vectors; else by words, and its beginning by both.
 
@@ -28,10 +31,16 @@ class Case:
 
 
 DRIVERS = [
-    Case("automem", automem, compares_and_sets=False, embeds_whole_texts=False),
+    Case(
+        "automem",
+        automem,
+        compares_and_sets=False,
+        embeds_whole_texts=False,
+        keeps_documents=False,
+    ),
     Case("inmemory", inmemory),
     Case("pgvector", pgvector),
-    Case("redis", redis),
+    Case("redis", redis, keeps_documents=False),
 ]
 WRAPPERS = [
     Case("failover", failover(inmemory, inmemory)),
@@ -45,7 +54,11 @@ WRAPPERS = [
 ]
 if STORM:  # the nest has pgvector below every wrapping driver; these have it below each alone
     WRAPPERS += [
-        Case("failover-pgvector", failover(pgvector, automem, writes="primary")),
+        Case(
+            "failover-pgvector",
+            failover(pgvector, automem, writes="primary"),
+            keeps_documents=False,
+        ),
         Case(
             "replicated-pgvector",
             replicated(pgvector, pgvector, acknowledge="all", reads="replicas"),
@@ -58,6 +71,12 @@ CASES = [*DRIVERS, *WRAPPERS]
 # A property is tried with many examples on a driver, and with fewer on what stands before one.
 on_drivers = pytest.mark.parametrize("case", DRIVERS, ids=lambda case: case.name, indirect=True)
 on_wrappers = pytest.mark.parametrize("case", WRAPPERS, ids=lambda case: case.name, indirect=True)
+documents = pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.keeps_documents],
+    ids=lambda case: case.name,
+    indirect=True,
+)
 
 
 def examples(count: int) -> settings:

@@ -4,8 +4,9 @@ import secrets
 import threading
 from datetime import datetime
 from time import time
+from uuid import UUID
 
-from app.core.memory.moments import EPOCH, MICROSECOND, from_microseconds
+from app.core.memory.moments import EPOCH, MICROSECOND, from_microseconds, to_microseconds
 
 _COUNTS = 1 << 12
 """Ids that one millisecond has: the next one belongs to the next millisecond."""
@@ -89,6 +90,24 @@ class Clock:
 
 def _moment(milliseconds: int) -> datetime:
     return from_microseconds(1_000 * milliseconds)
+
+
+def ids_at(moment: datetime, count: int) -> list[str]:
+    """As many UUIDv7 of that millisecond, each greater than the one before; 65,536 at most."""
+    milliseconds = to_microseconds(moment) // 1_000
+    return [
+        str(
+            UUID(
+                int=milliseconds << 80
+                | 7 << 76
+                | n >> 4 << 64
+                | 2 << 62
+                | (n & 15) << 58
+                | secrets.randbits(58)
+            )
+        )
+        for n in range(count)
+    ]
 
 
 CLOCK = Clock()

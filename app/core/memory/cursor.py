@@ -2,43 +2,68 @@
 
 import base64
 import binascii
+from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 from app.core.memory.moments import from_microseconds, to_microseconds
-from app.core.memory.records import Memory, MemoryPage, UserCount, UserPage
+from app.core.memory.records import Kept, Record, UserCount, UserPage, newest, position_of
 from app.errors import InvalidInput
+
+LAST: Final = 2**31 - 1
+"""Where in its document a record stands that has no position."""
 
 
 class Cursor(NamedTuple):
-    """The last memory of a page; the next page starts with the first one older than it."""
+    """The last record of a page; the next page starts with the first one older than it."""
 
     occurred_at: datetime
-    memory_id: UUID
+    """When it happened; of knowledge, when it was created."""
+    record_id: UUID
 
     @classmethod
-    def after(cls, memory: Memory) -> Self:
-        return cls(memory.occurred_at, UUID(memory.memory_id))
+    def after(cls, record: Record) -> Self:
+        when, one = newest(record)
+        return cls(when, UUID(one))
 
     def encode(self) -> str:
         microseconds = to_microseconds(self.occurred_at)
-        packed = microseconds.to_bytes(8, "big", signed=True) + self.memory_id.bytes
-        return base64.urlsafe_b64encode(packed).decode()
+        return _text(microseconds.to_bytes(8, "big", signed=True) + self.record_id.bytes)
 
     @classmethod
     def decode(cls, text: str) -> Self:
         """Raises `InvalidInput` for a text that `encode` can't have made."""
-        try:
-            packed = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
-            microseconds = int.from_bytes(packed[:8], "big", signed=True)
-            occurred_at = from_microseconds(microseconds)
-            cursor = cls(occurred_at, UUID(bytes=packed[8:]))
-        except (UnicodeEncodeError, binascii.Error, ValueError, OverflowError):
-            cursor = None
-        if cursor is None or cursor.encode() != text:
-            raise _unknown()
-        return cursor
+        return _decoded(text, lambda packed: cls(_moment(packed[:8]), UUID(bytes=packed[8:])))
+
+
+class DocumentCursor(NamedTuple):
+    """The last record of a page of a document; the next page starts with the first one after it."""
+
+    position: int
+    created_at: datetime
+    record_id: UUID
+
+    @classmethod
+    def after(cls, record: Record) -> Self:
+        position, (_, one) = position_of(record), newest(record)
+        return cls(LAST if position is None else position, record.created_at, UUID(one))
+
+    def encode(self) -> str:
+        microseconds = to_microseconds(self.created_at).to_bytes(8, "big", signed=True)
+        return _text(self.position.to_bytes(4, "big") + microseconds + self.record_id.bytes)
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Raises `InvalidInput` for a text that `encode` can't have made."""
+        return _decoded(
+            text,
+            lambda packed: cls(
+                min(int.from_bytes(packed[:4], "big"), LAST),
+                _moment(packed[4:12]),
+                UUID(bytes=packed[12:]),
+            ),
+        )
 
 
 class UserCursor(NamedTuple):
@@ -67,15 +92,20 @@ class UserCursor(NamedTuple):
         return cursor
 
 
-def _unknown() -> InvalidInput:
-    return InvalidInput("cursor is not one that a page gave", ("cursor",))
+Place: TypeAlias = Cursor | DocumentCursor
+Decoded = TypeVar("Decoded", bound=Cursor | DocumentCursor)
 
 
-def page(found: list[Memory], limit: int) -> MemoryPage:
-    """The page of `limit` memories, from up to one more than that."""
-    memories = found[:limit]
+def cut(
+    found: list[Kept], limit: int, place: Callable[[Kept], Place]
+) -> tuple[list[Kept], str | None]:
+    """A page of `limit` records, from up to one more than that, and the cursor that continues it.
+
+    `place` tells where the page ends, given its last record.
+    """
+    records = found[:limit]
     more = len(found) > limit
-    return MemoryPage(memories, Cursor.after(memories[-1]).encode() if more else None)
+    return records, place(records[-1]).encode() if more else None
 
 
 def user_page(found: list[UserCount], limit: int, next_cursor: str | None = None) -> UserPage:
@@ -87,3 +117,27 @@ def user_page(found: list[UserCount], limit: int, next_cursor: str | None = None
         return UserPage(found, next_cursor)
     users = found[:limit]
     return UserPage(users, UserCursor(users[-1].user_id).encode())
+
+
+def _text(packed: bytes) -> str:
+    return base64.urlsafe_b64encode(packed).decode()
+
+
+def _moment(packed: bytes) -> datetime:
+    return from_microseconds(int.from_bytes(packed, "big", signed=True))
+
+
+def _decoded(text: str, read: Callable[[bytes], Decoded]) -> Decoded:
+    cursor: Decoded | None
+    try:
+        packed = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
+        cursor = read(packed)
+    except (UnicodeEncodeError, binascii.Error, ValueError, OverflowError):
+        cursor = None
+    if cursor is None or cursor.encode() != text:
+        raise _unknown()
+    return cursor
+
+
+def _unknown() -> InvalidInput:
+    return InvalidInput("cursor is not one that a page gave", ("cursor",))

@@ -6,13 +6,23 @@ from datetime import datetime
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.clock import CLOCK, Clock
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    KnowledgePage,
+    Memory,
+    MemoryPage,
+    Record,
+    UserPage,
+)
 from app.core.memory.requests import (
     Delete,
     Forget,
     Get,
     Keep,
     Page,
+    PageKnowledge,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -38,6 +48,7 @@ _BEYOND_SIX_VERBS = frozenset(
         "update_knowledge",
     }
 )
+_OF_DOCUMENTS = frozenset({"list_knowledge", "put_document", "delete_document"})
 
 
 class RecordHooks(BaseMemoryDriver):
@@ -59,6 +70,12 @@ class RecordHooks(BaseMemoryDriver):
     """Whether the driver can list its users; where False, `list_users` raises `CapabilityMissing`.
     """
 
+    keeps_documents: bool = False
+    """Whether it lists knowledge, and replaces documents as a whole.
+
+    Where False, the verbs about documents raise `CapabilityMissing`.
+    """
+
     clock: Clock = CLOCK
     """Gives the driver's records their ids and times."""
 
@@ -76,6 +93,8 @@ class RecordHooks(BaseMemoryDriver):
             "weigh_recency": self.weighs_recency,
             "list_users": self.complete and self.lists_users,
         }
+        if self.complete and self.keeps_documents:
+            found |= _OF_DOCUMENTS
         return found.union(name for name, is_there in more.items() if is_there)
 
     def _now(self) -> datetime:
@@ -115,6 +134,10 @@ class RecordHooks(BaseMemoryDriver):
     async def _page(self, wanted: Page) -> MemoryPage:
         """The page."""
 
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        """The page. Only asked for where the driver `keeps_documents`, as `_put` is."""
+        raise CapabilityMissing(f"The driver {self.name!r} can't list knowledge")
+
     @abstractmethod
     def _export(self) -> AsyncIterator[Record]:
         """Every record that the driver keeps, each once."""
@@ -139,6 +162,14 @@ class RecordHooks(BaseMemoryDriver):
             return False
         await self._keep(Keep([record]))
         return True
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        """Replace the document as `Put` says, so that no reader sees a part of it.
+
+        What comes back: the records as the driver has them, and how many others it deleted that
+        had not expired.
+        """
+        raise CapabilityMissing(f"The driver {self.name!r} can't replace a document")
 
     @abstractmethod
     async def _delete(self, wanted: Delete) -> int:

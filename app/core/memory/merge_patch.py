@@ -17,7 +17,7 @@ from app.core.memory.checks import (
     check_text,
     dump_json,
 )
-from app.core.memory.records import Kept, Memory, Record
+from app.core.memory.records import Kept, Knowledge, Memory, Record
 from app.errors import InvalidInput
 from app.settings import Limits
 
@@ -70,6 +70,8 @@ def patched(record: Kept, patch: Patch, limits: Limits) -> Kept:
     if "metadata" in fields:
         metadata = merged(record.metadata, fields["metadata"])
         fields["metadata"] = check_metadata(metadata, limits, ("metadata",))
+    if isinstance(record, Knowledge) and fields.get("doc_id", record.doc_id) != record.doc_id:
+        fields["position"] = None  # in the other document it has none
     changed = replace(record, **fields)
     return record if changed == record and _told(changed) == _told(record) else changed
 

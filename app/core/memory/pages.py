@@ -1,11 +1,10 @@
-"""All of a user's memories that are wanted, a page at a time."""
+"""All that a list has, a page at a time."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
-from app.core.memory.cursor import Cursor
-from app.core.memory.records import Memory, MemoryPage
-from app.core.memory.requests import Page
+from app.core.memory.records import Knowledge, KnowledgePage, Memory, MemoryPage
+from app.core.memory.requests import Page, PageKnowledge
 
 
 async def every_page(
@@ -21,4 +20,17 @@ async def every_page(
         yield found.memories
         if found.next_cursor is None:
             return
-        wanted = replace(wanted, after=Cursor.decode(found.next_cursor))
+        wanted = replace(wanted, after=wanted.read_cursor(found.next_cursor))
+
+
+async def every_page_of_knowledge(
+    read: Callable[[PageKnowledge], Awaitable[KnowledgePage]], first: PageKnowledge
+) -> AsyncIterator[list[Knowledge]]:
+    """The same for knowledge."""
+    wanted = first
+    while True:
+        found = await read(wanted)
+        yield found.knowledge
+        if found.next_cursor is None:
+            return
+        wanted = replace(wanted, after=wanted.read_cursor(found.next_cursor))

@@ -24,10 +24,10 @@ from app.core.memory.checks import (
     check_scope,
     check_top_k,
 )
-from app.core.memory.cursor import Cursor, UserCursor
+from app.core.memory.cursor import UserCursor
 from app.core.memory.deleting import created_before, delete_all
+from app.core.memory.documents import DocumentVerbs
 from app.core.memory.filter import Filter, read_filter
-from app.core.memory.hooks import RecordHooks
 from app.core.memory.merge_patch import (
     Patch,
     checked_knowledge_patch,
@@ -44,6 +44,7 @@ from app.core.memory.records import (
     NewMemory,
     Record,
     UserPage,
+    document_of,
     new_knowledge,
     new_memory,
 )
@@ -67,7 +68,7 @@ _PAUSE_SECONDS = 0.02
 """The mean pause before the second try; it is twice as long before the third, and so on."""
 
 
-class RecordDriver(RecordHooks):
+class RecordDriver(DocumentVerbs):
     """A driver that keeps records under the service's ids: a backend's driver writes only hooks.
 
     Every verb raises `InvalidInput` for an argument that is not within the limits, before any hook
@@ -184,16 +185,15 @@ class RecordDriver(RecordHooks):
         check_scope(self._limits, user_id, conversation_id)
         self._check_user(user_id)
         check_top_k(limit, self._limits, "limit")
-        after = Cursor.decode(cursor) if cursor is not None else None
-        return await self._page(
-            Page(
-                user_id=user_id,
-                conversation_id=conversation_id,
-                filter=read_filter(filter, self._limits),
-                after=after,
-                limit=limit,
-            )
+        wanted = Page(
+            user_id=user_id,
+            conversation_id=conversation_id,
+            filter=read_filter(filter, self._limits),
+            limit=limit,
         )
+        if cursor is not None:
+            wanted = replace(wanted, after=wanted.read_cursor(cursor))
+        return await self._page(wanted)
 
     @final
     async def list_users(self, cursor: str | None = None, limit: int = 50) -> UserPage:
@@ -381,7 +381,7 @@ class RecordDriver(RecordHooks):
                 return found
             version = self.clock.version(found.updated_at)
             changed = replace(changed, updated_at=version)
-            if await self._replace(Replace(changed, over=found.updated_at)):
+            if await self._replace(Replace(changed, found.updated_at, _joins(changed, found))):
                 return changed
         raise Contended
 
@@ -438,6 +438,14 @@ class RecordDriver(RecordHooks):
         check_scope(self._limits, user_id)
         self._check_user(user_id)
         return await self._forget(Forget(user_id))
+
+
+def _joins(changed: Record, found: Record) -> bool:
+    """Whether the update moves knowledge into a document."""
+    return isinstance(changed, Knowledge) and document_of(changed) not in (
+        None,
+        document_of(found),
+    )
 
 
 def _without(tags: Sequence[str] | None, wanted: Filter) -> Filter:

@@ -26,6 +26,10 @@ from app.core.memory.clock import CLOCK, Clock
 from app.ranking import Explanation
 from app.settings import Limits
 
+DOC_ID: Final = "doc_id"
+POSITION: Final = "position"
+"""Keys of the metadata of a memory that is a tenant's knowledge."""
+
 _AS_CREATED: Final = datetime.min.replace(tzinfo=UTC)
 """Given as `updated_at` of a record that was never updated: it becomes `created_at`."""
 
@@ -145,6 +149,14 @@ class UserPage:
     """Users by their ids in code-point order; `next_cursor` continues, None at the end."""
 
     users: list[UserCount]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgePage:
+    """Knowledge, newest first or as a document has it; `next_cursor` continues, None at the end."""
+
+    knowledge: list[Knowledge]
     next_cursor: str | None
 
 
@@ -313,6 +325,22 @@ def newest(record: Record) -> tuple[datetime, str]:
 def record_id(record: Record) -> str:
     """The id of either kind of record."""
     return record.memory_id if isinstance(record, Memory) else record.knowledge_id
+
+
+def document_of(record: Record) -> str | None:
+    """The document that the record is of: a memory that is a tenant's knowledge has one, too."""
+    if isinstance(record, Knowledge):
+        return record.doc_id
+    named = record.metadata.get(DOC_ID)
+    return named if isinstance(named, str) else None
+
+
+def position_of(record: Record) -> int | None:
+    """The record's place in its document; None where it is there by itself."""
+    if isinstance(record, Knowledge):
+        return record.position
+    place = record.metadata.get(POSITION)
+    return place if isinstance(place, int) else None
 
 
 def latest(records: Iterable[Kept], key: Callable[[Kept], Same]) -> dict[Same, Kept]:

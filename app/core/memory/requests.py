@@ -3,16 +3,30 @@
 `RecordDriver` makes them; a field that is added here reaches every driver.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Generic, Literal, Self
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final, Generic, Literal, Self
 
-from app.core.memory.cursor import Cursor
+from app.core.memory.clock import ids_at
+from app.core.memory.cursor import Cursor, DocumentCursor, Place, cut
 from app.core.memory.filter import EVERYTHING, Filter
-from app.core.memory.records import Kept, Knowledge, Memory, is_alive, key_of
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    KnowledgePage,
+    Memory,
+    MemoryPage,
+    Record,
+    document_of,
+    is_alive,
+    key_of,
+    position_of,
+)
 
 Kind = Literal["memory", "knowledge"]
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +78,7 @@ class RecallKnowledge:
 
     def has(self, knowledge: Knowledge, now: datetime) -> bool:
         """Whether the knowledge takes part."""
-        return (
-            self.category in (None, knowledge.category)
-            and self.doc_id in (None, knowledge.doc_id)
-            and is_alive(knowledge, now)
-            and self.filter.lets(knowledge)
-        )
+        return _takes_part(self, knowledge, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +102,69 @@ class Keep(Generic[Kept]):
 
 @dataclass(frozen=True, slots=True)
 class Replace(Generic[Kept]):
-    """A version of a record, to be kept if the driver has the version `over` (an `updated_at`)."""
+    """A version of a record, to be kept if the driver has the version `over` (an `updated_at`).
+
+    `joins`: this version is of a document that `over` is not of, and no earlier put of the document
+    shall replace it.
+    """
 
     record: Kept
     over: datetime
+    joins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Put(Generic[Kept]):
+    """Records to keep in the place of a document's others, all at once; of none, the others go.
+
+    The document is the knowledge of that `doc_id`; with a `user_id` the memories of that user that
+    have it in their metadata, as a tenant's knowledge is kept. The others are those created at the
+    moment `before` or earlier, and without it all.
+
+    Twice is once, and the order of two puts does not matter: where the document has records of a
+    later put, `records` are not kept. All of a put are created in the millisecond after `before`.
+    """
+
+    doc_id: str
+    records: Sequence[Kept] = ()
+    user_id: str | None = None
+    before: datetime | None = None
+
+    def at(self, moment: datetime) -> Self:
+        """The same put with a moment; its records get new ids, and are created right after it."""
+        created_at = moment + _MILLISECOND
+        ids = ids_at(created_at, len(self.records))
+        pairs = zip(self.records, ids, strict=True)
+        made = [_created(record, one, created_at) for record, one in pairs]
+        return replace(self, records=made, before=moment)
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When its records are created; None without a moment."""
+        return None if self.before is None else self.before + _MILLISECOND
+
+    def is_of(self, record: Record) -> bool:
+        """Whether the record is of the document."""
+        return key_of(record)[0] == self.user_id and document_of(record) == self.doc_id
+
+    def replaces(self, record: Record) -> bool:
+        """Whether the record gives way."""
+        return self.is_of(record) and (self.before is None or record.created_at <= self.before)
+
+    def comes_before(self, record: Record) -> bool:
+        """Whether the record is of a later put of the document."""
+        return (
+            self.created_at is not None
+            and self.is_of(record)
+            and position_of(record) is not None
+            and record.created_at > self.created_at
+        )
+
+
+def _created(record: Kept, one: str, at: datetime) -> Kept:
+    if isinstance(record, Memory):
+        return replace(record, memory_id=one, created_at=at, updated_at=at, occurred_at=at)
+    return replace(record, knowledge_id=one, created_at=at, updated_at=at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,21 +214,80 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """`limit` memories of a user, newest first: those `after` the end of the page before.
+class Listing:
+    """`limit` records, those `after` the end of the page before, as far as the `filter` lets.
 
-    Newest by `occurred_at`. Of `conversation_id` if given, and only what the `filter` lets through.
+    Newest first; with a `doc_id` those of the document, in its order: by position, then by age.
+    """
+
+    doc_id: str | None = None
+    filter: Filter = EVERYTHING
+    after: Place | None = None
+    limit: int = 50
+
+    def read_cursor(self, text: str) -> Place:
+        """Where a page ended; raises `InvalidInput` for a text that no page of such a list gave."""
+        return Cursor.decode(text) if self.doc_id is None else DocumentCursor.decode(text)
+
+    def place(self, record: Record) -> Place:
+        """Where the record stands."""
+        return Cursor.after(record) if self.doc_id is None else DocumentCursor.after(record)
+
+    def in_order(self, records: Iterable[Kept]) -> list[Kept]:
+        """The records as they are listed."""
+        return sorted(records, key=self.place, reverse=self.doc_id is None)
+
+    def comes_after(self, record: Record, place: Place | None) -> bool:
+        """Whether the record is listed after the place; all are after None."""
+        if place is None:
+            return True
+        own = self.place(record)
+        return own > place if self.doc_id is not None else own < place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Listing):
+    """Memories of a user, newest by `occurred_at`; of `conversation_id` if given.
+
+    A `doc_id` is only asked for where the memories are a tenant's knowledge.
     """
 
     user_id: str
     conversation_id: str | None = None
-    filter: Filter = EVERYTHING
-    after: Cursor | None = None
-    limit: int = 50
 
     def has(self, memory: Memory, now: datetime) -> bool:
         """Whether the user's memory is listed."""
-        return _is_in(self, memory, now)
+        return self.doc_id in (None, document_of(memory)) and _is_in(self, memory, now)
+
+    def of(self, found: list[Memory]) -> MemoryPage:
+        """The page, from up to one memory more than it has."""
+        return MemoryPage(*cut(found, self.limit, self.place))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageKnowledge(Listing):
+    """Knowledge, newest by `created_at`; of `category` if given."""
+
+    category: str | None = None
+
+    def has(self, knowledge: Knowledge, now: datetime) -> bool:
+        """Whether the knowledge is listed."""
+        return _takes_part(self, knowledge, now)
+
+    def of(self, found: list[Knowledge]) -> KnowledgePage:
+        """The page, from up to one record more than it has."""
+        return KnowledgePage(*cut(found, self.limit, self.place))
+
+
+def _takes_part(
+    wanted: RecallKnowledge | PageKnowledge, knowledge: Knowledge, now: datetime
+) -> bool:
+    return (
+        wanted.category in (None, knowledge.category)
+        and wanted.doc_id in (None, knowledge.doc_id)
+        and is_alive(knowledge, now)
+        and wanted.filter.lets(knowledge)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

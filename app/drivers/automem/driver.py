@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth
-from app.core.memory.cursor import user_page
+from app.core.memory.cursor import DocumentCursor, user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
@@ -178,6 +178,8 @@ class AutomemDriver(RecordDriver):
 
     async def _page(self, wanted: Page) -> MemoryPage:
         scope = self._scope(wanted.user_id, wanted.conversation_id)
+        if wanted.doc_id is not None or isinstance(wanted.after, DocumentCursor):
+            raise CapabilityMissing("AutoMem can't list the memories of a document")
         return await self._listing.page(
             scope, wanted.after, wanted.limit, self._has(wanted), all_wanted=not wanted.filter
         )

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from app.core.memory.cursor import Cursor, page
+from app.core.memory.cursor import Cursor, cut
 from app.core.memory.records import Memory, MemoryPage, Record
 from app.drivers.automem.scope import PAGE, Scope
 from app.drivers.automem.search import Search, Wanted
@@ -43,7 +43,8 @@ class Listing:
         elif all_wanted:
             size = limit + 1 + _SPARE
         rows = await self._search.newest(scope, limit + 1, follows, size, start, until)
-        answer = page([row.record for row in rows if isinstance(row.record, Memory)], limit)
+        found = [row.record for row in rows if isinstance(row.record, Memory)]
+        answer = MemoryPage(*cut(found, limit, Cursor.after))
         # What other clients stored is not in the order of time.
         if answer.next_cursor is not None and scope.legacy_tag is None:
             self._remember((scope.tag, Cursor.after(answer.memories[-1])), rows[limit - 1].place)

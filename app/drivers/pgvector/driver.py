@@ -14,12 +14,13 @@ import asyncpg
 
 from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
-from app.core.memory.cursor import Cursor, page, user_page
+from app.core.memory.cursor import Cursor, Place, user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Kept,
     Knowledge,
+    KnowledgePage,
     Memory,
     MemoryPage,
     Record,
@@ -35,6 +36,8 @@ from app.core.memory.requests import (
     Get,
     Keep,
     Page,
+    PageKnowledge,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -79,6 +82,7 @@ class PgvectorDriver(RecordDriver):
     name = "pgvector"
     explains = True
     weighs_recency = True
+    keeps_documents = True
 
     def __init__(
         self,
@@ -152,7 +156,7 @@ class PgvectorDriver(RecordDriver):
         return await self._newest(wanted, wanted.top_k)
 
     async def _newest(
-        self, wanted: Recall | Page, limit: int, after: Cursor | None = None
+        self, wanted: Recall | Page, limit: int, after: Place | None = None
     ) -> list[Memory]:
         where = of_user(wanted.user_id, wanted.conversation_id, wanted.filter)
         where.alive(self._now())
@@ -172,7 +176,19 @@ class PgvectorDriver(RecordDriver):
         return _memory(rows[0]) if rows else None
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        return page(await self._newest(wanted, wanted.limit + 1, wanted.after), wanted.limit)
+        if wanted.doc_id is not None:
+            return wanted.of(await self._in_document(wanted, wanted.doc_id))
+        return wanted.of(await self._newest(wanted, wanted.limit + 1, wanted.after))
+
+    async def _in_document(self, wanted: Page, doc_id: str) -> list[Memory]:
+        where = of_user(wanted.user_id, wanted.conversation_id, wanted.filter)
+        where.of_document(doc_id)
+        where.alive(self.clock.now())
+        statement = sql.of_document(where, wanted.limit + 1, wanted.after)
+        return await in_pieces(_memory, await self.connections.fetch(statement, *where.arguments))
+
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        return await self._knowledge.page(wanted)
 
     async def _export(self) -> AsyncIterator[Record]:
         last_memory = ("", UUID(int=0))
@@ -222,6 +238,16 @@ class PgvectorDriver(RecordDriver):
             for memory, row in zip(memories, rows, strict=True)
         ]
         return cast(Sequence[Kept], answer)
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        records: Sequence[Record] = wanted.records
+        if wanted.user_id is None:
+            knowledge = [record for record in records if isinstance(record, Knowledge)]
+            of_all = Put(wanted.doc_id, knowledge, before=wanted.before)
+            return wanted.records, await self._knowledge.put(of_all)
+        memories = [record for record in records if isinstance(record, Memory)]
+        own = Put(wanted.doc_id, memories, wanted.user_id, wanted.before)
+        return wanted.records, await self._writing.put(own)
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         record: Record = wanted.record

@@ -12,10 +12,11 @@ from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
 from app.core.memory.once import repeated
-from app.core.memory.records import Knowledge, record_id
-from app.core.memory.requests import RecallKnowledge
+from app.core.memory.records import Knowledge, KnowledgePage, record_id
+from app.core.memory.requests import PageKnowledge, Put, RecallKnowledge
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
+from app.drivers.pgvector.documents import clear
 from app.drivers.pgvector.sql import knowledge as sql
 from app.drivers.pgvector.sql import knowledge_windows as windows
 from app.drivers.pgvector.sql.knowledge import Search
@@ -92,8 +93,22 @@ class KnowledgeTable:
         short = {key: row for key, row in there.items() if not row["has_windows"]}
         vectors = await self._embedded(wanted, short)
         async with self._connections.acquire() as connection, connection.transaction():
-            await connection.executemany(sql.MERGE, _rows(wanted, vectors))
-            await _keep_windows(connection, wanted, vectors)
+            await _merge(connection, wanted, vectors)
+
+    async def put(self, wanted: Put[Knowledge]) -> int:
+        """Replace a document; how many records that had not expired have given way."""
+        vectors = await self._embedded(wanted.records)
+        async with self._connections.acquire() as connection, connection.transaction():
+            cleared = await clear(connection, wanted, self._now())
+            if wanted.records and not cleared.later:
+                await _merge(connection, wanted.records, vectors)
+        return cleared.alive
+
+    async def page(self, wanted: PageKnowledge) -> KnowledgePage:
+        """A page of the list."""
+        statement, arguments = sql.page(wanted, self._now())
+        rows = await self._connections.fetch(statement, *arguments)
+        return wanted.of(await in_pieces(_knowledge, rows))
 
     async def once(self, knowledge: Sequence[Knowledge], now: datetime) -> list[Knowledge]:
         """Keep those under whose ids nothing is at that moment; all of them as they are there.
@@ -221,6 +236,13 @@ async def _alive(
         for place, (one, record) in enumerate(zip(ids, knowledge, strict=True))
         if one in rows
     }
+
+
+async def _merge(
+    connection: Pooled, knowledge: Sequence[Knowledge], vectors: Sequence[Vector]
+) -> None:
+    await connection.executemany(sql.MERGE, _rows(knowledge, vectors))
+    await _keep_windows(connection, knowledge, vectors)
 
 
 async def _keep_windows(

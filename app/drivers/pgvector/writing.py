@@ -12,8 +12,10 @@ from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
 from app.core.memory.records import Memory
+from app.core.memory.requests import Put
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
+from app.drivers.pgvector.documents import clear
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.turns import Turns, said_in
 from app.drivers.pgvector.words import by_size
@@ -61,6 +63,7 @@ class Writing:
         self._connections = connections
         self._wrote = wrote
         self._embedder = embedder
+        self._now = now
         self._turns = Turns(connections, now) if context else None
 
     async def store(self, memories: Sequence[Memory]) -> None:
@@ -108,6 +111,19 @@ class Writing:
             return False
         return await self._write(sql.REPLACE, [memory], there, over) > 0
 
+    async def put(self, wanted: Put[Memory]) -> int:
+        """Replace a document that is memories; how many that had not expired have given way."""
+        memories = wanted.records
+        vectors = await self._vectors(memories, {}, at_version=False)
+        columns = await self._columns(memories, vectors)
+        async with self._connections.acquire() as connection, connection.transaction():
+            cleared = await clear(connection, wanted, self._now())
+            rows = cleared.rows
+            if memories and not cleared.later:
+                rows += await _keep(connection, sql.MERGE, columns, memories, vectors)
+        self._wrote(rows)
+        return cleared.alive
+
     async def _write(
         self, statement: str, memories: Sequence[Memory], there: There, *over: datetime
     ) -> int:
@@ -118,20 +134,11 @@ class Writing:
         if not vectors.windows:
             rows = await self._connections.change(statement, *arguments, *over)
         else:
-            rows = await self._with_windows(statement, (*arguments, *over), memories, vectors)
+            arguments = [*arguments, *over]
+            async with self._connections.acquire() as connection, connection.transaction():
+                rows = await _keep(connection, statement, arguments, memories, vectors)
         self._wrote(rows)
         return rows
-
-    async def _with_windows(
-        self, statement: str, arguments: Sequence[Any], memories: Sequence[Memory], vectors: Vectors
-    ) -> int:
-        """Write memories and the windows of their texts together."""
-        async with self._connections.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(statement + sql.RETURNING, *arguments)
-            written = _keys(rows) & {_key(memories[place]) for place in vectors.windows}
-            await connection.execute(sql.DELETE_WINDOWS, *columns_of(written, 2))
-            await _store_windows(connection, memories, vectors, written)
-        return len(rows)
 
     async def _there(self, memories: Sequence[Memory]) -> There:
         """What is kept under the memories' ids, with the vectors of what is older than they are."""
@@ -229,6 +236,21 @@ class Writing:
         """Whether a row's text has several vectors."""
         one = np.zeros((1, self._embedder.dimension), np.float32)
         return len(signs_in(row["outline"])) > len(signs_of(one))
+
+
+async def _keep(
+    connection: Pooled,
+    statement: str,
+    arguments: Sequence[Any],
+    memories: Sequence[Memory],
+    vectors: Vectors,
+) -> int:
+    """Write memories and the windows of their texts; how many memories it wrote."""
+    rows = await connection.fetch(statement + sql.RETURNING, *arguments)
+    written = _keys(rows) & {_key(memories[place]) for place in vectors.windows}
+    await connection.execute(sql.DELETE_WINDOWS, *columns_of(written, 2))
+    await _store_windows(connection, memories, vectors, written)
+    return len(rows)
 
 
 def columns_of(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
-from app.core.memory.cursor import page, user_page
+from app.core.memory.cursor import DocumentCursor, user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage, is_alive
@@ -35,7 +35,7 @@ from app.drivers.redis.scripts import DELETE, FIND, FORGET
 from app.drivers.redis.sweeper import Sweeper
 from app.drivers.redis.writing import Writing
 from app.embedding import Embedder
-from app.errors import MemoryServiceError, PoolExhausted
+from app.errors import CapabilityMissing, MemoryServiceError, PoolExhausted
 from app.reranking import Reranking
 from app.settings import Limits, RecallSettings, RedisSettings
 
@@ -113,11 +113,14 @@ class RedisDriver(RecordDriver):
         ]
 
     async def _newest(self, wanted: Recall | Page, limit: int) -> list[Memory]:
+        after = wanted.after if isinstance(wanted, Page) else None
+        if isinstance(after, DocumentCursor):
+            raise CapabilityMissing("redis can't list the memories of a document")
         now = self._now()
         return await self._lists.newest(
             wanted.user_id,
             wanted.conversation_id,
-            wanted.after if isinstance(wanted, Page) else None,
+            after,
             limit,
             lambda memory: wanted.has(memory, now),
         )
@@ -141,7 +144,7 @@ class RedisDriver(RecordDriver):
         return record
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        return page(await self._newest(wanted, wanted.limit + 1), wanted.limit)
+        return wanted.of(await self._newest(wanted, wanted.limit + 1))
 
     async def _export(self) -> AsyncIterator[Record]:
         async for record in self._lists.all():

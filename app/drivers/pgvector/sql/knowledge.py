@@ -11,7 +11,8 @@ ranked.
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from app.core.memory.requests import RecallKnowledge
+from app.core.memory.cursor import LAST
+from app.core.memory.requests import PageKnowledge, RecallKnowledge
 from app.drivers.pgvector.indexes import EXACT_ROWS
 from app.drivers.pgvector.sql.scope import Where
 from app.drivers.pgvector.vectors import vector_type
@@ -106,6 +107,54 @@ DELETE = f"""
         delete from global_knowledge where knowledge_id = any($1::uuid[]) returning expires_at
     )
     select count(*) filter (where {_ALIVE.format(now="$2")}) as alive from gone
+"""
+
+_NEWEST = "created_at, knowledge_id"
+_IN_DOCUMENT = f"coalesce(position, {LAST}), {_NEWEST}"
+
+
+def page(wanted: PageKnowledge, now: datetime) -> tuple[str, list[Any]]:
+    """The statement that reads a page and one record more, and its arguments."""
+    where = Where()
+    if wanted.category is not None:
+        where.equal("category", wanted.category)
+    if wanted.doc_id is None:
+        order = "created_at desc, knowledge_id desc"
+        if wanted.after is not None:
+            where.before(_NEWEST, wanted.after)
+    else:
+        order = _IN_DOCUMENT
+        where.equal("doc_id", wanted.doc_id)
+        if wanted.after is not None:
+            where.after(_IN_DOCUMENT, wanted.after)
+    where.admitted(wanted.filter)
+    where.alive(now)
+    statement = f"""
+        select {COLUMNS}, null::float8 as score from global_knowledge where {where}
+        order by {order} limit {where.argument(wanted.limit + 1)}
+    """
+    return statement, where.arguments
+
+
+# $1 now, $2 document, $3 moment: in the order in which others write several
+DELETE_DOCUMENT = f"""
+    with gone as (
+        delete from global_knowledge where knowledge_id in (
+            select knowledge_id from global_knowledge
+            where doc_id = $2 and created_at <= coalesce($3, 'infinity'::timestamptz)
+            order by knowledge_id for update
+        )
+        returning expires_at
+    )
+    select count(*) as rows, count(*) filter (where {_ALIVE.format(now="$1")}) as alive from gone
+"""
+
+# $1 when the put was, of null there is none later; $2 document
+HAS_LATER_PIECES = """
+    select exists (
+        select from global_knowledge
+        where doc_id = $2 and position is not null and created_at > $1
+    )
 """
 
 # $1 the least id, $2 how many, $3 now

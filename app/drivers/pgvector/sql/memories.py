@@ -3,18 +3,18 @@
 A recall by vector is in `recall.py`, and all of the knowledge in `knowledge.py`.
 """
 
-from app.core.memory.cursor import Cursor
+from app.core.memory.cursor import Place
 from app.drivers.pgvector.sql import knowledge
 from app.drivers.pgvector.sql.recall import EVERY_COLUMN
 from app.drivers.pgvector.sql.recall import MEMORY as _MEMORY
-from app.drivers.pgvector.sql.scope import OCCURRED, Where
+from app.drivers.pgvector.sql.scope import DOCUMENT, OCCURRED, OF_TENANT, POSITION, Where
 
 _PLACE = f"{OCCURRED}, memory_id"
 """Where a memory stands in a list, the newest last."""
 _NEWEST_FIRST = f"{OCCURRED} desc, memory_id desc"
 
 
-def newest(where: Where, limit: int, after: Cursor | None = None) -> str:
+def newest(where: Where, limit: int, after: Place | None = None) -> str:
     """The newest memories that `where` has, after the place that a page ended at.
 
     The statement's arguments are those of `where`, to which it adds.
@@ -24,6 +24,19 @@ def newest(where: Where, limit: int, after: Cursor | None = None) -> str:
     return f"""
         select {_MEMORY} from memories where {where}
         order by {_NEWEST_FIRST} limit {where.argument(limit)}
+    """
+
+
+_IN_DOCUMENT = f"{POSITION}, created_at, memory_id"
+
+
+def of_document(where: Where, limit: int, after: Place | None = None) -> str:
+    """The same of a tenant's document that `where` names, in its order."""
+    if after is not None:
+        where.after(_IN_DOCUMENT, after)
+    return f"""
+        select {_MEMORY} from memories where {where}
+        order by {_IN_DOCUMENT} limit {where.argument(limit)}
     """
 
 
@@ -176,6 +189,28 @@ USERS = f"""
     ) as counted
     left join expired using (user_id)
     order by user_id
+"""
+
+_OF_DOCUMENT = f"user_id = $2 and {OF_TENANT} and ({DOCUMENT}) = $3"
+
+# $1 now, $2 user, $3 document, $4 moment: in the order in which others write several
+DELETE_DOCUMENT = f"""
+    with gone as (
+        delete from memories where (user_id, memory_id) in (
+            select user_id, memory_id from memories
+            where {_OF_DOCUMENT} and created_at <= coalesce($4, 'infinity'::timestamptz)
+            order by {_PLACE} for update
+        )
+        returning expires_at
+    )
+    select count(*) as rows, count(*) filter (where {_ALIVE.format(now="$1")}) as alive from gone
+"""
+
+# $1 when the put was, of null there is none later; $2 user, $3 document
+HAS_LATER_PIECES = f"""
+    select exists (
+        select from memories where {_OF_DOCUMENT} and {POSITION} < 2147483647 and created_at > $1
+    )
 """
 
 # Of others' tables nobody may vacuum; PostgreSQL's autovacuum does.

@@ -13,6 +13,12 @@ from app.core.memory.filter import Condition, Filter, Scalar, Span
 OCCURRED = "coalesce(occurred_at, created_at)"
 """When a memory happened; an index has it in this form."""
 
+OF_TENANT = "left(user_id, 1) = E'\\x1f' and strpos(substr(user_id, 2), E'\\x1f') = 0"
+"""Whether a memory is a tenant's knowledge; an index has it in this form, and what follows."""
+DOCUMENT = "metadata ->> 'doc_id'"
+POSITION = """case when json_typeof(metadata -> 'position') = 'number'
+    then (metadata ->> 'position')::numeric else 2147483647 end"""
+
 _OF_VALUES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 # `json` keeps an escape that is no character, as another client may have written it, and fails
@@ -66,6 +72,14 @@ class Where:
     def before(self, columns: str, values: Sequence[Any]) -> None:
         """The columns stand before these values."""
         self._conditions.append(f"({columns}) < ({', '.join(map(self.argument, values))})")
+
+    def after(self, columns: str, values: Sequence[Any]) -> None:
+        """The columns stand after these values."""
+        self._conditions.append(f"({columns}) > ({', '.join(map(self.argument, values))})")
+
+    def of_document(self, doc_id: str) -> None:
+        """It is a memory that is a tenant's knowledge, of that document."""
+        self._conditions.append(f"{OF_TENANT} and ({DOCUMENT}) = {self.argument(doc_id)}")
 
     def admitted(self, wanted: Filter) -> None:
         """The filter lets it through."""
