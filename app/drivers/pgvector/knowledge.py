@@ -38,6 +38,8 @@ class KnowledgeTable:
         self._now = now
         self._connections = connections
         self._embedder = embedder
+        self._has_windows = False
+        """Whether there were texts with several vectors at the last search."""
 
     async def recall(self, wanted: RecallKnowledge) -> list[Knowledge]:
         """The best for the query: exact in small numbers of rows, else nearly so.
@@ -48,25 +50,34 @@ class KnowledgeTable:
         now, dimension = self._now(), self._embedder.dimension
         ways = sql.search(wanted, now, dimension), windows.search(wanted, now, dimension)
         found: dict[UUID, asyncpg.Record] = {}
-        for vector in question:
-            for row in await self._nearest(vector, wanted.top_k, *ways):
-                there = found.get(row["knowledge_id"])
-                if there is None or there["score"] < row["score"]:
-                    found[row["knowledge_id"]] = row
+        for row in await self._found(question, wanted.top_k, *ways):
+            there = found.get(row["knowledge_id"])
+            if there is None or there["score"] < row["score"]:
+                found[row["knowledge_id"]] = row
         best = sorted(found.values(), key=_score_and_age, reverse=True)[: wanted.top_k]
         return await in_pieces(_knowledge, best)
 
-    async def _nearest(
-        self, vector: Vector, top_k: int, first: Search, others: Search
+    async def _found(
+        self, question: Vector, top_k: int, first: Search, others: Search
     ) -> list[asyncpg.Record]:
-        """The best by their first vectors; and by their others, where there are any."""
-        rows = await self._searched(first, vector, top_k)
-        if rows and rows[0]["has_windows"]:
-            rows += await self._searched(others, vector, top_k)
-        return rows
+        """The best by their first vectors, and by their others, where there are any.
 
-    async def _searched(self, way: Search, vector: Vector, top_k: int) -> list[asyncpg.Record]:
-        return await self._connections.fetch(way.statement, vector, top_k, *way.arguments)
+        Several searches see one moment: a document is there as one put left it.
+        """
+        async with self._connections.acquire() as connection:
+            if len(question) == 1 and not self._has_windows:
+                rows = await _searched(connection, first, question[0], top_k)
+                if not _have_windows(rows):
+                    return rows
+            found: list[asyncpg.Record] = []
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                for vector in question:
+                    rows = await _searched(connection, first, vector, top_k)
+                    self._has_windows = _have_windows(rows)
+                    if self._has_windows:
+                        rows += await _searched(connection, others, vector, top_k)
+                    found += rows
+            return found
 
     async def store(self, knowledge: Sequence[Knowledge]) -> None:
         """Insert what is new, all or none."""
@@ -199,6 +210,16 @@ class KnowledgeTable:
             for knowledge in await in_pieces(_knowledge, rows):
                 yield knowledge
             least = rows[-1]["knowledge_id"].int + 1
+
+
+async def _searched(
+    connection: Pooled, way: Search, vector: Vector, top_k: int
+) -> list[asyncpg.Record]:
+    return await connection.fetch(way.statement, vector, top_k, *way.arguments)
+
+
+def _have_windows(rows: Sequence[asyncpg.Record]) -> bool:
+    return bool(rows) and bool(rows[0]["has_windows"])
 
 
 def _rows(knowledge: Sequence[Knowledge], vectors: Sequence[Vector]) -> list[tuple[Any, ...]]:

@@ -1,7 +1,8 @@
 """A recall with a query: evidence while it is being embedded, then cosines, then records."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 
 from app.core.memory.querying import query_of
 from app.core.memory.requests import Recall
+from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.reading import Scope, read_cosines, read_records, read_scope
 from app.drivers.pgvector.resident import Answer, Resident
@@ -39,6 +41,8 @@ class Known:
     evidence: Evidence | None = None
     answer: Answer | None = None
     """What was found for the same recall, since when nothing has changed."""
+    connection: "Pooled | None" = None
+    """What the candidates were read on, in a transaction that goes on."""
 
     @property
     def vectors(self) -> Vector | None:
@@ -49,6 +53,10 @@ class Known:
     def records(self) -> Mapping[bytes, asyncpg.Record] | None:
         """The memories by id."""
         return None if self.resident is None else self.resident.records
+
+
+class _Gone(Exception):
+    """A memory that is among the best was deleted after it was a candidate."""
 
 
 class RankedRecall:
@@ -82,6 +90,15 @@ class RankedRecall:
             )
         else:
             question, known = None, await self._known(wanted, query)
+        try:
+            return await self._best(wanted, query, known, question)
+        except _Gone:
+            return await self._as_of_one_moment(wanted, query, question)
+
+    async def _best(
+        self, wanted: Recall, query: Query, known: Known, question: Vector | None
+    ) -> list[Row]:
+        """The best of what is known; raises `_Gone` where one of them was deleted meanwhile."""
         answer = known.answer
         if answer is None:
             candidates, found = known.candidates, await self._found(wanted, query, known, question)
@@ -90,6 +107,20 @@ class RankedRecall:
             if known.resident is not None and query.recency is None:
                 known.resident.remember(_asked(wanted, query), answer)
         return await self._rows(wanted, known, answer)
+
+    async def _as_of_one_moment(
+        self, wanted: Recall, query: Query, question: Vector | None
+    ) -> list[Row]:
+        """The same, read in one transaction: a document is there as one put left it."""
+        async with (
+            self._connections.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            known = replace(await self._read(wanted, query, connection), connection=connection)
+            if question is not None:
+                evidence = await _aside(known.candidates, lambda: weigh(query, known.candidates))
+                known = replace(known, evidence=evidence)
+            return await self._best(wanted, query, known, question)
 
     async def _weighed(self, wanted: Recall, query: Query) -> Known:
         """With evidence, unless the answer is known."""
@@ -110,11 +141,23 @@ class RankedRecall:
             admitted = self.residents.admitted(resident, wanted.filter)
             own = within(resident.candidates, now, wanted.conversation_id, admitted)
             return Known(own, resident)
+        async with self._connections.acquire() as connection:
+            return await self._read(wanted, query, connection)
+
+    async def _read(self, wanted: Recall, query: Query, connection: Pooled) -> Known:
         scope = Scope.of(wanted.user_id, wanted.conversation_id, wanted.filter)
         terms = [number for _, number in query.terms()]
+        candidates = await read_scope(connection, scope, self._embedder.dimension, terms)
+        return Known(within(candidates, self._now()))
+
+    @asynccontextmanager
+    async def _connection(self, known: Known) -> AsyncIterator[Pooled]:
+        """The connection that the candidates are read on, or any."""
+        if known.connection is not None:
+            yield known.connection
+            return
         async with self._connections.acquire() as connection:
-            candidates = await read_scope(connection, scope, self._embedder.dimension, terms)
-        return Known(within(candidates, now))
+            yield connection
 
     async def _found(
         self, wanted: Recall, query: Query, known: Known, question: Vector | None
@@ -127,8 +170,8 @@ class RankedRecall:
         if known.vectors is not None:
             near = cosines(candidates, rows, known.vectors, question)
         elif len(rows):
-            async with self._connections.acquire() as connection:
-                rows, near = await read_cosines(
+            async with self._connection(known) as connection:
+                there, near = await read_cosines(
                     connection,
                     wanted.user_id,
                     candidates,
@@ -136,6 +179,8 @@ class RankedRecall:
                     question,
                     context=self._settings.context,
                 )
+            if len(there) < len(rows):
+                raise _Gone
         else:
             near = np.zeros(0)
         return best(evidence, candidates, rows, near, wanted.top_k, explain=wanted.explain)
@@ -146,8 +191,10 @@ class RankedRecall:
         records = known.records
         if records is None:
             keys = [key for key, _ in answer]
-            async with self._connections.acquire() as connection:
+            async with self._connection(known) as connection:
                 records = await read_records(connection, wanted.user_id, keys)
+            if len(records) < len(keys):
+                raise _Gone
         pairs = ((records.get(key), one) for key, one in answer)
         return [(row, one) for row, one in pairs if row is not None and _belongs(row, wanted)]
 
