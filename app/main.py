@@ -12,7 +12,7 @@ from app.api.head import HeadMiddleware
 from app.api.openapi import openapi
 from app.api.problems import install_problems
 from app.api.request_id import RequestIdMiddleware
-from app.api.routes import admin, health, knowledge, memories, users
+from app.api.routes import admin, documents, health, knowledge, memories, users
 from app.api.shutdown import ShutdownMiddleware
 from app.api.tenants import Tenants
 from app.core.memory.manager import MemoryDriverManager
@@ -45,6 +45,7 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     for router in (
         memories.router,
         users.router,
+        documents.router,
         knowledge.router,
         admin.router,
         health.router,

@@ -4,7 +4,7 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Path, Request
 
-from app.api.limits import RecordId, UserId
+from app.api.limits import DocId, RecordId, UserId
 from app.api.tenants import Tenants
 from app.core.memory.manager import MemoryDriverManager
 from app.core.memory.record_driver import RecordDriver
@@ -60,6 +60,7 @@ WholeDriverDep: TypeAlias = Annotated[RecordDriver, Depends(_whole_driver)]
 MemoryIdPath: TypeAlias = Annotated[RecordId, Path(alias="memory_id")]
 KnowledgeIdPath: TypeAlias = Annotated[RecordId, Path(alias="knowledge_id")]
 UserIdPath: TypeAlias = Annotated[UserId, Path(alias="user_id")]
+DocIdPath: TypeAlias = Annotated[DocId, Path(alias="doc_id")]
 
 ALWAYS: tuple[type[MemoryServiceError], ...] = (
     Unauthorized,

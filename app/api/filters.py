@@ -73,6 +73,13 @@ KnowledgeFilter: TypeAlias = Annotated[
     dict[str, Any],
     Limited(partial(_checked, knowledge=True), partial(_schema, knowledge=True)),
 ]
+KnowledgeFilterText: TypeAlias = Annotated[
+    str,
+    Limited(
+        partial(_checked_text, knowledge=True),
+        lambda _: {"contentMediaType": "application/json", "maxLength": _MOST_CHARS},
+    ),
+]
 FilterText: TypeAlias = Annotated[
     str,
     Limited(

@@ -28,8 +28,10 @@ from app.core.memory.checks import (
     check_text,
     check_top_k,
     check_ttl,
+    check_whole,
     read_moment,
 )
+from app.core.memory.cutting import LEAST_PIECE_CHARS
 from app.errors import InvalidInput
 from app.settings import Limits
 
@@ -176,6 +178,15 @@ RecencyWeight: TypeAlias = Annotated[
 TopK: TypeAlias = Annotated[
     int,
     Limited(check_top_k, lambda limits: {"minimum": 1, "maximum": limits.top_k}),
+]
+PieceChars: TypeAlias = Annotated[
+    int,
+    Limited(
+        lambda value, limits, name: check_whole(
+            value, LEAST_PIECE_CHARS, limits.content_chars, name
+        ),
+        lambda limits: {"minimum": LEAST_PIECE_CHARS, "maximum": limits.content_chars},
+    ),
 ]
 Tags: TypeAlias = Annotated[
     list[str],

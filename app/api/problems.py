@@ -178,7 +178,7 @@ def _located(loc: tuple[str | int, ...], request: Request) -> tuple[str | int, .
         return ("path", *loc)
     if loc and loc[0] in request.query_params:
         return ("query", *loc)
-    return ("body" if request.method in ("POST", "PATCH") else "query", *loc)
+    return ("body" if request.method in ("POST", "PUT", "PATCH") else "query", *loc)
 
 
 _LONGEST = 200

@@ -5,7 +5,13 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from app.api.filters import FilterText, KnowledgeFilter, MemoryFilter, filter_in
+from app.api.filters import (
+    FilterText,
+    KnowledgeFilter,
+    KnowledgeFilterText,
+    MemoryFilter,
+    filter_in,
+)
 from app.api.idempotency import NO_KEY, IdempotencyKey
 from app.api.limits import (
     Batch,
@@ -16,6 +22,7 @@ from app.api.limits import (
     HalfLife,
     Metadata,
     Moment,
+    PieceChars,
     Query,
     RecencyWeight,
     RecordId,
@@ -27,6 +34,8 @@ from app.api.limits import (
     refusal,
 )
 from app.core.memory import records
+from app.core.memory.cutting import PIECE_CHARS
+from app.core.memory.documents import NewPiece
 from app.core.memory.requests import Recency
 
 _MEMORY: JsonDict = {
@@ -40,6 +49,12 @@ _KNOWLEDGE: JsonDict = {
     "content": "Descale a copper kettle with lemon juice, never with steel wool.",
     "category": "kitchen",
     "title": "Kettle care",
+}
+
+_DOCUMENT: JsonDict = {
+    "category": "kitchen",
+    "title": "Kettle care",
+    "text": "Descale a copper kettle with lemon juice.\n\nNever use steel wool.",
 }
 
 
@@ -317,6 +332,75 @@ class DeleteManyRequest(_Request):
     dry_run: bool = Field(False, description="Count only.")
 
 
+class PieceRequest(_Request):
+    """A piece of a document."""
+
+    content: Content
+    title: Title | None = Field(None, description="In the place of the document's.")
+    metadata: Metadata | None = Field(None, description="In the place of the document's.")
+
+    def new(self) -> NewPiece:
+        """What the driver is asked to keep."""
+        return NewPiece(content=self.content, title=self.title, metadata=self.metadata)
+
+
+class PutDocumentRequest(_Request):
+    """A document: its pieces, or one long text that the service cuts into them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_DOCUMENT]})
+
+    many = True
+
+    category: Category
+    pieces: Batch[PieceRequest] | None = Field(
+        None, description="In their order. Give either `pieces` or `text`."
+    )
+    text: str | None = Field(
+        None,
+        description="Cut at paragraphs, else at sentences, words or characters, into as many "
+        "pieces as a batch may have at most.",
+    )
+    title: Title | None = None
+    metadata: Metadata | None = None
+    expires_at: Moment | None = Field(None, description="From this moment on nobody finds it.")
+    ttl: Ttl | None = Field(
+        None, description="Seconds until it expires, in the place of `expires_at`."
+    )
+    piece_chars: PieceChars = Field(
+        PIECE_CHARS, description="The most characters of a piece that the service cuts."
+    )
+    overlap: int | None = Field(
+        None,
+        description="The most characters that a piece repeats of the one before: up to half of "
+        "`piece_chars`, by default a tenth.",
+        ge=0,
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """What the driver is asked to put."""
+        given = {name: getattr(self, name) for name in PutDocumentRequest.model_fields}
+        pieces = None if self.pieces is None else [piece.new() for piece in self.pieces]
+        return {**given, "pieces": pieces}
+
+
+class PutAnyDocumentRequest(PutDocumentRequest):
+    """A document and its id, which may be any text."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"doc_id": "manuals/kettle.md", **_DOCUMENT}]}
+    )
+
+    doc_id: DocId
+
+
+class DeleteDocumentRequest(_Request):
+    """Which document to delete."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"doc_id": "manuals/kettle.md"}]})
+
+    doc_id: DocId
+
+
 class ForgetRequest(_Request):
     """Whose memories to delete."""
 
@@ -338,6 +422,24 @@ class ListParameters(_Known):
     conversation_id: ConversationId | None = None
     filter: FilterText | None = Field(
         None, description="A filter as in a recall, as JSON: only such memories are listed."
+    )
+    cursor: str | None = Field(None, description="The previous page's next_cursor.")
+    limit: TopK = 50
+
+    def wanted(self) -> dict[str, Any] | None:
+        """The filter."""
+        return None if self.filter is None else filter_in(self.filter)
+
+
+class ListKnowledgeParameters(_Known):
+    """Which page of the knowledge."""
+
+    category: Category | None = Field(None, description="Only knowledge of this category.")
+    doc_id: DocId | None = Field(
+        None, description="Only knowledge of this document, in its order; else the newest first."
+    )
+    filter: KnowledgeFilterText | None = Field(
+        None, description="A filter as in a recall, as JSON: only such knowledge is listed."
     )
     cursor: str | None = Field(None, description="The previous page's next_cursor.")
     limit: TopK = 50

@@ -158,6 +158,13 @@ class KnowledgeList(_Response):
     knowledge: list[Knowledge]
 
 
+class KnowledgePage(_Response):
+    """Some of the knowledge, newest first; that of one document in its order."""
+
+    knowledge: list[Knowledge]
+    next_cursor: str | None = Field(description="Continues the list; null at its end.")
+
+
 class _Answer(_Response):
     driver: str = Field(description="The driver that answered.")
     degraded: bool = Field(

@@ -1,7 +1,7 @@
 """The way of every /v1 request before its route: authorise, then bound and parse the body."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -74,7 +74,8 @@ class ApiRoute(APIRoute):
                 structlog.contextvars.bind_contextvars(api_key=key.name)
             is_tenants = key is not None and key.tenant is not None
             check_scope(key, tenant_scope if is_tenants else scope)
-            _check_url(request, has_query=has_query)
+            free = [request.path_params[name] for name, _ in in_path]
+            _check_url(request, has_query=has_query, free=free)
             check_free_text(request, in_path)
             token, wanted = current_limits.set(settings.limits), freshness.set(_freshness(request))
             try:
@@ -105,9 +106,13 @@ def _freshness(request: Request) -> Freshness:
     return "fresh" if "no-cache" in directives else "cached"
 
 
-def _check_url(request: Request, *, has_query: bool) -> None:
-    """Refuse a URL that could be understood in two ways, and parameters that nobody reads."""
-    if request.scope["path"].endswith("\n"):  # `$` of Starlette's patterns would not mind
+def _check_url(request: Request, *, has_query: bool, free: Sequence[str]) -> None:
+    """Refuse a URL that could be understood in two ways, and parameters that nobody reads.
+
+    `free`: what the path has as parameters that are any text.
+    """
+    # `$` of Starlette's patterns does not mind a line break that is of no parameter.
+    if request.scope["path"].endswith("\n") and not any(text.endswith("\n") for text in free):
         raise HTTPException(404)
     try:
         unquote_to_bytes(request.scope.get("raw_path") or b"").decode()

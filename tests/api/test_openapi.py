@@ -31,9 +31,14 @@ OPERATIONS = {
     "store_knowledge": ("post", "/v1/knowledge", 201),
     "store_knowledge_many": ("post", "/v1/knowledge/batch", 201),
     "recall_knowledge": ("post", "/v1/knowledge/recall", 200),
+    "list_knowledge": ("get", "/v1/knowledge", 200),
     "get_knowledge": ("get", "/v1/knowledge/{knowledge_id}", 200),
     "update_knowledge": ("patch", "/v1/knowledge/{knowledge_id}", 200),
     "delete_knowledge": ("delete", "/v1/knowledge/{knowledge_id}", 204),
+    "put_document": ("put", "/v1/knowledge/documents/{doc_id}", 200),
+    "put_any_document": ("post", "/v1/knowledge/documents", 200),
+    "delete_document": ("delete", "/v1/knowledge/documents/{doc_id}", 200),
+    "delete_any_document": ("post", "/v1/knowledge/documents/delete", 200),
     "repair": ("post", "/v1/admin/repair", 200),
     "health": ("get", "/health", 200),
     "live": ("get", "/health/live", 200),
@@ -131,13 +136,13 @@ def test_an_operation_tells_the_errors_it_can_answer_with(
 ) -> None:
     method, path, _ = OPERATIONS[name]
     expected = {"401", "403", "422", "500", "502", "503", "504"}
-    if method in {"post", "patch"}:
+    if method in {"post", "put", "patch"}:
         expected |= {"408", "413", "415"}
     if method == "patch":
         expected |= {"409", "412"}
     if name.startswith("store"):
         expected |= {"409"}
-    if path.endswith("_id}"):
+    if path.endswith("_id}") and "document" not in name:
         expected |= {"404"}
     if name not in {"delete", "recall_knowledge"}:
         expected |= {"501"}

@@ -1,9 +1,12 @@
 """Knowledge for everyone."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 
 from app.api.auth import needs
 from app.api.dependencies import (
+    ALWAYS,
     CHANGED,
     LOOKED_UP,
     OPTIONAL,
@@ -16,12 +19,13 @@ from app.api.etag import TAGGED, IfMatchDep, etag
 from app.api.idempotency import IdempotencyKeyDep, status_of, stored_as
 from app.api.problems import problems
 from app.api.requests import (
+    ListKnowledgeParameters,
     RecallKnowledgeRequest,
     StoreKnowledgeManyRequest,
     StoreKnowledgeRequest,
     UpdateKnowledgeRequest,
 )
-from app.api.responses import Knowledge, KnowledgeList, RecallKnowledgeResponse
+from app.api.responses import Knowledge, KnowledgeList, KnowledgePage, RecallKnowledgeResponse
 from app.api.route import ApiRoute
 from app.embedding import noting_truncated
 from app.errors import NotFound
@@ -97,6 +101,22 @@ async def recall_knowledge(request: RecallKnowledgeRequest, driver: DriverDep) -
         filter=request.filter,
     )
     return RecallKnowledgeResponse.of(found, driver).response()
+
+
+@router.get("", operation_id="list_knowledge", responses=problems(*ALWAYS, *OPTIONAL))
+@needs("read")
+async def list_knowledge(
+    parameters: Annotated[ListKnowledgeParameters, Query()], driver: DriverDep
+) -> KnowledgePage:
+    """List knowledge, newest first; that of one document in its order."""
+    page = await driver.list_knowledge(
+        parameters.category,
+        parameters.doc_id,
+        parameters.cursor,
+        parameters.limit,
+        filter=parameters.wanted(),
+    )
+    return KnowledgePage.model_validate(page)
 
 
 @router.get(

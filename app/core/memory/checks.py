@@ -258,6 +258,13 @@ def check_top_k(top_k: int, limits: Limits, name: str = "top_k") -> int:
     return top_k
 
 
+def check_whole(value: int, least: int, most: int, name: str) -> int:
+    """`value` itself when it is an integer from `least` to `most`."""
+    if type(value) is not int or not least <= value <= most:
+        raise InvalidInput(f"{name} must be an integer from {least} to {most}", (name,))
+    return value
+
+
 def as_moment(value: datetime | str, loc: tuple[str | int, ...]) -> datetime:
     """The moment with its offset in whole minutes, in UTC where it has none.
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from app.embedding.places import character_end, paragraph_end, sentence_end, word_end
 
+LEAST_PIECE_CHARS: Final = 100
 PIECE_CHARS: Final = 1_000
 """About what a model of 256 tokens reads of English."""
 

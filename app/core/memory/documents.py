@@ -12,16 +12,15 @@ from app.core.memory.checks import (
     check_encodable,
     check_text,
     check_top_k,
+    check_whole,
 )
-from app.core.memory.cutting import PIECE_CHARS, pieces_of
+from app.core.memory.cutting import LEAST_PIECE_CHARS, PIECE_CHARS, pieces_of
 from app.core.memory.filter import read_filter
 from app.core.memory.hooks import RecordHooks
 from app.core.memory.records import Knowledge, KnowledgePage, NewKnowledge, new_knowledge
 from app.core.memory.requests import PageKnowledge, Put
 from app.errors import CapabilityMissing, InvalidInput
 from app.pieces import in_pieces
-
-LEAST_PIECE_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +131,10 @@ class DocumentVerbs(RecordHooks):
         return replace(put.at(self.clock.end_of_now()), before=None)
 
     async def _cut(self, text: str, size: int, overlap: int | None) -> list[str]:
-        _check_whole(size, LEAST_PIECE_CHARS, self._limits.content_chars, "piece_chars")
+        check_whole(size, LEAST_PIECE_CHARS, self._limits.content_chars, "piece_chars")
         if overlap is None:
             overlap = size // 10
-        _check_whole(overlap, 0, size // 2, "overlap")
+        check_whole(overlap, 0, size // 2, "overlap")
         if not isinstance(text, str):
             raise InvalidInput("text must be a string", ("text",))
         most = self._limits.batch
@@ -169,8 +168,3 @@ class DocumentVerbs(RecordHooks):
             return replace(record, position=position)
 
         return await in_pieces(made, enumerate(pieces))
-
-
-def _check_whole(value: int, least: int, most: int, name: str) -> None:
-    if type(value) is not int or not least <= value <= most:
-        raise InvalidInput(f"{name} must be an integer from {least} to {most}", (name,))
