@@ -32,6 +32,7 @@ from app.core.memory.records import (
     new_knowledge,
     new_memory,
 )
+from app.core.memory.requests import Page
 from app.errors import InvalidInput
 from app.settings import Limits
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from app.core.memory.records import Kept, Knowledge, Memory, Recalled
-from app.core.memory.requests import Delete, Keep, Recall, RecallKnowledge
+from app.core.memory.requests import Delete, Keep, Put, Recall, RecallKnowledge
 from app.drivers.inmemory import InMemoryDriver
 from app.settings import Limits
 from tests.wrappers.flaky import OneVector
@@ -48,6 +48,12 @@ class Backend(InMemoryDriver):
         kept = await super()._keep(wanted)
         await self.after()
         return kept
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        await self.before()
+        answer = await super()._put(wanted)
+        await self.after()
+        return answer
 
     async def _delete(self, wanted: Delete) -> int:
         await self.before()

@@ -1,5 +1,6 @@
 """The callers of a schedule: each calls once, and looks at once whether what it heard is true."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
@@ -14,6 +15,7 @@ _FIRST = 0x0192 << 112 | 7 << 76 | 2 << 62
 _EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
 
 USERS = ("ada", "bob")
+DOCUMENTS = ("manual", "recipes")
 
 A_WHILE = 0.05
 """Seconds after which what is kept for a while expires: amid what happens to it."""
@@ -32,6 +34,9 @@ Call = Literal[
     "update_for_ever",
     "delete",
     "delete_user",
+    "put",
+    "put_nothing",
+    "store_beside",
     "import_new",
     "import_older",
     "import_newer",
@@ -57,6 +62,10 @@ class Caller:
         """Make the call, of that user or record, unless there is none yet."""
         if what in ("store_once", "store_other", "store_once_many"):
             await self._store_once(what, at)
+        elif what.startswith("put"):
+            await self._put(DOCUMENTS[at % len(DOCUMENTS)], 0 if what == "put_nothing" else 2)
+        elif what == "store_beside":
+            await self._store_beside(DOCUMENTS[at % len(DOCUMENTS)])
         elif what.startswith("store"):
             await self._store(what, USERS[at % len(USERS)])
         elif what == "delete_user":
@@ -97,6 +106,32 @@ class Caller:
             else:
                 new = NewMemory(user_id=user, content="A jar.", metadata=mark)
                 attempt.answer = [*await self.driver.store_many([new, new])]
+        await self._look(attempt)
+
+    async def _put(self, doc_id: str, pieces: int) -> None:
+        async with self.history.attempt("put", doc_id=doc_id) as attempt:
+            if pieces:
+                attempt.answer = [
+                    *await self.driver.put_document(
+                        doc_id,
+                        category="jars",
+                        pieces=[f"Piece {n}." for n in range(pieces)],
+                        metadata={attempt.label: 1},
+                    )
+                ]
+            else:
+                await self.driver.delete_document(doc_id)
+        await self._look(attempt)
+        with suppress(MemoryServiceError):
+            page = await self.driver.list_knowledge(doc_id=doc_id)
+            self.history.check_document(page.knowledge)
+
+    async def _store_beside(self, doc_id: str) -> None:
+        async with self.history.attempt("store") as attempt:
+            knowledge = self.driver.store_global_knowledge(
+                "A jar.", "jars", doc_id=doc_id, metadata={attempt.label: 1}
+            )
+            attempt.answer = [await knowledge]
         await self._look(attempt)
 
     async def _store_once(self, what: Call, at: int) -> None:

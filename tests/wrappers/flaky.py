@@ -9,7 +9,7 @@ import numpy as np
 
 from app.core.memory.base import DriverHealth
 from app.core.memory.records import Kept, Knowledge, Memory
-from app.core.memory.requests import Delete, Forget, Keep, Replace
+from app.core.memory.requests import Delete, Forget, Keep, Put, Replace
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder, Vector
 from app.errors import ConnectionLost, DriverUnavailable
@@ -72,6 +72,9 @@ class FlakyDriver(InMemoryDriver):
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         return await self._made(lambda: super(FlakyDriver, self)._keep(wanted))
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        return await self._made(lambda: super(FlakyDriver, self)._put(wanted))
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         return await self._made(lambda: super(FlakyDriver, self)._replace(wanted))

@@ -12,6 +12,7 @@ from app.core.memory.requests import (
     Get,
     Keep,
     Page,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -81,6 +82,15 @@ class Held(InMemoryDriver):
         if self.error_after is not None:
             raise self.error_after
         return kept
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        await self._reach("put")
+        if self.keep_error is not None:
+            raise self.keep_error
+        answer = await super()._put(wanted)
+        if self.error_after is not None:
+            raise self.error_after
+        return answer
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         await self._reach("replace")

@@ -1,7 +1,7 @@
 """What callers asked for and were answered, and what must be there for it at the end."""
 
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,10 +9,11 @@ from itertools import count
 from math import inf
 from typing import Literal
 
-from app.core.memory.records import Memory, Record, record_id
+from app.core.memory.records import Knowledge, Memory, Record, document_of, record_id
 from app.errors import MemoryServiceError
 
-Verb = Literal["store", "import", "update", "delete", "delete_user"]
+Verb = Literal["store", "import", "update", "delete", "delete_user", "put"]
+DELETES: tuple[Verb, ...] = ("delete", "delete_user", "put")
 Kept = Mapping[str, Record]
 
 
@@ -26,6 +27,8 @@ class Attempt:
     ids: list[str] = field(default_factory=list)
     """Of the records that it names, or that it was answered."""
     user: str | None = None
+    doc_id: str | None = None
+    """Of a put, the document."""
     over: datetime | None = None
     """Which version an update was to match."""
     expires: bool = False
@@ -58,11 +61,16 @@ class History:
 
     @asynccontextmanager
     async def attempt(
-        self, verb: Verb, *, ids: Sequence[str] = (), user: str | None = None
+        self,
+        verb: Verb,
+        *,
+        ids: Sequence[str] = (),
+        user: str | None = None,
+        doc_id: str | None = None,
     ) -> AsyncIterator[Attempt]:
         """A call is made in the block, which sets its answer; an error of the service ends it."""
         label = f"{verb} {len(self.attempts)}"
-        tried = Attempt(verb, label, self.now(), list(ids), user)
+        tried = Attempt(verb, label, self.now(), list(ids), user, doc_id)
         self.attempts.append(tried)
         try:
             yield tried
@@ -77,14 +85,15 @@ class History:
         tried.ended = self.now()
 
     def concern(self, one: str, *verbs: Verb) -> list[Attempt]:
-        """The calls of these verbs that name the record, or its user."""
-        user = self.user_of(one)
-        return [
-            each
-            for each in self.attempts
-            if each.verb in verbs
-            and (one in each.ids or (each.verb == "delete_user" and each.user == user))
-        ]
+        """The calls of these verbs that name the record, or its user; or a put that replaces it."""
+        return [each for each in self.attempts if each.verb in verbs and self.reaches(each, one)]
+
+    def reaches(self, each: Attempt, one: str) -> bool:
+        """Whether the call concerns the record."""
+        if each.verb == "put":
+            return one not in each.ids and each.doc_id == document_of(self.known[one][0])
+        of_user = each.verb == "delete_user" and each.user == self.user_of(one)
+        return of_user or one in each.ids
 
     def user_of(self, one: str) -> str | None:
         first = self.known[one][0]
@@ -92,7 +101,7 @@ class History:
 
     def may_be_gone(self, one: str, since: Attempt) -> bool:
         """Whether a delete may have come after the call."""
-        deletes = self.concern(one, "delete", "delete_user")
+        deletes = self.concern(one, *DELETES)
         late = since.verb == "update"  # an import waits for a delete; an update does not
         return any(d.ended > since.started or (late and not d.acknowledged) for d in deletes)
 
@@ -105,12 +114,16 @@ class History:
 
     def may_be_back(self, one: str, since: Attempt) -> bool:
         """Whether a store or an import may have come after the call, a delete."""
-        made = self.concern(one, "store", "import")
+        made = self.concern(one, "store", "import") + self.puts_of(one)
         return any(each.ended > since.started for each in made)
+
+    def puts_of(self, one: str) -> list[Attempt]:
+        """The put that the record is of."""
+        return [each for each in self.attempts if each.verb == "put" and one in each.ids]
 
     def may_be_seen(self, one: str, since: Attempt) -> bool:
         """Whether the record may be there for a while after the delete: its fate was not known."""
-        made = self.concern(one, "store", "import", "update")
+        made = self.concern(one, "store", "import", "update") + self.puts_of(one)
         return any(each.ended > since.started or not each.acknowledged for each in made)
 
     def check(self, kept: Kept, *, strict: bool) -> None:
@@ -123,6 +136,8 @@ class History:
         if strict:
             self._check_once()
         self.check_deletes(kept)
+        for doc_id in {document_of(record) for record in kept.values()} - {None}:
+            self.check_document(r for r in kept.values() if document_of(r) == doc_id)
         self._check_updates(kept, strict=strict)
         self._check_refused(kept)
         answered = {
@@ -134,7 +149,7 @@ class History:
 
     def _check_stores(self, kept: Kept) -> None:
         for each in self.attempts:
-            if each.acknowledged and each.verb in ("store", "import", "update"):
+            if each.acknowledged and each.verb in ("store", "import", "update", "put"):
                 for one in each.ids:
                     gone = self.may_be_gone(one, each) or self.may_have_expired(one)
                     assert one in kept or gone, f"{each.label}: {one} lost"
@@ -146,18 +161,28 @@ class History:
             for record in each.answer if each.verb == "store" else ():
                 made.setdefault(record_id(record), set()).add(record.created_at)
         for one, moments in made.items():
-            deleted = self.concern(one, "delete", "delete_user")
+            deleted = self.concern(one, *DELETES)
             assert deleted or len(moments) == 1, f"{one} was made {len(moments)} times"
 
     def check_deletes(self, kept: Kept) -> None:
         """What was deleted is not back."""
         for each in self.attempts:
-            if not each.acknowledged or each.verb not in ("delete", "delete_user"):
-                continue
-            for one in kept:
-                if one in each.ids or (one in self.known and self.user_of(one) == each.user):
-                    mine = one in each.ids or each.verb == "delete_user"
-                    assert not mine or self.may_be_back(one, each), f"{each.label}: {one} is back"
+            if each.acknowledged and each.verb in DELETES:
+                for one in self.known.keys() & kept.keys():
+                    back = not self.reaches(each, one) or self.may_be_back(one, each)
+                    assert back, f"{each.label}: {one} is back"
+
+    def check_document(self, records: Iterable[Record]) -> None:
+        """The pieces are all of one put, unless an import brought some back."""
+        puts = {
+            label
+            for record in records
+            if isinstance(record, Knowledge) and record.position is not None
+            for label in record.metadata
+            if label.startswith("put")
+        }
+        imported = any(each.verb == "import" for each in self.attempts)
+        assert len(puts) <= 1 or imported, f"the document is of {puts}"
 
     def _check_updates(self, kept: Kept, *, strict: bool) -> None:
         matched: dict[tuple[str, datetime], str] = {}
@@ -166,7 +191,7 @@ class History:
                 continue
             (answer,) = each.answer
             one = record_id(answer)
-            others = self.concern(one, "delete", "delete_user", "import")
+            others = self.concern(one, *DELETES, "import")
             late = any(d.ended > each.started or not d.acknowledged for d in others)
             if not strict or late:
                 if one in kept and not self.may_be_gone(one, each):

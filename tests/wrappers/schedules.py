@@ -29,6 +29,7 @@ Event = Literal[
     "refuse_replace",
     "refuse_delete",
     "refuse_forget",
+    "refuse_put",
     "mend",
     "stop_dispatcher",
     "start_dispatcher",
@@ -201,6 +202,9 @@ class World:
 
     async def _refuse_forget(self, step: Step) -> None:
         self._leaf(step).refuses.add("forget")
+
+    async def _refuse_put(self, step: Step) -> None:
+        self._leaf(step).refuses.add("put")
 
     async def _mend(self, step: Step) -> None:
         self._leaf(step).mend()

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, MemoryPage, Record
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Replace
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Put, Replace
 from app.drivers.inmemory import InMemoryDriver
 from app.errors import DriverError, DriverUnavailable
 from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
@@ -26,7 +26,7 @@ SLOW = 0.03
 STUCK = 0.4
 """That of a driver whose answers come too late."""
 
-Refusable = Literal["keep", "replace", "delete", "forget"]
+Refusable = Literal["keep", "put", "replace", "delete", "forget"]
 Kind = Literal[
     "failover",
     "replicated",
@@ -73,6 +73,10 @@ class ScriptedDriver(FlakyDriver):
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         self._refused("keep")
         return await super()._keep(wanted)
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        self._refused("put")
+        return await super()._put(wanted)
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         self._refused("replace")

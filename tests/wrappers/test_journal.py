@@ -61,10 +61,12 @@ async def test_an_import_waits_for_the_delete_of_what_it_stores_again_and_ends_i
             await journal.append_import(again, ["first", "second"])
         with pytest.raises(DriverUnavailable):
             await journal.lift(again)
-        assert [entry.record_id for entry in await journal.dead([stored])] == [jar.memory_id]
+        assert [entry.record_id for entry in await journal.dead([stored], "first")] == [
+            jar.memory_id
+        ]
         await journal.settle([pending], ["first", "second"])
     (made,) = await journal.append_import(again, ["first"])
-    assert await journal.dead([made]) == []
+    assert await journal.dead([made], "first") == []
     (kept,) = await journal.of_user("ada")
     assert kept.records == [jar, lid]
     await journal.close()
@@ -86,7 +88,7 @@ async def test_an_import_of_a_forgotten_user_does_not_bring_back_an_older_store(
     await journal.append_import(stores_of([memory("ada"), memory("bob")]), ["first"])
     await journal.settle([stored], ["first"])
     (made_again,) = await journal.append_import(stores_of([lid]), ["first"])
-    assert await journal.dead([made_again]) == []
+    assert await journal.dead([made_again], "first") == []
     await journal.close()
 
 
@@ -105,8 +107,10 @@ async def test_a_tombstone_wins_whichever_was_journalled_first(
     )  # not ada's
     (other,) = await journal.append(stores_of([cup]), ["first"])
     for stored in (early, late):
-        assert [entry.record_id for entry in await journal.dead([stored])] == [jar.memory_id]
-    assert await journal.dead([other]) == []
+        assert [entry.record_id for entry in await journal.dead([stored], "first")] == [
+            jar.memory_id
+        ]
+    assert await journal.dead([other], "first") == []
     assert [e.records for e in await journal.everything() if e.stores] == [[], [], [cup]]
     await journal.close()
 
@@ -121,10 +125,10 @@ async def test_one_id_of_two_users_is_two_memories_to_tombstones(
     stored = await journal.append(stores_of(both), ["first"])
     deletes = [Write(verb="delete", user_id=one.user_id, record_id=one.memory_id) for one in both]
     deleted = await journal.append(deletes, ["first"])
-    assert [each.user_id for each in await journal.dead(stored)] == ["ada", "bob"]
+    assert [each.user_id for each in await journal.dead(stored, "first")] == ["ada", "bob"]
     await journal.settle([*stored, *deleted], ["first"])
     await journal.lift(stores_of(both))
-    assert await journal.dead(stored) == []
+    assert await journal.dead(stored, "first") == []
     await journal.close()
 
 

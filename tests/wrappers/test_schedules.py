@@ -37,13 +37,15 @@ CALLS = (
     + ("update_for_ever",)
     + ("delete",) * 4
     + ("delete_user",) * 2
+    + ("put",) * 4
+    + ("put_nothing", "store_beside")
     + ("import_new", "import_older", "import_newer", "import_again")
 )
 EVENTS = (
     ("away",) * 6
     + ("back", "mend", "lose") * 3
     + ("slow", "stuck")
-    + ("refuse_keep", "refuse_replace", "refuse_delete", "refuse_forget")
+    + ("refuse_keep", "refuse_replace", "refuse_delete", "refuse_forget", "refuse_put")
     + ("stop_dispatcher", "start_dispatcher", "journal_lost", "journal_back", "restart")
     + ("leases_end",) * 2
 )

@@ -19,34 +19,33 @@ def pieces_of(text: str, size: int, overlap: int) -> list[str]:
     """
     pieces: list[str] = []
     start = 0
-    while start < len(text):
-        end = _end(text, start, size)
-        pieces.append(text[start:end].strip())
-        if end == len(text):
+    while True:
+        part = text[start : start + size + 1]
+        if len(part) <= size:
             break
-        start = _start(text, end, overlap)
-    return [piece for piece in pieces if piece]
+        end = _end(part, size)
+        pieces.append(part[:end].strip())
+        start += _start(part, end, overlap)
+    return [piece for piece in (*pieces, part.strip()) if piece]
 
 
-def _end(text: str, start: int, size: int) -> int:
-    half, until = start + size // 2, start + size
-    if until >= len(text):
-        return len(text)
+def _end(part: str, size: int) -> int:
+    """Where the piece ends that begins with the part."""
     return (
-        paragraph_end(text, half, until)
-        or sentence_end(text, half, until)
-        or word_end(text, half, until)
-        or character_end(text, half, until)
-        or until
+        paragraph_end(part, size // 2, size)
+        or sentence_end(part, size // 2, size)
+        or word_end(part, size // 2, size)
+        or character_end(part, size // 2, size)
+        or size
     )
 
 
-def _start(text: str, end: int, overlap: int) -> int:
-    """Where the piece begins that follows one with this end."""
+def _start(part: str, end: int, overlap: int) -> int:
+    """Where the piece begins that follows the one with this end."""
     after, until = end - overlap - 1, end - (overlap + 1) // 2
     return (
-        sentence_end(text, after, until)
-        or word_end(text, after, until)
-        or character_end(text, after, until)
+        sentence_end(part, after, until)
+        or word_end(part, after, until)
+        or character_end(part, after, until)
         or end
     )
