@@ -4,7 +4,7 @@
   offset from UTC in minutes. What is newest goes by it, and so do the indexes of lists.
 - From `expires_at` on nobody finds a record; the service deletes it a little later.
 - `request` tells apart what was asked to be stored under an id that the caller gave.
-- `position` is the place of knowledge in its document. A tenant's knowledge is memories of one user,
+- `position` is the place of knowledge in its document. A tenant's knowledge is memories of a user,
   U+001F and the tenant, that have both in their metadata.
 """
 

@@ -42,6 +42,8 @@ class Index:
         self._prefix = names.of("i", "")
         self._settings = settings
         self._on_cluster = False
+        self._read_all = -1
+        """What `Server.connected` was when the index was seen whole."""
 
     async def open(self, dimension: int) -> None:
         """Make the index or check it, and wait until Redis has read all that is there."""
@@ -64,12 +66,23 @@ class Index:
                 f"{self._settings.called('namespace')}: the index {self._name} is not the "
                 "service's: drop it, or choose another namespace"
             )
+        await self._whole()
+
+    async def _whole(self) -> None:
+        """Wait until Redis has read all that is there, as it does for a new index and at its start.
+
+        Raises `DriverUnavailable` where that takes longer than an answer may.
+        """
         end = monotonic() + self._settings.timeout
-        while int(state.get("indexing", 0)):
+        while True:
+            connected = self._server.connected
+            state = await self.state()
+            if not int(state.get("indexing", 0)):
+                break
             if monotonic() > end:
                 raise DriverUnavailable(reason="Redis is still indexing the knowledge")
             await asyncio.sleep(_PAUSE_SECONDS)
-            state = await self.state()
+        self._read_all = connected
 
     async def state(self) -> dict[str, Any]:
         """What Redis tells of the index, by name."""
@@ -139,6 +152,14 @@ class Index:
                 2,
             ),
         )
+        while True:
+            if self._read_all != self._server.connected:
+                await self._whole()
+            answer = await self._answer(search)
+            if self._read_all == self._server.connected:  # else it may have been started anew
+                return self._windows(answer)
+
+    async def _answer(self, search: Command) -> Any:
         # In a transaction Redis answers on its main thread, which has seen every write.
         if self._on_cluster:
             [answer] = await self._server.ask(search)
@@ -147,7 +168,7 @@ class Index:
         if isinstance(answer, RedisError):
             with backend_errors():
                 raise answer
-        return self._windows(answer)
+        return answer
 
     def _windows(self, answer: Any) -> list[tuple[bytes, float]]:
         if not isinstance(answer, Mapping) or b"results" not in answer:

@@ -33,6 +33,8 @@ class Server:
         self._pool = pool_of(settings)
         self._slots = asyncio.Semaphore(settings.pool_size)
         self._idle: list[AbstractConnection] = []
+        self.connected = 0
+        """How many connections were made: while it is the same, no server was started again."""
 
     async def ask(self, *commands: Command, seconds: float | None = None) -> list[Any]:
         """The answers to commands that are sent together, in their order.
@@ -121,5 +123,6 @@ class Server:
                 await connection.disconnect(nowait=True)
 
     def _made(self) -> AbstractConnection:
+        self.connected += 1
         made: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # not annotated there
         return made
