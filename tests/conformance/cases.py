@@ -65,6 +65,9 @@ if STORM:  # the nest has pgvector below every wrapping driver; these have it be
         ),
         Case("cached-pgvector", cached(pgvector, redis=True)),
         Case("scoped-pgvector", scoped(pgvector)),
+        Case("failover-redis", failover(redis, pgvector)),
+        Case("replicated-redis", replicated(pgvector, redis, acknowledge="all", reads="replicas")),
+        Case("scoped-cached-redis", scoped(cached(redis, redis=True))),
     ]
 CASES = [*DRIVERS, *WRAPPERS]
 

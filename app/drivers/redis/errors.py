@@ -23,7 +23,7 @@ from app.errors import (
 CHANGED = "MEMORYCHANGED"
 """What our scripts say where the database is not the one that was opened."""
 
-# What only the text tells apart. The first that is in it counts; then the kind does.
+# What only the text tells apart, in whatever case: the first that is in it; else the kind counts.
 TEXTS: tuple[tuple[str, type[MemoryServiceError]], ...] = (
     (CHANGED, DatabaseChanged),
     ("no such index", DatabaseChanged),
@@ -75,9 +75,9 @@ def translate(error: Exception, *, sent: bool = True) -> MemoryServiceError | No
     if type(error) is redis.ConnectionError and isinstance(error.__cause__, redis.RedisError):
         error = error.__cause__  # what Redis said to who connected
     if isinstance(error, redis.RedisError):
-        said = str(error)
+        said = str(error).lower()
         for text, ours in TEXTS:
-            if text in said:
+            if text.lower() in said:
                 return _told(ours, error)
     for kind, ours in TRANSLATIONS:
         if isinstance(error, kind):

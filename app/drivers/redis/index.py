@@ -69,7 +69,7 @@ class Index:
         await self._whole()
 
     async def _whole(self) -> None:
-        """Wait until Redis has read all that is there, as it does for a new index and at its start.
+        """Wait until Redis has read all that is there, as it does for a new index and at a start.
 
         Raises `DriverUnavailable` where that takes longer than an answer may.
         """
