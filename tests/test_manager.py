@@ -249,20 +249,22 @@ def test_a_driver_that_could_not_be_built_is_tried_again(manager: MemoryDriverMa
     assert isinstance(manager.driver("later"), CustomDriver)
 
 
-@pytest.mark.parametrize("missing", ["asyncpg", "pgvector"])
-def test_an_absent_extra_is_named(missing: str, root: Path) -> None:
+@pytest.mark.parametrize(
+    ("missing", "driver"), [("asyncpg", "pgvector"), ("pgvector", "pgvector"), ("redis", "redis")]
+)
+def test_an_absent_extra_is_named(missing: str, driver: str, root: Path) -> None:
     code = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from app.core.memory.manager import MemoryDriverManager\n"
         "from app.settings import Settings\n"
         "MemoryDriverManager(Settings(driver='inmemory')).driver()\n"
-        "try: MemoryDriverManager(Settings(driver='pgvector')).driver()\n"
+        f"try: MemoryDriverManager(Settings(driver={driver!r})).driver()\n"
         "except ValueError as error: print(error)"
     )
     said = printed_by(code, root)
-    assert said.startswith("Memory driver 'pgvector' needs ")
+    assert said.startswith(f"Memory driver {driver!r} needs ")
     assert missing in said
-    assert "pip install 'memory-driver-service[pgvector]'" in said
+    assert f"pip install 'memory-driver-service[{driver}]'" in said
 
 
 def test_a_driver_that_is_not_selected_costs_no_import(root: Path) -> None:
@@ -272,19 +274,20 @@ def test_a_driver_that_is_not_selected_costs_no_import(root: Path) -> None:
         "from app.main import create_app\n"
         "from app.settings import Settings\n"
         "create_app(MemoryDriverManager(Settings(driver='inmemory')))\n"
-        "print(*{'asyncpg', 'pgvector', 'alembic', 'torch'} & set(sys.modules))"
+        "print(*{'asyncpg', 'pgvector', 'alembic', 'redis', 'torch'} & set(sys.modules))"
     )
     said = printed_by(code, root)
     assert said.split() == []
 
 
-def test_building_a_driver_does_no_io(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", ["pgvector", "redis"])
+def test_building_a_driver_does_no_io(driver: str, root: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "import app.drivers.pgvector\n"
+        f"import app.drivers.{driver}\n"
         "from app.core.memory.manager import MemoryDriverManager\n"
         "from app.settings import Settings\n"
-        "manager = MemoryDriverManager(Settings(driver='pgvector'))\n"
+        f"manager = MemoryDriverManager(Settings(driver={driver!r}))\n"
         "events = []\n"
         "sys.addaudithook(lambda event, _: events.append(event))\n"
         "manager.driver()\n"

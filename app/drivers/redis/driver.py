@@ -9,16 +9,27 @@ from uuid import UUID
 
 from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
-from app.core.memory.cursor import DocumentCursor, user_page
+from app.core.memory.cursor import user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage, is_alive
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    KnowledgePage,
+    Memory,
+    MemoryPage,
+    Record,
+    UserPage,
+    is_alive,
+)
 from app.core.memory.requests import (
     Delete,
     Forget,
     Get,
     Keep,
     Page,
+    PageKnowledge,
+    Put,
     Recall,
     RecallKnowledge,
     Replace,
@@ -35,7 +46,7 @@ from app.drivers.redis.scripts import DELETE, FIND, FORGET
 from app.drivers.redis.sweeper import Sweeper
 from app.drivers.redis.writing import Writing
 from app.embedding import Embedder
-from app.errors import CapabilityMissing, MemoryServiceError, PoolExhausted
+from app.errors import MemoryServiceError, PoolExhausted
 from app.reranking import Reranking
 from app.settings import Limits, RecallSettings, RedisSettings
 
@@ -54,6 +65,7 @@ class RedisDriver(RecordDriver):
     name = "redis"
     explains = True
     weighs_recency = True
+    keeps_documents = True
 
     def __init__(
         self,
@@ -106,24 +118,15 @@ class RedisDriver(RecordDriver):
 
     async def _found(self, wanted: Recall) -> list[Memory]:
         if wanted.query is None:
-            return await self._newest(wanted, wanted.top_k)
+            return await self._listed(wanted, wanted.top_k)
         return [
             replace(memory, score=one.score, explanation=one.explanation)
             for memory, one in await self._ranked.best(wanted)
         ]
 
-    async def _newest(self, wanted: Recall | Page, limit: int) -> list[Memory]:
-        after = wanted.after if isinstance(wanted, Page) else None
-        if isinstance(after, DocumentCursor):
-            raise CapabilityMissing("redis can't list the memories of a document")
+    async def _listed(self, wanted: Recall | Page, limit: int) -> list[Memory]:
         now = self._now()
-        return await self._lists.newest(
-            wanted.user_id,
-            wanted.conversation_id,
-            after,
-            limit,
-            lambda memory: wanted.has(memory, now),
-        )
+        return await self._lists.memories(wanted, limit, lambda memory: wanted.has(memory, now))
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
         found = await self._knowledge.recall(wanted)
@@ -144,7 +147,12 @@ class RedisDriver(RecordDriver):
         return record
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        return wanted.of(await self._newest(wanted, wanted.limit + 1))
+        return wanted.of(await self._listed(wanted, wanted.limit + 1))
+
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        now, limit = self._now(), wanted.limit + 1
+        found = await self._lists.knowledge(wanted, limit, lambda record: wanted.has(record, now))
+        return wanted.of(found)
 
     async def _export(self) -> AsyncIterator[Record]:
         async for record in self._lists.all():
@@ -156,6 +164,9 @@ class RedisDriver(RecordDriver):
             return await self._writing.once(wanted.records, self._now())
         await (self._writing.store if wanted.new else self._writing.merge)(wanted.records)
         return wanted.records
+
+    async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
+        return wanted.records, await self._writing.put(wanted, self._now())
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         return await self._writing.replace(wanted.record, wanted.over)

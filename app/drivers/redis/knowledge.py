@@ -16,6 +16,8 @@ _TIE = 2e-6
 _SECONDS = 12
 """Digits of a moment that count whole seconds: what the index knows of an expiry."""
 _DECIMALS = 6
+_TRIES = 5
+"""How often a search is made again while others delete what it finds."""
 
 
 class KnowledgeSearch:
@@ -51,7 +53,7 @@ class KnowledgeSearch:
         """
         now = self._now()
         clauses = _clauses(wanted, digits(now))
-        count = 2 * wanted.top_k + 1
+        count, tries = 2 * wanted.top_k + 1, _TRIES
         records: dict[bytes, Knowledge | None] = {}
         while True:
             windows = await self._database.nearest(vector, clauses, count)
@@ -60,6 +62,10 @@ class KnowledgeSearch:
                 distances.setdefault(one, distance)
             new = [one for one in distances if one not in records]
             records |= zip(new, await self._records(new), strict=True)
+            if tries and any(records[one] is None for one in distances):
+                tries -= 1  # a document was replaced meanwhile: nobody sees a part of either
+                records = {}
+                continue
             hits = {
                 one: (record, distance)
                 for one, distance in distances.items()

@@ -32,13 +32,16 @@ from uuid import UUID
 
 from app.core.memory.checks import dump_json
 from app.core.memory.codec import as_object, from_object
+from app.core.memory.cursor import LAST, Cursor, DocumentCursor
 from app.core.memory.moments import to_microseconds
 from app.core.memory.records import (
     Knowledge,
     Memory,
     Record,
     deletable_from,
+    document_of,
     newest,
+    position_of,
     record_id,
 )
 
@@ -50,8 +53,6 @@ _EPOCH = 62_135_596_800_000_000
 _DIGITS = 18
 NEVER = "9" * _DIGITS
 _NOWHERE = " " * 32
-_LAST = 2**31 - 1
-"""Where in its document a record stands that has no position."""
 _HEADER = 4 * _DIGITS + _DIGITS + 32 + 32 + 10 + 2
 
 
@@ -84,9 +85,13 @@ def id_of(record: Record) -> bytes:
     return UUID(record_id(record)).bytes
 
 
-def place(moment: datetime, one: UUID) -> bytes:
-    """Where in a list a record of that moment stands."""
-    return digits(moment).encode() + one.bytes
+def place(cursor: Cursor | DocumentCursor) -> bytes:
+    """Where in a list a record stands: after it the next page begins."""
+    if isinstance(cursor, DocumentCursor):
+        header = f"{cursor.position:010}{digits(cursor.created_at)}"
+    else:
+        header = digits(cursor.occurred_at)
+    return header.encode() + cursor.record_id.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +118,8 @@ class Names:
 def encoded(record: Record, windows: int) -> bytes:
     """The record as it is kept; of knowledge, that has so many `windows`."""
     when, _ = newest(record)
-    if isinstance(record, Memory):
-        group, doc, position = record.conversation_id, None, None
-    else:
-        group, doc, position = record.category, record.doc_id, record.position
+    group = record.conversation_id if isinstance(record, Memory) else record.category
+    doc, position = document_of(record), position_of(record)
     header = "".join(
         (
             digits(record.updated_at),
@@ -126,7 +129,7 @@ def encoded(record: Record, windows: int) -> bytes:
             digits(when),
             _NOWHERE if group is None else hashed(group),
             _NOWHERE if doc is None else hashed(doc),
-            f"{_LAST if position is None else position:010}",
+            f"{LAST if position is None else position:010}",
             f"{windows if isinstance(record, Knowledge) else 0:02}",
         )
     )

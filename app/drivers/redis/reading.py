@@ -1,11 +1,11 @@
 """Records as they are read: each is the user's who asked, or nobody sees it."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 
-from app.core.memory.cursor import Cursor
-from app.core.memory.records import Memory, Record, UserCount
-from app.core.memory.requests import Users
+from app.core.memory.cursor import Place
+from app.core.memory.records import Kept, Knowledge, Memory, Record, UserCount
+from app.core.memory.requests import Page, PageKnowledge, Recall, Users
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import KNOWLEDGE, after, decoded, hashed, place
 from app.drivers.redis.scripts import LIST
@@ -43,25 +43,56 @@ class Lists:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def newest(
-        self,
-        user_id: str,
-        conversation_id: str | None,
-        start: Cursor | None,
-        limit: int,
-        has: Callable[[Memory], bool],
+    async def memories(
+        self, wanted: Recall | Page, limit: int, has: Callable[[Memory], bool]
     ) -> list[Memory]:
-        """The first `limit` that it `has`, newest first, those after a place."""
-        found: list[Memory] = []
-        owner, names = hashed(user_id), self._database.names
-        key = names.of("l", owner)
-        if conversation_id is not None:
-            key = names.of("g", owner, hashed(conversation_id))
-        first = b"+" if start is None else b"(" + place(*start)
+        """The first `limit` of a user's list that it `has`."""
+        owner, doc = hashed(wanted.user_id), wanted.doc_id if isinstance(wanted, Page) else None
+        parts = self._list(owner, wanted.conversation_id, doc)
+        start = wanted.after if isinstance(wanted, Page) else None
+
+        async def read(values: Sequence[bytes | None]) -> list[Memory]:
+            found = await own(values, wanted.user_id)
+            return [memory for memory in found if memory is not None and has(memory)]
+
+        return await self._first(parts, owner, start, limit, read)
+
+    async def knowledge(
+        self, wanted: PageKnowledge, limit: int, has: Callable[[Knowledge], bool]
+    ) -> list[Knowledge]:
+        """The first `limit` of a list of knowledge that it `has`."""
+        parts = self._list(KNOWLEDGE, wanted.category, wanted.doc_id)
+
+        async def read(values: Sequence[bytes | None]) -> list[Knowledge]:
+            found = await in_pieces(decoded, (each for each in values if each is not None))
+            return [each for each in found if isinstance(each, Knowledge) and has(each)]
+
+        return await self._first(parts, KNOWLEDGE, wanted.after, limit, read)
+
+    def _list(self, owner: str, group: str | None, doc: str | None) -> tuple[str, bool]:
+        """The shortest list that all of them are in, and whether the newest come first."""
+        names = self._database.names
+        if doc is not None:
+            return names.of("d", owner, hashed(doc)), False
+        return names.of("l", owner) if group is None else names.of("g", owner, hashed(group)), True
+
+    async def _first(
+        self,
+        part: tuple[str, bool],
+        owner: str,
+        start: Place | None,
+        limit: int,
+        read: Callable[[Sequence[bytes | None]], Awaitable[list[Kept]]],
+    ) -> list[Kept]:
+        """The first `limit` after the start that `read` gives back, piece by piece."""
+        found: list[Kept] = []
+        key, newest = part
+        first = b"(" + place(start) if start is not None else b"+" if newest else b"-"
         count = limit
         while len(found) < limit:
-            members, values = await self._database.run(LIST, key, owner, first, count, "newest")
-            found += [each for each in await own(values, user_id) if each and has(each)]
+            order = "newest" if newest else "oldest"
+            members, values = await self._database.run(LIST, key, owner, first, count, order)
+            found += await read(values)
             if len(members) < count:
                 break
             first, count = b"(" + members[-1], min(_MOST, 4 * count)

@@ -38,6 +38,8 @@ _SMALL = 1_000
 """Up to so many outlines are read and weighed on the event loop: a thread would cost more."""
 _FEW = 200
 """Of up to so many memories all records are read at once."""
+_TRIES = 3
+"""How often a recall is made again while others delete what it finds."""
 _ID = 16
 """Bytes of an id."""
 
@@ -67,6 +69,14 @@ class RankedRecall:
 
     async def best(self, wanted: Recall) -> list[Hit]:
         """The best memories for a query, with what was found of each."""
+        for _ in range(_TRIES):
+            hits, complete = await self._best(wanted)
+            if complete:
+                break
+        return hits
+
+    async def _best(self, wanted: Recall) -> tuple[list[Hit], bool]:
+        """The hits, and whether all of them were there still when their records were read."""
         query = query_of(wanted, self._settings, self._database.language)
         if wanted.use_vector:
             question, (known, candidates, evidence) = await _both(
@@ -176,7 +186,7 @@ class RankedRecall:
 
     async def _hits(
         self, wanted: Recall, known: Resident, candidates: Candidates, found: Sequence[Found]
-    ) -> list[Hit]:
+    ) -> tuple[list[Hit], bool]:
         """What is found and still there, and of the conversation: two may have one number."""
         ids = candidates.keys(np.array([one.row for one in found], np.intp))
         if lacking := known.lacking(ids):
@@ -188,11 +198,12 @@ class RankedRecall:
             if self.residents.find(owner) is known:
                 self.residents.keep(owner, known)  # it is larger now
         memories = await own([known.records.get(one) for one in ids], wanted.user_id)
-        return [
+        hits = [
             (memory, one)
             for one, memory in zip(found, memories, strict=True)
             if memory is not None and wanted.conversation_id in (None, memory.conversation_id)
         ]
+        return hits, None not in memories
 
 
 async def _aside(candidates: Candidates, work: Callable[[], Made]) -> Made:

@@ -5,6 +5,7 @@ refuses those that follow. The header of a record, which `layout.py` writes, tel
 everything of it: no script reads JSON.
 """
 
+from app.core.memory.cursor import LAST
 from app.drivers.redis.errors import CHANGED
 from app.drivers.redis.layout import KNOWLEDGE, NEVER
 from app.drivers.redis.server import Script
@@ -191,6 +192,35 @@ return {}
 """Keep all of the records, or, where something is there under an id, none: then what is there.
 
 What has expired at the moment of the second argument is not there.
+"""
+
+PUT = Script(
+    _RECORDS
+    + f"""
+local now, owner, doc, before, own = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local count, later = 0, false
+for _, member in ipairs(redis.call('ZRANGE', key('d', owner, doc), 0, -1)) do
+    local id = member:sub(-16)
+    local value = redis.call('HGET', key('r', owner), id)
+    local h = value and header(value)
+    if h and h.created <= before then
+        remove(owner, id, value)
+        if alive(h, now) then count = count + 1 end
+    elseif h and h.created > own and h.position ~= '{LAST:010}' then
+        later = true
+    end
+end
+for _, record in ipairs(later and {{}} or records(7)) do
+    local old = there(record)
+    if not old or header(old).version < header(record[4]).version then put(record) end
+end
+return count
+"""
+)
+"""Keep records in the place of what a document has of a moment and before, unless it has records of
+a put whose own are created later than these; how many others were deleted that had not expired.
+
+Now, the owner, the document, the moment, when the records are created, the records.
 """
 
 SWEEP = Script(

@@ -9,18 +9,20 @@ import numpy as np
 from app.core.memory.embedded import text_and_name
 from app.core.memory.once import repeated
 from app.core.memory.records import Kept, Memory, Record, is_alive, latest
+from app.core.memory.requests import Put
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import (
     KNOWLEDGE,
     decoded,
     digits,
     encoded,
+    hashed,
     id_of,
     owner_of,
     version_in,
     windows_in,
 )
-from app.drivers.redis.scripts import MERGE, ONCE, REPLACE
+from app.drivers.redis.scripts import MERGE, ONCE, PUT, REPLACE
 from app.drivers.redis.server import Command
 from app.embedding import Embedder, Vector
 from app.errors import DriverError
@@ -80,6 +82,21 @@ class Writing:
                 if old is not None:
                     found[place] = _repeated(old, records[place], place)
         return [found.get(place, record) for place, record in enumerate(records)]
+
+    async def put(self, wanted: Put[Kept], now: datetime) -> int:
+        """Keep the records in the place of the document's others; how many of those were there."""
+        owner = KNOWLEDGE if wanted.user_id is None else hashed(wanted.user_id)
+        vectors = await self._embedded(wanted.records)
+        count: int = await self._database.run(
+            PUT,
+            digits(now),
+            owner,
+            hashed(wanted.doc_id),
+            digits(wanted.before),
+            digits(wanted.created_at),
+            *await self._arguments(wanted.records, vectors),
+        )
+        return count
 
     async def replace(self, record: Record, over: datetime) -> bool:
         """Whether it put the record in the place of its version `over`."""
