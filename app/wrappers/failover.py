@@ -9,6 +9,7 @@ from typing import Self, TypeVar, cast
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth, HealthStatus
 from app.core.memory.once import is_same, placed, repeated
+from app.core.memory.pages import count_document
 from app.core.memory.records import (
     Kept,
     Knowledge,
@@ -268,6 +269,7 @@ class FailoverDriver(WrappingDriver):
         if primary.reachability.away and not self._journals:
             raise DriverUnavailable(reason=f"{primary.name} is left alone")
         pending = await self._reads.pending(wanted.user_id, primary)
+        seen = 0 if records else await count_document(self._page, self._page_knowledge, wanted)
         lease = _LEASE * time_for(self._settings.timeout, records)
         async with self.members.putting(wanted, lease) as (given, entry):
             call = partial(put, journal=self._journal, entry=entry)
@@ -287,7 +289,9 @@ class FailoverDriver(WrappingDriver):
         away = isinstance(answers[0], DriverUnavailable | DriverTimeout)
         if isinstance(answers[0], MemoryServiceError) and not (away and self._journals):
             raise_uncertain(answers[0])  # it is going to happen
-        return given.records, max(reached.values(), default=0) + pending.replaced_by(given)
+        if primary.name in reached:
+            return given.records, reached[primary.name] + pending.replaced_by(given)
+        return given.records, seen
 
     async def _delete(self, wanted: Delete) -> int:
         pending = await self._reads.waiting(wanted, self.members.primary)

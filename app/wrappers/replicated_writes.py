@@ -7,10 +7,10 @@ from functools import partial
 from typing import TypeVar, cast
 
 from app.core.memory.once import is_same, placed, repeated
-from app.core.memory.pages import every_page, every_page_of_knowledge
+from app.core.memory.pages import count_document, every_page
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, Record, record_id
-from app.core.memory.requests import Delete, Forget, Get, Keep, Page, PageKnowledge, Put, Replace
+from app.core.memory.requests import Delete, Forget, Get, Keep, Page, Put, Replace
 from app.errors import (
     ConnectionLost,
     DriverTimeout,
@@ -192,7 +192,7 @@ class ReplicatedWrites:
         unmade = await self._unmade(wanted.user_id)
         seen = 0
         if self._accepts and not records:
-            seen = await self._count_document(wanted)
+            seen = await count_document(self._driver._page, self._driver._page_knowledge, wanted)
         async with self._members.putting(wanted, self._lease(records)) as (given, entry):
             call = partial(put, journal=self._journal, entry=entry)
             try:
@@ -205,16 +205,6 @@ class ReplicatedWrites:
                 raise_uncertain(error)  # it is going to happen
             await self._spread([entry], lambda node: node.ask(call, records=records))
         return given.records, deleted + unmade.replaced_by(given)
-
-    async def _count_document(self, wanted: Put[Kept]) -> int:
-        """How many records of the document a reader sees."""
-        if wanted.user_id is not None:
-            own = Page(user_id=wanted.user_id, doc_id=wanted.doc_id, limit=_PAGE)
-            return sum([len(found) async for found in every_page(self._driver._page, own)])
-        pages = every_page_of_knowledge(
-            self._driver._page_knowledge, PageKnowledge(doc_id=wanted.doc_id, limit=_PAGE)
-        )
-        return sum([len(found) async for found in pages])
 
     async def delete(self, wanted: Delete | Forget) -> int:
         """Delete the records; how many were there.

@@ -61,9 +61,7 @@ async def test_an_import_waits_for_the_delete_of_what_it_stores_again_and_ends_i
             await journal.append_import(again, ["first", "second"])
         with pytest.raises(DriverUnavailable):
             await journal.lift(again)
-        assert [entry.record_id for entry in await journal.dead([stored], "first")] == [
-            jar.memory_id
-        ]
+        assert [e.record_id for e in await journal.dead([stored], "first")] == [jar.memory_id]
         await journal.settle([pending], ["first", "second"])
     (made,) = await journal.append_import(again, ["first"])
     assert await journal.dead([made], "first") == []
@@ -107,9 +105,7 @@ async def test_a_tombstone_wins_whichever_was_journalled_first(
     )  # not ada's
     (other,) = await journal.append(stores_of([cup]), ["first"])
     for stored in (early, late):
-        assert [entry.record_id for entry in await journal.dead([stored], "first")] == [
-            jar.memory_id
-        ]
+        assert [e.record_id for e in await journal.dead([stored], "first")] == [jar.memory_id]
     assert await journal.dead([other], "first") == []
     assert [e.records for e in await journal.everything() if e.stores] == [[], [], [cup]]
     await journal.close()

@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
-from app.core.memory.records import Knowledge, KnowledgePage, Memory, MemoryPage
-from app.core.memory.requests import Page, PageKnowledge
+from app.core.memory.records import Kept, KnowledgePage, Memory, MemoryPage
+from app.core.memory.requests import Page, PageKnowledge, Put
+
+_AT_ONCE = 100
 
 
 async def every_page(
@@ -23,14 +25,19 @@ async def every_page(
         wanted = replace(wanted, after=wanted.read_cursor(found.next_cursor))
 
 
-async def every_page_of_knowledge(
-    read: Callable[[PageKnowledge], Awaitable[KnowledgePage]], first: PageKnowledge
-) -> AsyncIterator[list[Knowledge]]:
-    """The same for knowledge."""
-    wanted = first
+async def count_document(
+    read_memories: Callable[[Page], Awaitable[MemoryPage]],
+    read_knowledge: Callable[[PageKnowledge], Awaitable[KnowledgePage]],
+    wanted: Put[Kept],
+) -> int:
+    """How many records the put's document has; the callables give pages."""
+    if wanted.user_id is not None:
+        own = Page(user_id=wanted.user_id, doc_id=wanted.doc_id, limit=_AT_ONCE)
+        return sum([len(memories) async for memories in every_page(read_memories, own)])
+    page, count = PageKnowledge(doc_id=wanted.doc_id, limit=_AT_ONCE), 0
     while True:
-        found = await read(wanted)
-        yield found.knowledge
+        found = await read_knowledge(page)
+        count += len(found.knowledge)
         if found.next_cursor is None:
-            return
-        wanted = replace(wanted, after=wanted.read_cursor(found.next_cursor))
+            return count
+        page = replace(page, after=page.read_cursor(found.next_cursor))
