@@ -326,15 +326,19 @@ def _check(body: Any) -> None:
         raise HTTPException(400, "'content' is required")
     if len(content.strip()) > 2_000:
         raise HTTPException(400, f"Content exceeds maximum length: {content[:50]}")
-    text = json.dumps(body)
-    if "\\u0000" in text or re.search(r"\\ud[89ab]..(?!\\ud[c-f])", text) or _nan(body):
+    if not _keeps(body):
         raise RuntimeError("the database can't keep it")
 
 
-def _nan(value: Any) -> bool:
+def _keeps(value: Any) -> bool:
+    """Whether its database takes the value: no NUL, no lone surrogate, no NaN."""
     if isinstance(value, dict):
-        return any(map(_nan, value.values()))
-    return isinstance(value, float) and not math.isfinite(value)
+        return all(map(_keeps, [*value.keys(), *value.values()]))
+    if isinstance(value, list):
+        return all(map(_keeps, value))
+    if isinstance(value, str):
+        return re.search("[\x00\ud800-\udfff]", value) is None
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _whole(request: Request, name: str, default: int) -> int:
