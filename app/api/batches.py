@@ -5,7 +5,8 @@ from typing import Any, get_args
 
 from fastapi.exceptions import RequestValidationError
 
-from app.api.requests import StoreKnowledgeRequest, StoreRequest
+from app.api.knowledge_requests import StoreKnowledgeRequest
+from app.api.requests import StoreRequest
 from app.core.memory.batches import MOST_NAMED
 from app.core.memory.record_driver import RecordDriver
 from app.errors import InvalidInput

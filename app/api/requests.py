@@ -1,41 +1,33 @@
 """What requests look like; the fields have the contract's names."""
 
-from typing import Any, ClassVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
+from app.api.fields import Changes, Fields, Known
 from app.api.filters import (
     FilterText,
-    KnowledgeFilter,
-    KnowledgeFilterText,
     MemoryFilter,
     filter_in,
 )
 from app.api.idempotency import NO_KEY, IdempotencyKey
 from app.api.limits import (
     Batch,
-    Category,
     Content,
     ConversationId,
-    DocId,
     HalfLife,
     Metadata,
     Moment,
-    PieceChars,
     Query,
     RecencyWeight,
     RecordId,
     Tags,
-    Title,
     TopK,
     Ttl,
     UserId,
-    refusal,
 )
 from app.core.memory import records
-from app.core.memory.cutting import PIECE_CHARS
-from app.core.memory.documents import NewPiece
 from app.core.memory.requests import Recency
 
 _MEMORY: JsonDict = {
@@ -45,44 +37,9 @@ _MEMORY: JsonDict = {
     "tags": ["home"],
     "metadata": {"speaker": "Ada"},
 }
-_KNOWLEDGE: JsonDict = {
-    "content": "Descale a copper kettle with lemon juice, never with steel wool.",
-    "category": "kitchen",
-    "title": "Kettle care",
-}
-
-_DOCUMENT: JsonDict = {
-    "category": "kitchen",
-    "title": "Kettle care",
-    "text": "Descale a copper kettle with lemon juice.\n\nNever use steel wool.",
-}
 
 
-class _Known(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown(cls, value: Any) -> Any:
-        """Tell the first unknown field only: a million of them can be in one body."""
-        if isinstance(value, dict):
-            for name in value:
-                if name not in cls.model_fields:
-                    known = ", ".join(cls.model_fields)
-                    raise refusal("extra_forbidden", f"unknown; there are {known}", (name,))
-        return value
-
-
-class _Request(_Known):
-    model_config = ConfigDict(strict=True)
-
-    many: ClassVar[bool] = False
-    """Whether it is about many records, and so may be as large as a body may be."""
-    batch: ClassVar[str | None] = None
-    """The field with the entries of a batch, where there is one; each entry has `new`."""
-
-
-class StoreRequest(_Request):
+class StoreRequest(Fields):
     """A memory to keep for a user."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_MEMORY]})
@@ -131,7 +88,7 @@ class StoreRequest(_Request):
         )
 
 
-class StoreManyRequest(_Request):
+class StoreManyRequest(Fields):
     """Memories to keep, all or none."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"memories": [_MEMORY]}]})
@@ -142,13 +99,7 @@ class StoreManyRequest(_Request):
     memories: Batch[StoreRequest]
 
 
-class _Changes(_Request):
-    def patch(self) -> dict[str, Any]:
-        """The fields that were sent: null takes away, and what is absent stays."""
-        return self.model_dump(exclude_unset=True)
-
-
-class UpdateRequest(_Changes):
+class UpdateRequest(Changes):
     """Changes of a memory, a JSON merge patch: what is absent stays, and null takes away."""
 
     model_config = ConfigDict(
@@ -172,7 +123,7 @@ class UpdateRequest(_Changes):
     )
 
 
-class RecencyRequest(_Request):
+class RecencyRequest(Fields):
     """How much it counts that a memory is new, beside the other evidence."""
 
     half_life_days: HalfLife = Field(description="At this age a memory gets half of the points.")
@@ -183,7 +134,7 @@ class RecencyRequest(_Request):
         return Recency(self.half_life_days, self.weight)
 
 
-class RecallRequest(_Request):
+class RecallRequest(Fields):
     """Which of a user's memories to find."""
 
     model_config = ConfigDict(
@@ -222,88 +173,7 @@ class RecallRequest(_Request):
     )
 
 
-class StoreKnowledgeRequest(_Request):
-    """Knowledge to keep for everyone."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_KNOWLEDGE]})
-
-    content: Content
-    category: Category
-    title: Title | None = None
-    doc_id: DocId | None = Field(
-        None, description="Your own id for the source; several records may share one."
-    )
-    metadata: Metadata | None = None
-    expires_at: Moment | None = Field(None, description="From this moment on nobody finds it.")
-    ttl: Ttl | None = Field(
-        None, description="Seconds until it expires, in the place of `expires_at`."
-    )
-    knowledge_id: RecordId | None = Field(
-        None, description="Your own id for it, as the `memory_id` of a memory."
-    )
-
-    def new(self, key: IdempotencyKey = NO_KEY, place: int | None = None) -> records.NewKnowledge:
-        """What the driver is asked to keep; in a batch as the entry of that place."""
-        return records.NewKnowledge(
-            content=self.content,
-            category=self.category,
-            title=self.title,
-            doc_id=self.doc_id,
-            metadata=self.metadata,
-            expires_at=self.expires_at,
-            ttl=self.ttl,
-            knowledge_id=key.knowledge_id(self.knowledge_id, place),
-        )
-
-
-class UpdateKnowledgeRequest(_Changes):
-    """Changes of knowledge, a JSON merge patch: what is absent stays, and null takes away."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"title": "Care of copper", "doc_id": None}]}
-    )
-
-    content: Content = Field(default_factory=str, description="Can't be null.")
-    category: Category = Field(default_factory=str, description="Can't be null.")
-    title: Title | None = None
-    doc_id: DocId | None = None
-    metadata: Metadata | None = Field(
-        None, description="Merged into what is there: a member that is null is taken away."
-    )
-    expires_at: Moment | None = Field(None, description="null: never.")
-    ttl: Ttl | None = Field(
-        None, description="Seconds until it expires, in the place of `expires_at`; null: never."
-    )
-
-
-class StoreKnowledgeManyRequest(_Request):
-    """Knowledge to keep, all or none."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"knowledge": [_KNOWLEDGE]}]})
-
-    many = True
-    batch = "knowledge"
-
-    knowledge: Batch[StoreKnowledgeRequest]
-
-
-class RecallKnowledgeRequest(_Request):
-    """Which knowledge to find."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": "How do I clean a kettle?", "top_k": 3}]}
-    )
-
-    query: Query
-    top_k: TopK = 5
-    category: Category | None = Field(None, description="Only knowledge of this category.")
-    doc_id: DocId | None = Field(None, description="Only knowledge of this document.")
-    filter: KnowledgeFilter | None = Field(
-        None, description="Only knowledge that all of it holds for takes part."
-    )
-
-
-class DeleteManyRequest(_Request):
+class DeleteManyRequest(Fields):
     """Which of a user's memories to delete: those that all of it holds for.
 
     At least one of `conversation_id`, `filter` and `before` must be given; `forget_user` deletes
@@ -332,76 +202,7 @@ class DeleteManyRequest(_Request):
     dry_run: bool = Field(False, description="Count only.")
 
 
-class PieceRequest(_Request):
-    """A piece of a document."""
-
-    content: Content
-    title: Title | None = Field(None, description="In the place of the document's.")
-    metadata: Metadata | None = Field(None, description="In the place of the document's.")
-
-    def new(self) -> NewPiece:
-        """What the driver is asked to keep."""
-        return NewPiece(content=self.content, title=self.title, metadata=self.metadata)
-
-
-class PutDocumentRequest(_Request):
-    """A document: its pieces, or one long text that the service cuts into them."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_DOCUMENT]})
-
-    many = True
-
-    category: Category
-    pieces: Batch[PieceRequest] | None = Field(
-        None, description="In their order. Give either `pieces` or `text`."
-    )
-    text: str | None = Field(
-        None,
-        description="Cut at paragraphs, else at sentences, words or characters, into as many "
-        "pieces as a batch may have at most.",
-    )
-    title: Title | None = None
-    metadata: Metadata | None = None
-    expires_at: Moment | None = Field(None, description="From this moment on nobody finds it.")
-    ttl: Ttl | None = Field(
-        None, description="Seconds until it expires, in the place of `expires_at`."
-    )
-    piece_chars: PieceChars = Field(
-        PIECE_CHARS, description="The most characters of a piece that the service cuts."
-    )
-    overlap: int | None = Field(
-        None,
-        description="The most characters that a piece repeats of the one before: up to half of "
-        "`piece_chars`, by default a tenth.",
-        ge=0,
-    )
-
-    def arguments(self) -> dict[str, Any]:
-        """What the driver is asked to put."""
-        given = {name: getattr(self, name) for name in PutDocumentRequest.model_fields}
-        pieces = None if self.pieces is None else [piece.new() for piece in self.pieces]
-        return {**given, "pieces": pieces}
-
-
-class PutAnyDocumentRequest(PutDocumentRequest):
-    """A document and its id, which may be any text."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"doc_id": "manuals/kettle.md", **_DOCUMENT}]}
-    )
-
-    doc_id: DocId
-
-
-class DeleteDocumentRequest(_Request):
-    """Which document to delete."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"doc_id": "manuals/kettle.md"}]})
-
-    doc_id: DocId
-
-
-class ForgetRequest(_Request):
+class ForgetRequest(Fields):
     """Whose memories to delete."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "ada"}]})
@@ -409,13 +210,13 @@ class ForgetRequest(_Request):
     user_id: UserId
 
 
-class OwnerParameters(_Known):
+class OwnerParameters(Known):
     """Whose memory is meant."""
 
     user_id: UserId
 
 
-class ListParameters(_Known):
+class ListParameters(Known):
     """Which page of a user's memories."""
 
     user_id: UserId
@@ -431,32 +232,14 @@ class ListParameters(_Known):
         return None if self.filter is None else filter_in(self.filter)
 
 
-class ListKnowledgeParameters(_Known):
-    """Which page of the knowledge."""
-
-    category: Category | None = Field(None, description="Only knowledge of this category.")
-    doc_id: DocId | None = Field(
-        None, description="Only knowledge of this document, in its order; else the newest first."
-    )
-    filter: KnowledgeFilterText | None = Field(
-        None, description="A filter as in a recall, as JSON: only such knowledge is listed."
-    )
-    cursor: str | None = Field(None, description="The previous page's next_cursor.")
-    limit: TopK = 50
-
-    def wanted(self) -> dict[str, Any] | None:
-        """The filter."""
-        return None if self.filter is None else filter_in(self.filter)
-
-
-class UsersParameters(_Known):
+class UsersParameters(Known):
     """Which page of the users."""
 
     cursor: str | None = Field(None, description="The previous page's next_cursor.")
     limit: TopK = 50
 
 
-class RepairRequest(_Request):
+class RepairRequest(Fields):
     """Which driver to mend after which."""
 
     model_config = ConfigDict(

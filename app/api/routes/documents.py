@@ -4,9 +4,13 @@ from fastapi import APIRouter
 
 from app.api.auth import needs
 from app.api.dependencies import ALWAYS, OPTIONAL, WITH_BODY, DocIdPath, DriverDep
+from app.api.knowledge_requests import (
+    DeleteDocumentRequest,
+    PutAnyDocumentRequest,
+    PutDocumentRequest,
+)
 from app.api.paths import instead
 from app.api.problems import problems
-from app.api.requests import DeleteDocumentRequest, PutAnyDocumentRequest, PutDocumentRequest
 from app.api.responses import Deleted, Knowledge, KnowledgeList
 from app.api.route import ApiRoute
 from app.core.memory.record_driver import RecordDriver

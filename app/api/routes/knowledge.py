@@ -17,14 +17,14 @@ from app.api.dependencies import (
 )
 from app.api.etag import TAGGED, IfMatchDep, etag
 from app.api.idempotency import IdempotencyKeyDep, status_of, stored_as
-from app.api.problems import problems
-from app.api.requests import (
+from app.api.knowledge_requests import (
     ListKnowledgeParameters,
     RecallKnowledgeRequest,
     StoreKnowledgeManyRequest,
     StoreKnowledgeRequest,
     UpdateKnowledgeRequest,
 )
+from app.api.problems import problems
 from app.api.responses import Knowledge, KnowledgeList, KnowledgePage, RecallKnowledgeResponse
 from app.api.route import ApiRoute
 from app.embedding import noting_truncated
