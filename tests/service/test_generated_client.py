@@ -106,7 +106,7 @@ def test_the_generated_client_keeps_memories(service: Service) -> None:
     assert (late.status, late.code) == (412, "precondition_failed")
     assert delete.sync_detailed(**known).status_code == 204
     assert isinstance(get.sync(**known), models.Problem)
-    assert module(f"{api}.delete_user").sync(user, client=client).deleted == 2
+    assert module("api.users.delete_user").sync(user, client=client).deleted == 2
 
 
 @pytest.mark.usefixtures("generated")
