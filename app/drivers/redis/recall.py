@@ -35,7 +35,9 @@ from app.ranking.scope import within
 from app.settings import RecallSettings
 
 _SMALL = 1_000
-"""Up to so many outlines are read and weighed on the event loop: a thread would cost more."""
+"""Up to so many outlines are unpacked on the event loop: a thread would cost more."""
+_LARGE = 20_000
+"""More candidates than these are weighed in a thread: others are answered meanwhile."""
 _FEW = 200
 """Of up to so many memories all records are read at once."""
 _TRIES = 3
@@ -109,6 +111,7 @@ class RankedRecall:
         if there is not None:
             [stamp] = await self._database.ask(stamped)
             if stamp == there.stamp:
+                there.asked_again = True
                 return there
         # The stamp first: what is read after it is as new, or newer.
         stamp, outlines = await self._database.ask(stamped, ("HVALS", names.of("o", owner)))
@@ -122,17 +125,16 @@ class RankedRecall:
         if stamp is None or not outlines:
             return Resident(b"", no_candidates(self._embedder.dimension))
         large = len(outlines) > _SMALL
-        found = Resident(stamp, await asyncio.to_thread(candidates) if large else candidates())
+        made = await asyncio.to_thread(candidates) if large else candidates()
+        found = Resident(stamp, made, ids)
         if len(ids) <= EVERY:
-            await self._fill(owner, found, ids, records=len(ids) <= _FEW)
+            await self._fill(owner, found, records=len(ids) <= _FEW)
         self.residents.keep(owner, found)
         return found
 
-    async def _fill(
-        self, owner: str, known: Resident, ids: Sequence[bytes], *, records: bool
-    ) -> None:
+    async def _fill(self, owner: str, known: Resident, *, records: bool) -> None:
         """Read the vectors of all, and their records where they are wanted."""
-        names = self._database.names
+        names, ids = self._database.names, known.ids
         commands: list[Command] = [("HMGET", names.of("v", owner), *ids)]
         if records:
             commands.append(("HMGET", names.of("r", owner), *ids))
@@ -168,6 +170,10 @@ class RankedRecall:
         question: Vector,
     ) -> tuple[Rows, Floats]:
         """The rows that are still there, and the cosine of each."""
+        if known.vectors is None and self._keeps_vectors(wanted, known):
+            # Who is asked for again while nothing changes is worth all of the vectors.
+            await self._fill(hashed(wanted.user_id), known, records=False)
+            self.residents.keep(hashed(wanted.user_id), known)
         if known.vectors is not None:
             return rows, cosines(candidates, rows, known.vectors, question)
         if not len(rows):
@@ -183,6 +189,13 @@ class RankedRecall:
         numbers = np.frombuffer(b"".join(vectors), "<f4").reshape(-1, dimension)
         numbers = numbers.astype(np.float32, copy=False)
         return rows[there], nearest_cosines(numbers, np.cumsum(counts) - counts, question)
+
+    def _keeps_vectors(self, wanted: Recall, known: Resident) -> bool:
+        """Whether there is room for the vectors of a user who is kept, and use."""
+        if not known.asked_again or self.residents.find(hashed(wanted.user_id)) is not known:
+            return False
+        vectors = 4 * self._embedder.dimension * len(known.candidates.vector_row)
+        return self.residents.has_room(known.size + vectors)
 
     async def _hits(
         self, wanted: Recall, known: Resident, candidates: Candidates, found: Sequence[Found]
@@ -208,7 +221,7 @@ class RankedRecall:
 
 async def _aside(candidates: Candidates, work: Callable[[], Made]) -> Made:
     """What `work` makes of the candidates: in a thread where they are many."""
-    return await asyncio.to_thread(work) if len(candidates) > _SMALL else work()
+    return await asyncio.to_thread(work) if len(candidates) > _LARGE else work()
 
 
 async def _both(

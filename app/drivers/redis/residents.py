@@ -25,6 +25,10 @@ class Resident:
 
     stamp: bytes
     candidates: Candidates
+    ids: list[bytes] = field(default_factory=list)
+    """Of the memories, in the order in which `Candidates.vector_at` counts their vectors."""
+    asked_again: bool = False
+    """Whether it was of use once more."""
     vectors: Vector | None = None
     """Those that `Candidates.vector_at` counts, where all of them were read."""
     records: dict[bytes, bytes] = field(default_factory=dict)
@@ -41,6 +45,7 @@ class Resident:
         arrays = (each for each in (*columns, self.vectors) if isinstance(each, np.ndarray))
         total: int = sum(each.nbytes for each in arrays)
         total += sum(len(value) + _AN_ENTRY for value in self.records.values())
+        total += (_AN_ENTRY // 4) * len(self.ids)
         return total + _AN_ENTRY * len(self.candidates.names)
 
 
@@ -65,11 +70,15 @@ class Residents:
         self._users.move_to_end(owner)
         return there[0]
 
+    def has_room(self, size: int) -> bool:
+        """Whether one user may have so many bytes."""
+        return size <= self._most / 2
+
     def keep(self, owner: str, resident: Resident) -> None:
         """Keep it, in the place of what there is; whoever was recalled longest ago goes."""
         self._drop(owner)
         size = resident.size
-        if size > self._most / 2:
+        if not self.has_room(size):
             return
         self._users[owner] = resident, size
         self._total += size

@@ -52,6 +52,7 @@ def _describe(settings: Settings, name: str) -> list[Any]:
     groups: list[BaseSettings] = [
         own.database,
         own.automem,
+        own.redis,
         own.recall,
         own.rerank,
         own.embedding,
