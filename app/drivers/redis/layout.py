@@ -140,8 +140,18 @@ def encoded(record: Record, windows: int) -> bytes:
 
 def decoded(value: bytes) -> Record:
     """The record that `encoded` was given."""
+    return from_object(fields_in(value))
+
+
+def fields_in(value: bytes) -> dict[str, Any]:
+    """Its fields, as JSON has them."""
     fields: dict[str, Any] = json.loads(value[_HEADER:])
-    return from_object(fields)
+    return fields
+
+
+def created_in(value: bytes) -> int:
+    """When it was created, in microseconds since 1970."""
+    return int(value[_DIGITS : 2 * _DIGITS]) - _EPOCH
 
 
 def version_in(value: bytes) -> str:

@@ -150,16 +150,25 @@ class RankedRecall:
 
     async def _admitted(self, wanted: Recall, known: Resident) -> Mask:
         """Which of the candidates the filter lets through: only the records tell."""
+        owner = hashed(wanted.user_id)
         keys = known.candidates.keys(np.arange(len(known.candidates)))
         values = known.records
         if known.lacking(keys):
-            key = self._database.names.of("r", hashed(wanted.user_id))
-            [values] = await self._database.ask(("HGETALL", key))
+            [values] = await self._database.ask(("HGETALL", self._database.names.of("r", owner)))
+        if any(one not in values for one in keys):  # others delete some at this moment
 
-        def lets(one: bytes) -> bool:
-            return one in values and wanted.filter.lets(decoded(values[one]))
+            def lets(one: bytes) -> bool:
+                return one in values and wanted.filter.lets(decoded(values[one]))
 
-        return np.array(await in_pieces(lets, keys), np.bool_)
+            return np.array(await in_pieces(lets, keys), np.bool_)
+        known.records = values
+        if len(keys) > _SMALL:
+            mask = await asyncio.to_thread(known.filtered, wanted.filter)
+        else:
+            mask = known.filtered(wanted.filter)
+        if self.residents.find(owner) is known:
+            self.residents.keep(owner, known)  # it is larger now
+        return mask
 
     async def _cosines(
         self,

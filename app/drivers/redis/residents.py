@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from app.core.memory.columns import Columns
+from app.core.memory.filter import Filter
+from app.drivers.redis.layout import created_in, fields_in
 from app.embedding import Vector
-from app.ranking.candidates import Candidates
+from app.ranking.candidates import Candidates, Mask
 
 _AN_ENTRY = 300
 """Bytes that Python takes for a record besides its own."""
@@ -27,12 +30,28 @@ class Resident:
     candidates: Candidates
     ids: list[bytes] = field(default_factory=list)
     """Of the memories, in the order in which `Candidates.vector_at` counts their vectors."""
+    columns: Columns | None = None
+    """What filters compare, once one was asked for."""
     asked_again: bool = False
     """Whether it was of use once more."""
     vectors: Vector | None = None
     """Those that `Candidates.vector_at` counts, where all of them were read."""
     records: dict[bytes, bytes] = field(default_factory=dict)
     """Those that were read, by their ids."""
+
+    def filtered(self, wanted: Filter) -> Mask:
+        """Which of the candidates the filter lets through; all of their records were read."""
+        if self.columns is None:
+            keys = self.candidates.keys(np.arange(len(self.candidates)))
+            values = [self.records[key] for key in keys]
+            self.columns = Columns(
+                len(keys),
+                occurred=lambda: self.candidates.occurred,
+                created=lambda: np.array([created_in(value) for value in values], np.int64),
+                tags=lambda: (fields_in(value)["tags"] for value in values),
+                metadata=lambda: (fields_in(value)["metadata"] for value in values),
+            )
+        return self.columns.mask(wanted)
 
     def lacking(self, ids: Iterable[bytes]) -> list[bytes]:
         """Those of the ids whose records were not read."""
@@ -45,6 +64,7 @@ class Resident:
         arrays = (each for each in (*columns, self.vectors) if isinstance(each, np.ndarray))
         total: int = sum(each.nbytes for each in arrays)
         total += sum(len(value) + _AN_ENTRY for value in self.records.values())
+        total += 0 if self.columns is None else self.columns.size
         total += (_AN_ENTRY // 4) * len(self.ids)
         return total + _AN_ENTRY * len(self.candidates.names)
 
