@@ -238,6 +238,20 @@ async def test_a_frozen_server_costs_the_time_limit_and_no_connection(
     assert await contents(driver, "ada") >= {"kettle"}
 
 
+async def test_a_full_pool_is_busy_and_not_lost(
+    open_redis: OpenRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = await open_redis(pool_size=1)
+    await driver.store("ada", "kettle")
+    monkeypatch.setattr("app.drivers.redis.driver._HEALTH_SECONDS", 0.0)
+    calls = [asyncio.create_task(driver.recall("ada")) for _ in range(20)]
+    await asyncio.sleep(0)
+    busy = await driver.health_check()
+    await asyncio.gather(*calls)
+    assert (busy.status, busy.detail) == ("degraded", PoolExhausted().detail)
+    assert (await driver.health_check()).status == "unavailable"  # in no time there is no answer
+
+
 async def test_cancelled_calls_leave_no_answer_behind(open_redis: OpenRedis) -> None:
     """What one user's call did not read is never another's answer."""
     driver = await open_redis(pool_size=2)

@@ -51,6 +51,8 @@ from app.reranking import Reranking
 from app.settings import Limits, RecallSettings, RedisSettings
 
 _HEALTH_SECONDS = 2.0
+_BUSY_SECONDS = 5.0
+"""A full pool is busy if Redis has answered somebody that lately, and lost if it has not."""
 _PIECE = 500
 """Memories that are deleted in one step: others wait meanwhile."""
 
@@ -206,9 +208,9 @@ class RedisDriver(RecordDriver):
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
                 wrong = await troubles(self._database)
-        except PoolExhausted as error:
-            return self._health("degraded", error.detail)
-        except TimeoutError:
+        except (PoolExhausted, TimeoutError):
+            if self._database.server.is_busy(_BUSY_SECONDS):
+                return self._health("degraded", PoolExhausted().detail)
             return self._health("unavailable", f"no answer within {_HEALTH_SECONDS:.0f} s")
         except MemoryServiceError as error:
             return self._health("unavailable", error.detail)

@@ -116,5 +116,5 @@ class Residents:
         self._total = 0
 
     def facts(self) -> dict[str, Any]:
-        """What health tells."""
-        return {"resident": {"users": len(self._users), "bytes": self._total}}
+        """How many users are kept, and in how many megabytes, for `/health`."""
+        return {"resident_users": len(self._users), "resident_mb": round(self._total / 1e6, 1)}

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha1
+from math import inf
+from time import monotonic
 from typing import Any, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection
@@ -35,6 +37,12 @@ class Server:
         self._idle: list[AbstractConnection] = []
         self.connected = 0
         """How many connections were made: while it is the same, no server was started again."""
+        self._answered = -inf
+        """When Redis last answered, by the monotonic clock."""
+
+    def is_busy(self, seconds: float) -> bool:
+        """Whether every connection is in use, and Redis has answered within so many seconds."""
+        return self._slots.locked() and monotonic() - self._answered < seconds
 
     async def ask(self, *commands: Command, seconds: float | None = None) -> list[Any]:
         """The answers to commands that are sent together, in their order.
@@ -79,7 +87,9 @@ class Server:
             with backend_errors():
                 async with asyncio.timeout_at(end):
                     await connection.send_packed_command(packed)
-                    return [await connection.read_response() for _ in commands]
+                    answers = [await connection.read_response() for _ in commands]
+            self._answered = monotonic()
+            return answers
 
     @asynccontextmanager
     async def _connection(self, end: float) -> AsyncIterator[AbstractConnection]:
