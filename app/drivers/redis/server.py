@@ -44,16 +44,14 @@ class Server:
         """Whether every connection is in use, and Redis has answered within so many seconds."""
         return self._slots.locked() and monotonic() - self._answered < seconds
 
-    async def ask(self, *commands: Command, seconds: float | None = None) -> list[Any]:
+    async def ask(self, *commands: Command) -> list[Any]:
         """The answers to commands that are sent together, in their order.
 
         The first that Redis refuses is raised. Raises `PoolExhausted` where no connection becomes
         free in time, `DriverTimeout`, `DriverUnavailable` where Redis can't be reached, and
         `ConnectionLost` where it was lost once the commands were sent.
         """
-        seconds = self._timeout if seconds is None else seconds
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
+        end = asyncio.get_running_loop().time() + self._timeout
         try:
             async with asyncio.timeout_at(end):
                 await self._slots.acquire()
