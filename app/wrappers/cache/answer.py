@@ -25,5 +25,5 @@ def unpack(packed: bytes, *, cached: bool) -> Recalled[Any] | None:
     try:
         driver, _, records = packed.decode("utf-8", "surrogatepass").partition("\n")
         return Recalled(codec.decode(records), driver=json.loads(driver), cached=cached)
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
