@@ -55,9 +55,8 @@ class DocumentVerbs(RecordHooks):
         The pieces, or those that the service cuts the `text` into, have the positions 0, 1 and so
         on. `piece_chars` is from 100 to the most characters of a content, and `overlap` from 0 to
         half of that, by default a tenth: so many characters a piece repeats of the one before, or
-        half as many. Of two
-        puts of one document the later one is there at the end. After an error that is `uncertain`
-        the document may be as it was, or is going to be replaced.
+        half as many. Of two puts of one document the later one is there at the end. After an error
+        that is `uncertain` the document may be as it was, or is going to be replaced.
         """
         self._need_documents("replace a document")
         check_text(doc_id, self._limits.doc_id_chars, ("doc_id",))
@@ -70,13 +69,14 @@ class DocumentVerbs(RecordHooks):
             expires_at=expires_at,
             ttl=ttl,
         )
-        # What all pieces share is refused where the caller gave it.
-        new_knowledge(document, self._limits, clock=self.clock)
+        # What all pieces share is refused where the caller gave it, and they all end at once.
+        shared = new_knowledge(document, self._limits, clock=self.clock)
+        document = replace(document, expires_at=None, ttl=None)
         if (pieces is None) == (text is None):
             raise InvalidInput("give either pieces or text", ("pieces",))
         if text is not None:
             pieces = await self._cut(text, piece_chars, overlap)
-        records = await self._new_records(document, pieces)
+        records = await self._new_records(document, shared.expires_at, pieces)
         kept, _ = await self._put(self._of_now(Put(doc_id=doc_id, records=records)))
         return [*kept]
 
@@ -148,7 +148,10 @@ class DocumentVerbs(RecordHooks):
         return pieces
 
     async def _new_records(
-        self, document: NewKnowledge, pieces: Sequence[NewPiece | str] | None
+        self,
+        document: NewKnowledge,
+        expires_at: datetime | None,
+        pieces: Sequence[NewPiece | str] | None,
     ) -> list[Knowledge]:
         """The pieces as records of the document; raises `InvalidInput` that names the place."""
         if isinstance(pieces, str) or not isinstance(pieces, Sequence):
@@ -165,6 +168,6 @@ class DocumentVerbs(RecordHooks):
                 metadata=document.metadata if own.metadata is None else own.metadata,
             )
             record = new_knowledge(new, self._limits, ("pieces", position), clock=self.clock)
-            return replace(record, position=position)
+            return replace(record, position=position, expires_at=expires_at)
 
         return await in_pieces(made, enumerate(pieces))
