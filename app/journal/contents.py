@@ -13,6 +13,9 @@ from app.journal.tables import deliveries, entries, parts, to_moment
 from app.journal.tombstones import Tombstones
 from app.journal.waiting import lags, waiting
 
+_READS = 10
+"""How often entries are read again where a put came meanwhile, at most."""
+
 
 class Contents:
     """The entries of one wrapping driver, to be read.
@@ -94,15 +97,13 @@ class Contents:
         if not under_way:  # a put is never cancelled, and has replaced what is older already
             over = entries.c.leased_until <= self.database.now
             wanted = wanted.where(or_(over, entries.c.verb == "put_document"))
-        found = await self._entries(wanted)
+        found, gone = await self._with_tombstones(wanted)
         pending: dict[int, set[str]] = {}
         seqs = [entry.seq for entry in found]
         for some in parts(seqs):
             theirs = select(deliveries).where(deliveries.c.seq.in_(some))
             for row in await self.database.rows(theirs):
                 pending.setdefault(row.seq, set()).add(row.target)
-        stores = [entry for entry in found if entry.records]
-        gone = await Tombstones.of(self.database, self._wrapper, stores)
         return [
             replace(
                 entry.without(gone.deletes(entry)),
@@ -110,6 +111,25 @@ class Contents:
             )
             for entry in found
         ]
+
+    async def _with_tombstones(self, wanted: Select[Any]) -> tuple[list[Entry], Tombstones]:
+        """The entries, and what deletes their records.
+
+        A put may come between the two, and delete what is among the entries while its own records
+        are not: then both are read again.
+        """
+        for _ in range(_READS):
+            found = await self._entries(wanted)
+            stores = [entry for entry in found if entry.records]
+            gone = await Tombstones.of(self.database, self._wrapper, stores)
+            puts = {put.seq for entry in stores for put in gone.puts_over(entry)}
+            came = puts.difference(entry.seq for entry in found)
+            there = [
+                select(entries.c.seq).where(entries.c.seq.in_(some)) for some in parts([*came])
+            ]
+            if not any([await self.database.rows(asked) for asked in there]):
+                break
+        return found, gone
 
     async def dead(self, stored: Sequence[Entry], driver: str) -> list[Entry]:
         """The deletes to make on the driver, once each, as records of the stores have tombstones.

@@ -134,7 +134,11 @@ async def test_each_category_is_searched_in_the_way_that_its_size_wants(filled: 
         await ways(filled, search(*wanted(category), 384, 1_000, 2_000), query, 10)
         for category in (SMALL, MIDDLE, LARGE)
     ]
-    assert {index for _, index in small} <= {"global_knowledge_category", "global_knowledge"}
+    assert {index for _, index in small} <= {
+        "global_knowledge_category",
+        "global_knowledge_newest_of_category",
+        "global_knowledge",
+    }
     assert ("Index Only Scan", "global_knowledge_category") in middle
     assert middle <= {
         ("Index Only Scan", "global_knowledge_category"),
@@ -245,6 +249,7 @@ async def test_a_filter_changes_no_way(filled: str) -> None:
     assert await ways(filled, middle, query, 10) <= {
         ("Bitmap Heap Scan", "global_knowledge"),
         ("Bitmap Index Scan", "global_knowledge_category"),
+        ("Bitmap Index Scan", "global_knowledge_newest_of_category"),
         ("Index Scan", "global_knowledge_category"),
         ("Index Scan", "global_knowledge_pkey"),
     }

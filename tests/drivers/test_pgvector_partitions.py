@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -51,7 +51,9 @@ async def test_the_service_works_on_partitioned_memories(
 
     await connection.execute("set plan_cache_mode = force_generic_plan")
     explain = f"explain (analyze, format json) {sql.GET_OF_USER}"
-    plan = json.loads(await connection.fetchval(explain, before.memory_id, "ada"))[0]["Plan"]
+    plan = json.loads(
+        await connection.fetchval(explain, before.memory_id, datetime.now(UTC), "ada")
+    )[0]["Plan"]
     await connection.close()
     read = [node for node in plan.get("Plans", [plan]) if node["Actual Loops"] > 0]
     assert [node["Relation Name"].rpartition("_")[0] for node in read] == ["memories"]
