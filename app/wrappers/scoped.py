@@ -231,6 +231,7 @@ class ScopedDriver(WrappingDriver):
         self._check_owner(memory, self._knowledge)
         box = memory.metadata
         own = {key.removeprefix(_OWN): box[key] for key in box if key.startswith(_OWN)}
+        own |= box.get("metadata", {})  # what was kept before filters has all of it there
         return Knowledge(
             knowledge_id=memory.memory_id,
             content=memory.content,

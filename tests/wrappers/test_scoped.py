@@ -475,3 +475,19 @@ async def test_what_the_inner_driver_lacks_is_told(embedder: Embedder) -> None:
             await asked
     with pytest.raises(CapabilityMissing):
         driver.export_records()
+
+
+async def test_knowledge_that_was_kept_before_filters_has_its_metadata(embedder: Embedder) -> None:
+    inner = inmemory(embedder)
+    driver = ScopedDriver(inner, "acme", LIMITS)
+    box = {"title": "Care", "doc_id": "d", "metadata": {"m.a": 1, "metadata": {"b": 2}}}
+    kept = await inner.store("\x1facme", "kettle", "kitchen", metadata=box)
+    found = await driver.get_knowledge(kept.memory_id)
+    assert found is not None
+    assert (found.title, found.doc_id, found.metadata) == ("Care", "d", box["metadata"])
+    changed = await driver.update_knowledge(kept.memory_id, {"metadata": {"m.a": None, "c": 3}})
+    assert changed is not None
+    assert changed.metadata == {"metadata": {"b": 2}, "c": 3}
+    assert (await driver.get_knowledge(kept.memory_id)) == changed
+    (named,) = await driver.recall_global_knowledge("kettle", filter={"metadata": {"c": 3}})
+    assert named.knowledge_id == kept.memory_id
