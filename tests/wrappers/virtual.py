@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import aiosqlite.core
 import pytest
 
+from app.core.memory.clock import CLOCK
+
 T = TypeVar("T")
 
 _EPOCH = 1_900_000_000.0
@@ -103,6 +105,8 @@ def _patched(loop: VirtualLoop, random: Random) -> Iterator[None]:
         for module, attribute, wall in _clocks():
             now = (lambda: _EPOCH + loop.time()) if wall else loop.time
             patched.setattr(module, attribute, now)
+        for name, value in vars(CLOCK).items():  # as it was, afterwards: it never goes back
+            patched.setattr(CLOCK, name, value)
         patched.setattr(aiosqlite.core, "Thread", _NoThread)
         patched.setattr(aiosqlite.core, "SimpleQueue", _queue(random))
         yield
