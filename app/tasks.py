@@ -1,8 +1,11 @@
-"""Ends tasks that would run for ever, and lets those go on that get somewhere."""
+"""Ends tasks that would run for ever, and lets go on what gets somewhere; work at the same time."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 _AGAIN_SECONDS = 2.0
 
@@ -32,3 +35,18 @@ def postponing(limit: asyncio.Timeout, seconds: float) -> Callable[[], None]:
             limit.reschedule(loop.time() + seconds)
 
     return postpone
+
+
+async def both(
+    first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]
+) -> tuple[First, Second]:
+    """Both results; the first failure ends the other."""
+    other = asyncio.ensure_future(second)
+    try:
+        return await first, await other
+    finally:
+        if not other.done():
+            other.cancel()
+            await asyncio.wait({other})
+        elif not other.cancelled():
+            other.exception()

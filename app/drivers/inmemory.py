@@ -11,7 +11,6 @@ from uuid import UUID
 
 import numpy as np
 
-from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import user_page
 from app.core.memory.embedded import text_and_name, text_of
@@ -185,12 +184,12 @@ class InMemoryDriver(RecordDriver):
         return next((memory for memory in own if memory is not None), None)
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        own, now = self._memories.get(wanted.user_id, {}).values(), self.clock.now()
+        own, now = self._memories.get(wanted.user_id, {}).values(), self._now()
         listed = _following(wanted, (memory for memory in own if wanted.has(memory, now)))
         return wanted.of(await in_pieces(deepcopy, listed))
 
     async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
-        now = self.clock.now()
+        now = self._now()
         found = (record for record in self._knowledge.values() if wanted.has(record, now))
         return wanted.of(await in_pieces(deepcopy, _following(wanted, found)))
 
@@ -295,7 +294,7 @@ class InMemoryDriver(RecordDriver):
             if record is not None and over is not None and over <= now:
                 self._remove(record)
                 total += 1
-        metrics.EXPIRED.labels(self.name).inc(total)
+        self._swept(total)
         return total
 
     def _insert(self, record: Record, vectors: Vector) -> None:

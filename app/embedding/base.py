@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,18 @@ class Embedder(ABC):
 
     def share_queries(self, vectors: SharedVectors) -> None:  # noqa: B027
         """Also look for the vectors of queries there, and keep them there; if it keeps any."""
+
+    def facts(self, *, is_open: bool) -> dict[str, Any]:
+        """Figures for `/health`; before it is open only its name is known."""
+        if not is_open:
+            return {"model": self.name}
+        known = {
+            "model": self.name,
+            "engine": self.engine,
+            "dimension": self.dimension,
+            "max_tokens": self.max_tokens,
+        }
+        return known | ({"truncated_texts": self.truncated_texts} if self.truncated_texts else {})
 
     @abstractmethod
     async def open(self) -> None:

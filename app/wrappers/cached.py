@@ -184,7 +184,7 @@ class CachedDriver(WrappingDriver):
             return (await self._compute(question, found.stamp))[0]
         if found.value is not None:
             known = unpack(found.value, cached=True)
-            now = self.clock.now()
+            now = self._now()
             if known is not None and all(is_alive(record, now) for record in known):
                 self._hits += 1
                 return cast("Recalled[Kept]", known)

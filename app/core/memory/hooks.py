@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
+from app import metrics
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.clock import CLOCK, Clock
 from app.core.memory.records import (
@@ -100,6 +101,10 @@ class RecordHooks(BaseMemoryDriver):
     def _now(self) -> datetime:
         """The driver's time: what expires then or earlier has expired."""
         return self.clock.now()
+
+    def _swept(self, records: int) -> None:
+        """Count so many records that had expired, and that the driver has deleted."""
+        metrics.EXPIRED.labels(self.name).inc(records)
 
     def _need_all(self, what: str) -> None:
         if not self.complete:

@@ -1,12 +1,26 @@
 """A recall's query as ranking takes it."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from app.core.memory.requests import Recall
 from app.errors import ConfigurationError
+from app.ranking.candidates import Candidates
 from app.ranking.query import Query, Recency
 from app.ranking.words import LANGUAGES
 from app.settings import RecallSettings
+
+_LARGE = 20_000
+"""More candidates than these are weighed in a thread: others are answered meanwhile."""
+
+Made = TypeVar("Made")
+
+
+async def aside(candidates: Candidates, work: Callable[[], Made]) -> Made:
+    """What `work` makes of the candidates: in a thread where they are many."""
+    return await asyncio.to_thread(work) if len(candidates) > _LARGE else work()
 
 
 def query_of(wanted: Recall, settings: RecallSettings, language: str) -> Query:

@@ -6,7 +6,6 @@ from heapq import nsmallest
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
-from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import DocumentCursor, user_page
 from app.core.memory.querying import check_language
@@ -162,9 +161,6 @@ class AutomemDriver(RecordDriver):
 
     def _has(self, wanted: Recall | Page) -> Wanted:
         return lambda one: isinstance(one, Memory) and wanted.has(one, self._now())
-
-    def _swept(self, count: int) -> None:
-        metrics.EXPIRED.labels(self.name).inc(count)
 
     def _is_alive(self, record: Record) -> bool:
         return is_alive(record, self._now())

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import asyncpg
 
-from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, Place, user_page
 from app.core.memory.querying import check_language
@@ -284,9 +283,6 @@ class PgvectorDriver(RecordDriver):
         )
         return user_page([UserCount(*row) for row in rows], wanted.limit)
 
-    def _swept(self, records: int) -> None:
-        metrics.EXPIRED.labels(self.name).inc(records)
-
     async def health_check(self) -> DriverHealth:
         return self._reranked.health(await self._state())
 
@@ -327,15 +323,7 @@ class PgvectorDriver(RecordDriver):
     def _health(
         self, status: HealthStatus, detail: str | None = None, **facts: Any
     ) -> DriverHealth:
-        embedding: dict[str, Any] = {"model": self._embedder.name}
-        if status != "unavailable":
-            embedding |= {
-                "engine": self._embedder.engine,
-                "dimension": self._embedder.dimension,
-                "max_tokens": self._embedder.max_tokens,
-            }
-            if self._embedder.truncated_texts:
-                embedding["truncated_texts"] = self._embedder.truncated_texts
+        embedding = self._embedder.facts(is_open=status != "unavailable")
         return DriverHealth(
             driver=self.name,
             status=status,

@@ -1,16 +1,14 @@
 """A recall with a query: evidence while it is being embedded, then cosines, then records."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
 
 import asyncpg
 import numpy as np
 
-from app.core.memory.querying import query_of
+from app.core.memory.querying import aside, query_of
 from app.core.memory.requests import Recall
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
@@ -24,11 +22,8 @@ from app.ranking.query import Query
 from app.ranking.ranked import Found, best, best_by_words, cosines, likeliest
 from app.ranking.scope import within
 from app.settings import RecallSettings
+from app.tasks import both
 
-_LARGE = 20_000
-"""More candidates than these are weighed in a thread: others are answered meanwhile."""
-
-Made = TypeVar("Made")
 Row = tuple[asyncpg.Record, Found]
 
 
@@ -85,7 +80,7 @@ class RankedRecall:
         """The best rows for a query, with what was found of each."""
         query = query_of(wanted, self._settings, self._connections.language)
         if wanted.use_vector:
-            question, known = await _both(
+            question, known = await both(
                 self._embedder.embed_question(query.text), self._weighed(wanted, query)
             )
         else:
@@ -118,7 +113,7 @@ class RankedRecall:
         ):
             known = replace(await self._read(wanted, query, connection), connection=connection)
             if question is not None:
-                evidence = await _aside(known.candidates, lambda: weigh(query, known.candidates))
+                evidence = await aside(known.candidates, lambda: weigh(query, known.candidates))
                 known = replace(known, evidence=evidence)
             return await self._best(wanted, query, known, question)
 
@@ -127,7 +122,7 @@ class RankedRecall:
         known = await self._known(wanted, query)
         if known.answer is not None:
             return known
-        evidence = await _aside(known.candidates, lambda: weigh(query, known.candidates))
+        evidence = await aside(known.candidates, lambda: weigh(query, known.candidates))
         return replace(known, evidence=evidence)
 
     async def _known(self, wanted: Recall, query: Query) -> Known:
@@ -165,7 +160,7 @@ class RankedRecall:
         """The best of the candidates, by words alone where the question has no vectors."""
         candidates, evidence = known.candidates, known.evidence
         if question is None or evidence is None:
-            return await _aside(candidates, lambda: best_by_words(query, candidates, wanted.top_k))
+            return await aside(candidates, lambda: best_by_words(query, candidates, wanted.top_k))
         rows = likeliest(evidence, candidates, question, wanted.top_k)
         if known.vectors is not None:
             near = cosines(candidates, rows, known.vectors, question)
@@ -210,23 +205,3 @@ def _asked(wanted: Recall, query: Query) -> Hashable:
 def _belongs(row: asyncpg.Record, wanted: Recall) -> bool:
     """Whether it is of the conversation: two may have one number."""
     return wanted.conversation_id in (None, row["conversation_id"])
-
-
-async def _aside(candidates: Candidates, work: Callable[[], Made]) -> Made:
-    """What `work` makes of the candidates: in a thread where they are many."""
-    return await asyncio.to_thread(work) if len(candidates) > _LARGE else work()
-
-
-async def _both(
-    embedding: Coroutine[Any, Any, Vector], known: Coroutine[Any, Any, Known]
-) -> tuple[Vector, Known]:
-    """Both results; the first failure ends the other."""
-    looking = asyncio.ensure_future(known)
-    try:
-        return await embedding, await looking
-    finally:
-        if not looking.done():
-            looking.cancel()
-            await asyncio.wait({looking})
-        elif not looking.cancelled():
-            looking.exception()

@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import Any, Self
 from uuid import UUID
 
-from app import metrics
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import user_page
 from app.core.memory.querying import check_language
@@ -197,9 +196,6 @@ class RedisDriver(RecordDriver):
     async def _users(self, wanted: Users) -> UserPage:
         return user_page(await self._lists.users(wanted, self._now()), wanted.limit)
 
-    def _swept(self, records: int) -> None:
-        metrics.EXPIRED.labels(self.name).inc(records)
-
     async def health_check(self) -> DriverHealth:
         return self._reranked.health(await self._state())
 
@@ -222,15 +218,7 @@ class RedisDriver(RecordDriver):
     def _health(
         self, status: HealthStatus, detail: str | None = None, **facts: Any
     ) -> DriverHealth:
-        embedding: dict[str, Any] = {"model": self._embedder.name}
-        if status != "unavailable":
-            embedding |= {
-                "engine": self._embedder.engine,
-                "dimension": self._embedder.dimension,
-                "max_tokens": self._embedder.max_tokens,
-            }
-            if self._embedder.truncated_texts:
-                embedding["truncated_texts"] = self._embedder.truncated_texts
+        embedding = self._embedder.facts(is_open=status != "unavailable")
         return DriverHealth(
             driver=self.name,
             status=status,

@@ -1,13 +1,12 @@
 """A recall with a query: outlines while it is being embedded, then cosines, then records."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
 
 import numpy as np
 
-from app.core.memory.querying import query_of
+from app.core.memory.querying import aside, query_of
 from app.core.memory.records import Memory
 from app.core.memory.requests import Recall
 from app.drivers.redis.database import Database
@@ -33,11 +32,10 @@ from app.ranking.ranked import (
 )
 from app.ranking.scope import within
 from app.settings import RecallSettings
+from app.tasks import both
 
 _SMALL = 1_000
 """Up to so many outlines are unpacked on the event loop: a thread would cost more."""
-_LARGE = 20_000
-"""More candidates than these are weighed in a thread: others are answered meanwhile."""
 _FEW = 200
 """Of up to so many memories all records are read at once."""
 _TRIES = 3
@@ -45,7 +43,6 @@ _TRIES = 3
 _ID = 16
 """Bytes of an id."""
 
-Made = TypeVar("Made")
 Hit = tuple[Memory, Found]
 
 
@@ -81,7 +78,7 @@ class RankedRecall:
         """The hits, and whether all of them were there still when their records were read."""
         query = query_of(wanted, self._settings, self._database.language)
         if wanted.use_vector:
-            question, (known, candidates, evidence) = await _both(
+            question, (known, candidates, evidence) = await both(
                 self._embedder.embed_question(query.text), self._weighed(wanted, query)
             )
             rows = likeliest(evidence, candidates, question, wanted.top_k)
@@ -89,12 +86,12 @@ class RankedRecall:
             found = best(evidence, candidates, rows, near, wanted.top_k, explain=wanted.explain)
         else:
             known, candidates = await self._scope(wanted, query)
-            found = await _aside(candidates, lambda: best_by_words(query, candidates, wanted.top_k))
+            found = await aside(candidates, lambda: best_by_words(query, candidates, wanted.top_k))
         return await self._hits(wanted, known, candidates, found)
 
     async def _weighed(self, wanted: Recall, query: Query) -> tuple[Resident, Candidates, Evidence]:
         known, candidates = await self._scope(wanted, query)
-        return known, candidates, await _aside(candidates, lambda: weigh(query, candidates))
+        return known, candidates, await aside(candidates, lambda: weigh(query, candidates))
 
     async def _scope(self, wanted: Recall, query: Query) -> tuple[Resident, Candidates]:
         """What is known of the user, and the candidates of the scope."""
@@ -226,23 +223,3 @@ class RankedRecall:
             if memory is not None and wanted.conversation_id in (None, memory.conversation_id)
         ]
         return hits, None not in memories
-
-
-async def _aside(candidates: Candidates, work: Callable[[], Made]) -> Made:
-    """What `work` makes of the candidates: in a thread where they are many."""
-    return await asyncio.to_thread(work) if len(candidates) > _LARGE else work()
-
-
-async def _both(
-    embedding: Coroutine[Any, Any, Vector], looking: Coroutine[Any, Any, Made]
-) -> tuple[Vector, Made]:
-    """Both results; the first failure ends the other."""
-    task = asyncio.ensure_future(looking)
-    try:
-        return await embedding, await task
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-        elif not task.cancelled():
-            task.exception()
