@@ -1,5 +1,6 @@
 """This machine: what tells it from others, and what leads to it."""
 
+import math
 import os
 import socket
 from functools import cache
@@ -7,6 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from uuid import getnode
 
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 
 
@@ -31,6 +33,20 @@ def memory_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
         return min(whole, int(limit.read_text()))
     except (OSError, ValueError):  # no container, or one without a limit
         return whole
+
+
+def cores(quota: Path = _QUOTA) -> int:
+    """Processors that this process may use: the scheduler's, or a container's quota; 1 at least."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    try:
+        most, period = quota.read_text().split()
+        count = min(count, math.ceil(int(most) / int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        pass
+    return max(count, 1)
 
 
 def is_loopback(host: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks import mixed
 from benchmarks.client import Client, Driven, post
 from benchmarks.data import LARGE_USER, USERS, Data, load, user
 from benchmarks.raw import Encoder, Raw, fastest_encoder
@@ -48,7 +49,6 @@ class _Bench:
         self._queries = data.queries()
         self._texts = data.texts()
         self._users = cycle(user(n) for n in range(USERS))
-        self._sent = 0
         self.client_shares: list[float] = []
         """Of one core, in each run of sixteen in flight."""
 
@@ -65,18 +65,20 @@ class _Bench:
                 by_ranking.append(self._recalls(client, raw, ranking))
                 if ranking == "fused":
                     store = self._store(client, raw)
-                    self._mixed(client)
-                    memory = service.resident_megabytes
                 self._run(raw.close())
-        with Service(data_dir, "fused") as service:
+        with Service(data_dir, "fused") as service, Client(service.port) as client:
             starts.append(service.start_seconds)
+            self._drive(client, self._stores(_MIXED // 5), _IN_FLIGHT, 201)
+            recalls = mixed.recalls(self._users, self._queries, self._texts, _MIXED * 4 // 5)
+            self._drive(client, recalls, _IN_FLIGHT, 200)
+            megabytes = service.megabytes()
         return [
             *(figure for pair in zip(*by_ranking, strict=True) for figure in pair),
             store,
             bulk,
             Figure("start to ready, model cached", "s", starts, 2.5, at_most=True),
             Figure(
-                "resident memory after 10,000 mixed requests", "MB", [memory], 450, at_most=True
+                "with PostgreSQL, after 10,000 mixed requests", "MB", [megabytes], 450, at_most=True
             ),
         ]
 
@@ -171,30 +173,13 @@ class _Bench:
             measured.append(self._drive(client, self._stores(400), _IN_FLIGHT, 201).per_second)
         return Figure("store, 16 in flight", "/s", measured, 0.7, limits)
 
-    def _mixed(self, client: Client) -> None:
-        """Bring what the service was asked up to `_MIXED` requests, of every length."""
-        left = max(_MIXED - self._sent, 0)
-        self._drive(client, self._stores(left // 5), _IN_FLIGHT, 201)
-        bodies: list[dict[str, Any]] = []
-        for n, whose in enumerate(islice(self._users, left - left // 5)):
-            query = next(self._queries)
-            if n % 10 == 0:
-                query = (next(self._texts) * (1 + n % 12))[:8_192]
-            bodies.append({"user_id": whose, "query": query, "use_vector": n % 7 != 0})
-        requests = [post("/v1/memories/recall", body) for body in bodies]
-        self._drive(client, requests, _IN_FLIGHT, 200)
-
     def _stores(self, count: int) -> list[bytes]:
-        return [
-            post("/v1/memories", {"user_id": whose, "content": text})
-            for whose, text in zip(islice(self._users, count), self._texts, strict=False)
-        ]
+        return mixed.stores(self._users, self._texts, count)
 
     def _drive(
         self, client: Client, requests: Sequence[bytes], in_flight: int, status: int
     ) -> Driven:
         driven = client.drive(requests, in_flight, status)
-        self._sent += len(requests)
         if in_flight > 1:
             self.client_shares.append(driven.cpu_seconds / driven.seconds)
         return driven

@@ -78,15 +78,23 @@ class Service:
         for line in self._process.stdout:
             self._lines.append(line)
 
-    @property
-    def resident_megabytes(self) -> float:
-        """Memory of the service's process, without PostgreSQL's."""
-        return float(psutil.Process(self._process.pid).memory_info().rss) / 1e6
+    def megabytes(self) -> float:
+        """Memory of the service's process and all that it started: its PostgreSQL.
+
+        What processes share is divided among them (PSS) where the system tells it, on Linux.
+        """
+        service = psutil.Process(self._process.pid)
+        return sum(_megabytes(each) for each in (service, *service.children(recursive=True)))
 
     @property
     def server(self) -> str:
         """The URL of its PostgreSQL's maintenance database."""
         return database_url(self._data_dir, "postgres")
+
+
+def _megabytes(process: psutil.Process) -> float:
+    full = process.memory_full_info()
+    return float(getattr(full, "pss", full.uss)) / 1e6
 
 
 def database_url(data_dir: Path, name: str) -> str:

@@ -19,10 +19,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.embedding import Embedder, build_embedder
-from app.embedding.engines.cores import cores
 from app.embedding.graph import cache, convert
 from app.embedding.locate import locate_model
 from app.errors import ConfigurationError
+from app.machine import cores
 from app.settings import EmbeddingSettings
 
 if TYPE_CHECKING:

@@ -71,7 +71,7 @@ def test_a_file_names_drivers_that_hold_drivers(configure: Configure) -> None:
     assert address(manager, "here") == "postgresql://here/memory"
     assert address(manager, "there") == "postgresql://there:5433/memory"
     assert manager.settings.of("there").database.pool_max_size == 3
-    assert manager.settings.of("here").database.pool_max_size == 10
+    assert manager.settings.of("here").database.pool_max_size is None
     assert manager.driver("there") is there
 
 

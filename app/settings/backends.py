@@ -20,7 +20,13 @@ class DatabaseSettings(DriverSettings):
     url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:5432/database; unset: embedded server"
     )
-    pool_max_size: int = Field(10, ge=1, le=1_000, description="connections at most")
+    pool_max_size: int | None = Field(
+        None,
+        ge=1,
+        le=1_000,
+        description="connections at most; unset: 10, and with the embedded server no more than "
+        "twice the processors and two",
+    )
     timeout: float = Field(
         30.0, gt=0, le=3_600, description="seconds to wait for one statement, then 504"
     )

@@ -7,7 +7,6 @@ import asyncpg
 from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 from pgvector.asyncpg import register_vector
-from sqlalchemy.exc import DBAPIError
 
 from app.drivers.pgvector import migrations
 from app.drivers.pgvector.errors import describe, translate
@@ -156,12 +155,12 @@ class Checks:
         if self._settings.migrates and await self._may_migrate(connection, older=older):
             try:
                 await migrations.upgrade(dsn, self._embedder.dimension)
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            except migrations.MigrationFailed as error:
+                if error.sqlstate == _LOCK_NOT_AVAILABLE:
                     reason = f"another process migrates the database at {where}"
                     raise DriverUnavailable(reason=reason) from error
                 raise ConfigurationError(
-                    f"the database at {where} can't be migrated ({describe(error)}); "
+                    f"the database at {where} can't be migrated ({describe(error.cause)}); "
                     "if the role may not create extensions, let an administrator run: "
                     "create extension vector"
                 ) from error

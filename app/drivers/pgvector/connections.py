@@ -30,6 +30,7 @@ from app.errors import (
     PoolExhausted,
 )
 from app.logs import get_logger
+from app.machine import cores
 from app.reachability import Reachability
 from app.settings import DatabaseSettings
 from app.tasks import end
@@ -44,6 +45,7 @@ _SESSION = """
 also while a table is so small that PostgreSQL would rather read all of it. To
 compile statements as short as these, or to share them among processes, costs more than it saves."""
 
+_POOL_MAX_SIZE = 10
 POOL_MIN_SIZE = 1
 """Connections that are kept open, so that the first request after a rest need not connect."""
 POOL_SECONDS = 5.0
@@ -74,6 +76,7 @@ class Connections:
             if settings.url is None
             else None
         )
+        self._most = settings.pool_max_size or _most(embedded=self._server is not None)
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening: asyncio.Task[asyncpg.Pool[asyncpg.Record]] | None = None
         self._reachability = Reachability("postgresql", settings.called("url"))
@@ -246,7 +249,7 @@ class Connections:
         return {
             "pool_size": pool.get_size() if pool else 0,
             "pool_idle": pool.get_idle_size() if pool else 0,
-            "pool_max_size": self._settings.pool_max_size,
+            "pool_max_size": self._most,
         }
 
     async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
@@ -312,7 +315,7 @@ class Connections:
             dsn,
             connect=connect_now,
             min_size=POOL_MIN_SIZE,
-            max_size=self._settings.pool_max_size,
+            max_size=self._most,
             timeout=CONNECT_SECONDS,
             command_timeout=self._settings.timeout,
             init=prepare,
@@ -364,3 +367,12 @@ async def _keep_session(_: Connection) -> None:
 def _retrieve(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled():
         task.exception()
+
+
+def _most(*, embedded: bool) -> int:
+    """Connections at most, where no setting says it.
+
+    A server on the same machine works off no more at once than it has processors for, and each
+    of its connections takes five megabytes.
+    """
+    return min(_POOL_MAX_SIZE, 2 * cores() + 2) if embedded else _POOL_MAX_SIZE

@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 
 from app.embedding.engines.base import Engine
-from app.embedding.engines.cores import cores
 from app.embedding.engines.processor import has_bf16
 from app.embedding.graph import cache
 from app.embedding.graph.manifest import Manifest
 from app.embedding.locate import local_folder, locate_model
 from app.errors import ConfigurationError
 from app.logs import get_logger
+from app.machine import cores
 from app.settings import EmbeddingSettings
 
 _log = get_logger(__name__)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from app.embedding.base import Vector
 from app.embedding.engines.base import Engine, Prepared
 from app.embedding.engines.graph import GraphEngine
-from app.embedding.engines.onnx import OnnxEngine
 from app.embedding.engines.openvino_kept import Kept
 from app.embedding.graph import agreement
 from app.embedding.graph.manifest import GRAPH, Manifest
@@ -83,12 +82,19 @@ def open_openvino(folder: Path, manifest: Manifest, threads: int) -> Engine:
         engine = _as_kept(kept, folder, manifest, threads)
         if engine is not None:
             return engine
-        reference = OnnxEngine(folder, manifest, threads)
+        reference = _reference(folder, manifest, threads)
         return _compared(kept, reference, folder, manifest, threads)
     except Exception as error:  # noqa: BLE001 - OpenVINO's errors are RuntimeError and more
         reason = f"{type(error).__name__}: {str(error)[:200]}"
     _log.warning("embedding_falls_back_to_onnxruntime", reason=reason)
-    return reference or OnnxEngine(folder, manifest, threads)
+    return reference or _reference(folder, manifest, threads)
+
+
+def _reference(folder: Path, manifest: Manifest, threads: int) -> Engine:
+    """ONNX Runtime, whose 15 MB a start with a kept verdict does without."""
+    from app.embedding.engines.onnx import OnnxEngine
+
+    return OnnxEngine(folder, manifest, threads)
 
 
 def _as_kept(kept: Kept, folder: Path, manifest: Manifest, threads: int) -> Engine | None:
