@@ -68,9 +68,8 @@ class _Bench:
                 self._run(raw.close())
         with Service(data_dir, "fused") as service, Client(service.port) as client:
             starts.append(service.start_seconds)
-            self._drive(client, self._stores(_MIXED // 5), _IN_FLIGHT, 201)
-            recalls = mixed.recalls(self._users, self._queries, self._texts, _MIXED * 4 // 5)
-            self._drive(client, recalls, _IN_FLIGHT, 200)
+            requests = mixed.mixed(self._users, self._queries, self._texts, _MIXED)
+            self._drive(client, requests, _IN_FLIGHT, (200, 201))
             megabytes = service.megabytes()
         return [
             *(figure for pair in zip(*by_ranking, strict=True) for figure in pair),
@@ -177,7 +176,11 @@ class _Bench:
         return mixed.stores(self._users, self._texts, count)
 
     def _drive(
-        self, client: Client, requests: Sequence[bytes], in_flight: int, status: int
+        self,
+        client: Client,
+        requests: Sequence[bytes],
+        in_flight: int,
+        status: int | tuple[int, ...],
     ) -> Driven:
         driven = client.drive(requests, in_flight, status)
         if in_flight > 1:

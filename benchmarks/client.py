@@ -51,8 +51,10 @@ class Client:
         self._port = port
         self._process = ProcessPoolExecutor(1, get_context("spawn"))
 
-    def drive(self, requests: Sequence[bytes], in_flight: int, status: int = 200) -> Driven:
-        """Send them all, `in_flight` at a time; raises unless all are answered with `status`."""
+    def drive(
+        self, requests: Sequence[bytes], in_flight: int, status: int | tuple[int, ...] = 200
+    ) -> Driven:
+        """Send them all, `in_flight` at a time; raises unless each is answered with a `status`."""
         return self._process.submit(drive, self._port, requests, in_flight, status).result()
 
     def __enter__(self) -> Self:
@@ -68,12 +70,15 @@ class Client:
         self._process.shutdown(wait=kind is None, cancel_futures=True)
 
 
-def drive(port: int, requests: Sequence[bytes], in_flight: int, status: int) -> Driven:
+def drive(
+    port: int, requests: Sequence[bytes], in_flight: int, status: int | tuple[int, ...]
+) -> Driven:
     """`Client.drive`, in this process."""
+    expected = (status,) if isinstance(status, int) else status
     waiting = iter(requests)
     latencies: list[float] = []
     with selectors.DefaultSelector() as selector:
-        connections = [_Connection(port, status) for _ in range(min(in_flight, len(requests)))]
+        connections = [_Connection(port, expected) for _ in range(min(in_flight, len(requests)))]
         for connection in connections:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
         used, started = process_time(), perf_counter()
@@ -101,10 +106,10 @@ def drive(port: int, requests: Sequence[bytes], in_flight: int, status: int) -> 
 class _Connection:
     """One request at a time; its answer's length must be told."""
 
-    def __init__(self, port: int, status: int) -> None:
+    def __init__(self, port: int, expected: tuple[int, ...]) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._expected = b"HTTP/1.1 %d " % status
+        self._expected = tuple(b"HTTP/1.1 %d " % status for status in expected)
         self._sent = 0.0
         self._answer = bytearray()
         self._length: int | None = None

@@ -26,3 +26,13 @@ def recalls(
             query = (next(texts) * (1 + n % 12))[:8_192]
         bodies.append({"user_id": whose, "query": query, "use_vector": n % 7 != 0})
     return [post("/v1/memories/recall", body) for body in bodies]
+
+
+def mixed(
+    users: Iterator[str], queries: Iterator[str], texts: Iterator[str], count: int
+) -> list[bytes]:
+    """`count` requests, four recalls to one store, in turns: 200 or 201."""
+    stored = stores(users, texts, count // 5)
+    recalled = iter(recalls(users, queries, texts, count - count // 5))
+    turns = [[store, *islice(recalled, 4)] for store in stored]
+    return [request for turn in turns for request in turn]

@@ -56,7 +56,7 @@ def test_a_container_has_the_memory_of_its_limit(
 
 
 @pytest.mark.parametrize(
-    ("memory", "megabytes"), [(2**28, 32), (2**29, 32), (3 * 2**28, 48), (2**30, 64), (2**40, 64)]
+    ("memory", "megabytes"), [(2**28, 32), (2**34, 32), (2**36, 65), (2**40, 256)]
 )
 def test_the_embedded_servers_cache_follows_the_memory(memory: int, megabytes: int) -> None:
     assert shared_buffers(memory) == megabytes

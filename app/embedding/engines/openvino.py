@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from app.embedding.base import Vector
 from app.embedding.engines.base import Engine, Prepared
 from app.embedding.engines.graph import GraphEngine
+from app.embedding.engines.mapped import let_go
 from app.embedding.engines.openvino_kept import Kept
 from app.embedding.graph import agreement
 from app.embedding.graph.manifest import GRAPH, Manifest
@@ -58,16 +59,25 @@ class OpenVinoEngine(GraphEngine):
             self._requests.put(compiled.create_infer_request())
         self.precision: str = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 
+    def warm_up(self) -> None:
+        """Run a pass on each compiled graph, which packs its weights, before threads use them."""
+        batch = self.prepare(["The first pass is slower than those after it."], query=True)
+        for request in self._requests.queue:
+            self._pass(request, batch)
+
     def run(self, batch: Sequence[Prepared]) -> Vector:
-        longest = max(prepared.length for prepared in batch)
-        shape = (rows_of(len(batch)), max(longest, min(columns_of(longest), self.max_tokens)))
         request = self._requests.get()
         try:
-            # Only ever shared: a tensor that once held a shared array can't be grown.
-            results = request.infer(self.padded(batch, self._inputs, shape), share_inputs=True)
-            vectors: Vector = results[0][: len(batch)]
+            return self._pass(request, batch)
         finally:
             self._requests.put(request)
+
+    def _pass(self, request: Any, batch: Sequence[Prepared]) -> Vector:
+        longest = max(prepared.length for prepared in batch)
+        shape = (rows_of(len(batch)), max(longest, min(columns_of(longest), self.max_tokens)))
+        # Only ever shared: a tensor that once held a shared array can't be grown.
+        results = request.infer(self.padded(batch, self._inputs, shape), share_inputs=True)
+        vectors: Vector = results[0][: len(batch)]
         return vectors
 
 
@@ -81,6 +91,8 @@ def open_openvino(folder: Path, manifest: Manifest, threads: int) -> Engine:
         kept = Kept(folder, openvino_package())
         engine = _as_kept(kept, folder, manifest, threads)
         if engine is not None:
+            engine.warm_up()
+            let_go(kept.weights)
             return engine
         reference = _reference(folder, manifest, threads)
         return _compared(kept, reference, folder, manifest, threads)
@@ -97,7 +109,7 @@ def _reference(folder: Path, manifest: Manifest, threads: int) -> Engine:
     return OnnxEngine(folder, manifest, threads)
 
 
-def _as_kept(kept: Kept, folder: Path, manifest: Manifest, threads: int) -> Engine | None:
+def _as_kept(kept: Kept, folder: Path, manifest: Manifest, threads: int) -> OpenVinoEngine | None:
     """The engine whose vectors an earlier start compared, if there is one."""
     verdict = kept.verdict()
     if verdict is None:

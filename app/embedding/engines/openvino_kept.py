@@ -18,8 +18,8 @@ from app.embedding.graph import agreement
 from app.embedding.graph.manifest import GRAPH, sha256
 from app.logs import get_logger
 
-_GRAPH = "graph.xml"
-_FILES = (_GRAPH, "graph.bin")
+_GRAPH, _WEIGHTS = "graph.xml", "graph.bin"
+_FILES = (_GRAPH, _WEIGHTS)
 _VERDICT = "verdict.json"
 
 _log = get_logger(__name__)
@@ -50,6 +50,11 @@ class Kept:
     def graph(self) -> Path:
         """The kept graph."""
         return self._place / _GRAPH
+
+    @property
+    def weights(self) -> Path:
+        """The file that its weights are mapped from."""
+        return self._place / _WEIGHTS
 
     def verdict(self) -> Verdict | None:
         """What was found; None where nothing whole is kept."""

@@ -55,17 +55,17 @@ _STOP_SECONDS = 60.0
 _AUTOVACUUM_SECONDS = 10
 """Between two looks of autovacuum, also for what other programs wrote; a minute by default."""
 
-_SHARE = 16
-_LEAST_BUFFERS, _MOST_BUFFERS = 32, 64
+_SHARE = 1_000
+_LEAST_BUFFERS, _MOST_BUFFERS = 32, 256
 
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 """What may be otherwise in a moment; all else that fails with files somebody has to mend."""
 
 
 def shared_buffers(memory: int) -> int:
-    """Megabytes for PostgreSQL's cache: a sixteenth of the machine's bytes, from 32 to 64.
+    """Megabytes for PostgreSQL's own cache: a thousandth of the machine's bytes, from 32 to 256.
 
-    All else is in the system's page cache, which other programs may have back.
+    The system's page cache keeps the files too, in memory that other programs may have back.
     """
     return max(_LEAST_BUFFERS, min(_MOST_BUFFERS, memory // _SHARE // 2**20))
 
