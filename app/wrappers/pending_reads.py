@@ -7,9 +7,10 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from app.core.memory.cursor import UserCursor, user_page
-from app.core.memory.pages import every_page
+from app.core.memory.pages import every_page, filled
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
+    Kept,
     Knowledge,
     KnowledgePage,
     Memory,
@@ -42,6 +43,8 @@ T = TypeVar("T")
 Asked = TypeVar("Asked", Recall, RecallKnowledge)
 
 _COUNTED_AT_ONCE = 500
+_TIMES_MORE = 4
+"""How many times as many records a driver is asked for where those that it gave are hidden."""
 
 
 class Choose(Protocol):
@@ -78,8 +81,8 @@ class PendingReads:
         pending, blind = await self._found(self._of_user(wanted.user_id))
 
         def ask(node: Node) -> Awaitable[list[Memory]]:
-            more = self._with_room(wanted, self._overlay(pending, node))
-            return node.ask(lambda driver: driver._recall(more))
+            overlay = self._overlay(pending, node)
+            return self._enough(node, overlay, wanted, lambda more, driver: driver._recall(more))
 
         found, node, degraded = await choose(ask)
         overlay = self._overlay(pending, node)
@@ -90,8 +93,10 @@ class PendingReads:
         pending, blind = await self._found(self._of_user(None))
 
         def ask(node: Node) -> Awaitable[list[Knowledge]]:
-            more = self._with_room(wanted, self._overlay(pending, node))
-            return node.ask(lambda driver: driver._recall_knowledge(more))
+            overlay = self._overlay(pending, node)
+            return self._enough(
+                node, overlay, wanted, lambda more, driver: driver._recall_knowledge(more)
+            )
 
         found, node, degraded = await choose(ask)
         overlay = self._overlay(pending, node)
@@ -102,9 +107,14 @@ class PendingReads:
 
     async def page(self, wanted: Page, choose: Choose) -> MemoryPage:
         pending, _ = await self._found(self._of_user(wanted.user_id))
-        found, node, _ = await choose(lambda node: node.ask(lambda driver: driver._page(wanted)))
-        overlay = self._overlay(pending, node)
-        return found if overlay.empty else paged(overlay, found, wanted)
+
+        async def read(part: Page) -> tuple[list[Memory], str | None]:
+            found, node, _ = await choose(lambda node: node.ask(lambda driver: driver._page(part)))
+            overlay = self._overlay(pending, node)
+            page = found if overlay.empty else paged(overlay, found, part)
+            return page.memories, page.next_cursor
+
+        return MemoryPage(*await filled(wanted, read))
 
     async def users(self, wanted: Users, choose: Choose) -> UserPage:
         """A user of whom something is pending is counted memory by memory."""
@@ -141,11 +151,16 @@ class PendingReads:
 
     async def page_knowledge(self, wanted: PageKnowledge, choose: Choose) -> KnowledgePage:
         pending, _ = await self._found(self._of_user(None))
-        found, node, _ = await choose(
-            lambda node: node.ask(lambda driver: driver._page_knowledge(wanted))
-        )
-        overlay = self._overlay(pending, node)
-        return found if overlay.empty else paged_knowledge(overlay, found, wanted)
+
+        async def read(part: PageKnowledge) -> tuple[list[Knowledge], str | None]:
+            found, node, _ = await choose(
+                lambda node: node.ask(lambda driver: driver._page_knowledge(part))
+            )
+            overlay = self._overlay(pending, node)
+            page = found if overlay.empty else paged_knowledge(overlay, found, part)
+            return page.knowledge, page.next_cursor
+
+        return KnowledgePage(*await filled(wanted, read))
 
     async def get(self, wanted: Get, choose: Choose) -> Record | None:
         if wanted.kind == "memory" and wanted.user_id is None:
@@ -235,11 +250,25 @@ class PendingReads:
                 raise
             return (), True
 
-    def _with_room(self, wanted: Asked, overlay: Overlay) -> Asked:
-        """The request with a larger `top_k`, for the records that the overlay hides."""
-        if overlay.empty:
-            return wanted
-        return replace(wanted, top_k=overlay.room(wanted.top_k, self._limits.top_k))
+    async def _enough(
+        self,
+        node: Node,
+        overlay: Overlay,
+        wanted: Asked,
+        call: Callable[[Asked, RecordDriver], Awaitable[list[Kept]]],
+    ) -> list[Kept]:
+        """What the node recalls: `top_k` records that the overlay does not hide, if it has them.
+
+        A driver of six verbs is not asked for more than a caller may ask for.
+        """
+        count = overlay.room(wanted.top_k, self._limits.top_k)
+        while True:
+            more = replace(wanted, top_k=count)
+            found = await node.ask(partial(call, more))
+            left = sum(not overlay.hides(record) for record in found)
+            if left >= wanted.top_k or len(found) < count or not node.driver.complete:
+                return found
+            count *= _TIMES_MORE
 
 
 async def _get_anyones(node: Node, wanted: Get) -> Record | None:

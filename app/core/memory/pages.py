@@ -2,9 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
+from app.core.memory.cursor import cut
 from app.core.memory.records import Kept, KnowledgePage, Memory, MemoryPage
-from app.core.memory.requests import Page, PageKnowledge, Put
+from app.core.memory.requests import Listing, Page, PageKnowledge, Put
+
+Listed = TypeVar("Listed", bound=Listing)
 
 _AT_ONCE = 100
 
@@ -23,6 +27,23 @@ async def every_page(
         if found.next_cursor is None:
             return
         wanted = replace(wanted, after=wanted.read_cursor(found.next_cursor))
+
+
+async def filled(
+    wanted: Listed, read: Callable[[Listed], Awaitable[tuple[list[Kept], str | None]]]
+) -> tuple[list[Kept], str | None]:
+    """The records of the page, `limit` of them where the list has so many, and its cursor.
+
+    `read` gives the records of a page and its cursor; it may give fewer before the last page.
+    """
+    records, cursor = await read(wanted)
+    while cursor is not None and len(records) < wanted.limit:
+        after, limit = wanted.read_cursor(cursor), max(_AT_ONCE, wanted.limit)
+        more, cursor = await read(replace(wanted, after=after, limit=limit))
+        records = [*records, *more]
+    if len(records) > wanted.limit:
+        return cut(records, wanted.limit, wanted.place)
+    return records, cursor
 
 
 async def count_document(
