@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from app.core.memory.once import is_same
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Key, Record, key_of, latest
+from app.core.memory.records import Key, Record, is_alive, key_of, latest
 from app.core.memory.requests import Delete, Forget, Keep, Kind, Replace
 from app.errors import (
     ConfigurationError,
@@ -225,11 +225,19 @@ class Dispatcher:
         await delete_dead(driver, self._journal, dead, on_piece)
 
     async def _keep_once(self, group: list[Entry], on_piece: OnPiece) -> None:
-        """Keep each record where nothing is under its id; of the others nobody gets theirs."""
+        """Keep each record where nothing is under its id; of the others nobody gets theirs.
+
+        A record that had expired gave its id to the next one.
+        """
         driver = self._driver
         dead = await self._journal.dead(group, driver.name)
         alive = [entry for entry in group if not _is_deleted(entry.records[0], dead)]
-        first = {key_of(entry.records[0]): entry for entry in reversed(alive)}
+        now = self._journal.clock.now()
+        first: dict[Key, Entry] = {}
+        for entry in alive:
+            same = first.setdefault(key_of(entry.records[0]), entry)
+            if not is_alive(same.records[0], now):
+                first[key_of(entry.records[0])] = entry
         there: dict[Key, Record] = {}
         if first:
             wanted = [entry.records[0] for entry in first.values()]
@@ -245,7 +253,7 @@ class Dispatcher:
             found = there.get(key_of(record))
             if found is not None and is_same(found, record):
                 continue
-            if found is None or found.request != record.request:
+            if is_alive(record, now) and (found is None or found.request != record.request):
                 _log.warning(
                     "delivery_dropped",
                     driver=driver.name,

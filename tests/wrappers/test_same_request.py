@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Literal
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Memory, NewMemory, new_memory
@@ -15,6 +16,8 @@ from app.journal.entries import once_of
 from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
 from app.wrappers.failover import FailoverDriver
 from app.wrappers.replicated import ReplicatedDriver
+from tests.clocks import let_pass
+from tests.conformance.test_expiry import expiry
 from tests.wrappers.alone import left_alone
 from tests.wrappers.conftest import OpenFailover, OpenReplicated
 from tests.wrappers.held import Held
@@ -273,3 +276,23 @@ async def test_what_a_forgotten_user_stores_again_under_an_id_stays(
     second.error = None
     await settle(driver)
     assert await first.get(ONE, "ada") == await second.get(ONE, "ada") == again
+
+
+async def test_an_id_that_an_expired_record_gave_up_while_it_waited_is_the_next_ones(
+    accepting: Callable[[], Awaitable[Opened]], first: Held
+) -> None:
+    driver = await accepting()
+    first.error = DriverUnavailable()
+    for content in ("A cup.", "A cup.", "A pan."):
+        brief = await driver.store("ada", content, memory_id=ONE, ttl=1_000)
+        assert not brief.repeated
+        let_pass(driver, expiry(brief))
+    kettle = await store(driver)
+    assert await listed(driver) == [kettle]
+    first.error = None
+    with capture_logs() as logs:
+        await settle(driver)
+    assert await listed(driver) == [kettle]
+    assert await first.get(ONE, "ada") == kettle
+    assert (await store(driver)).repeated
+    assert "delivery_dropped" not in [entry["event"] for entry in logs]
