@@ -157,6 +157,7 @@ def test_nothing_is_one_of_none() -> None:
     for metadata in every:
         assert not lets({"in": []}, metadata)
         assert lets({"nin": []}, metadata)
+    assert not read({"metadata": {"k": {"nin": []}}}), "it leaves nothing out"
 
 
 SCALARS = st.one_of(

@@ -48,6 +48,7 @@ async def test_a_conversation_a_filter_and_an_age_are_deleted(api: Api) -> None:
         ({"user_id": "ada"}, ["body"]),
         ({"user_id": "ada", "filter": {}}, ["body"]),
         ({"user_id": "ada", "filter": {"tags": {"none": []}}}, ["body"]),
+        ({"user_id": "ada", "filter": {"metadata": {"state": {"nin": []}}}}, ["body"]),
         ({"user_id": "ada", "dry_run": True}, ["body"]),
         ({"user_id": "ada", "filter": {"tag": "x"}}, ["body", "filter", "tag"]),
         ({"user_id": "ada", "before": "yesterday"}, ["body", "before"]),

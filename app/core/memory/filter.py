@@ -255,7 +255,8 @@ def _conditions(given: Any, loc: Loc) -> tuple[Condition, ...]:
             for operator, value in _members(wanted, _OPERATORS, at):
                 known = cast(Operator, operator)
                 values = _OPERATORS[known](value, (*at, operator))
-                found.append(Condition(key, known, values))
+                if known != "nin" or values:  # what is none of none is everything
+                    found.append(Condition(key, known, values))
         else:
             found.append(Condition(key, "eq", _one(wanted, at)))
     if len(found) > MOST_CONDITIONS:
