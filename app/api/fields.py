@@ -10,7 +10,8 @@ from app.api.limits import refusal
 class Known(BaseModel):
     """Fields of which no other may be given."""
 
-    model_config = ConfigDict(extra="forbid")
+    # What a caller sent is nothing for the log, whatever fails.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

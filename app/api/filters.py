@@ -6,9 +6,11 @@ from typing import Annotated, Any, Final, TypeAlias
 from app.api.body import parse_text
 from app.api.limits import Limited
 from app.core.memory.filter import MOST_VALUES, read_filter
+from app.errors import InvalidInput
 from app.settings import Limits
 
-_MOST_CHARS: Final = 65_536
+_MOST_CHARS: Final = 16_384
+"""Of a filter in a URL, which a request line takes percent-encoded."""
 
 
 def filter_in(text: str) -> dict[str, Any]:
@@ -23,6 +25,9 @@ def _checked(value: dict[str, Any], limits: Limits, name: str, *, knowledge: boo
 
 
 def _checked_text(value: str, limits: Limits, name: str, *, knowledge: bool) -> str:
+    if len(value) > _MOST_CHARS:
+        said = f"{name} has {len(value)} characters; the limit is {_MOST_CHARS}"
+        raise InvalidInput(said, (name,))
     read_filter(filter_in(value), limits, (name,), knowledge=knowledge)
     return value
 

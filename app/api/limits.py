@@ -121,8 +121,12 @@ def _entry(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 def refusal(
     kind: LiteralString, message: str, within: tuple[str | int, ...]
 ) -> PydanticCustomError:
-    """A validation error of the part `within` of a value; its message is taken as it is."""
-    return PydanticCustomError(kind, "{message}", {"message": message, "within": within})
+    """A validation error of the part `within` of a value.
+
+    The message is taken as it is, but for lone surrogates, which pydantic can't tell.
+    """
+    told = message.encode(errors="replace").decode()
+    return PydanticCustomError(kind, "{message}", {"message": told, "within": within})
 
 
 def _text(limit: str) -> Limited:

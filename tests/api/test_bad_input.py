@@ -7,7 +7,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import ValidationError
 
+from app.api.limits import current_limits
+from app.api.requests import StoreRequest
 from app.embedding import Embedder
 from app.settings import Limits
 from tests.api.serving import JSON, Api, read_places, read_problem, serving
@@ -153,6 +156,44 @@ async def test_metadata_that_can_not_be_kept_is_refused_at_its_place(
 async def test_a_metadata_key_that_can_not_be_kept_is_refused(api: Api, key: str) -> None:
     body = b'{"user_id":"ada","content":"x","metadata":{"%s":1}}' % key.encode()
     assert read_places(await api.post("/v1/memories", body))[0][:2] == ["body", "metadata"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "place"),
+    [
+        ({"metadata": {"\ud800": 1}}, ["metadata", "?"]),
+        ({"metadata": {"k": {"\ud800": 1}}}, ["metadata", "k", "?"]),
+        ({"metadata": {"k": "\ud800"}}, ["metadata", "k"]),
+        ({"\ud800": {}}, ["?"]),
+    ],
+)
+async def test_a_filter_with_what_is_no_text_is_refused_at_its_place(
+    api: Api, wanted: dict[str, Any], place: list[str]
+) -> None:
+    for path, good in (PLACES["recall"], PLACES["recall_knowledge"]):
+        assert read_places(await api.post(path, {**good, "filter": wanted})) == [
+            ["body", "filter", *place]
+        ]
+    parameters = {"user_id": "ada", "filter": json.dumps(wanted)}
+    response = await api.client.get("/v1/memories", params=parameters)
+    assert read_places(response) == [["query", "filter", *place]]
+
+
+async def test_a_filter_in_a_url_has_a_limit(api: Api) -> None:
+    for length, status in ((16_384, 200), (16_385, 422)):
+        wanted = '{"metadata": {"k": 1}}'.ljust(length)
+        for path, whose in (("/v1/memories", {"user_id": "ada"}), ("/v1/knowledge", {})):
+            response = await api.client.get(path, params={**whose, "filter": wanted})
+            assert response.status_code == status
+    assert read_places(response) == [["query", "filter"]]
+
+
+def test_what_fails_unforeseen_tells_the_log_nothing_that_a_caller_sent() -> None:
+    token = current_limits.set(LIMITS)
+    with pytest.raises(ValidationError) as refused:
+        StoreRequest.model_validate({**MEMORY, "tags": "a secret"})
+    current_limits.reset(token)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("operation", ["recall", "recall_knowledge"])
