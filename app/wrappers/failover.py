@@ -63,7 +63,7 @@ class FailoverDriver(WrappingDriver):
     With `writes=journal` the journal takes a store or an update that the primary can't take; reads
     show it at once, and a dispatcher brings it to the primary later. Deletes reach every driver,
     now or through the journal, whatever `writes` is. While a driver is away, a delete of records
-    answers that it deleted them all.
+    answers that it deleted them all; one of what a filter lets through needs the primary.
     """
 
     name = "failover"
@@ -143,6 +143,10 @@ class FailoverDriver(WrappingDriver):
             metrics.FALLBACKS.labels(self.name, node.name).inc()
         return found, node, stands_in
 
+    async def _primary(self, ask: Callable[[Node], Awaitable[T]]) -> tuple[T, Node, bool]:
+        """The answer of the primary alone: the others may lack what it has."""
+        return await ask(self.members.primary), self.members.primary, False
+
     async def _recall(self, wanted: Recall) -> list[Memory]:
         return await self._reads.recall(wanted, self._first)
 
@@ -150,7 +154,7 @@ class FailoverDriver(WrappingDriver):
         return await self._reads.recall_knowledge(wanted, self._first)
 
     async def _page(self, wanted: Page) -> MemoryPage:
-        return await self._reads.page(wanted, self._first)
+        return await self._reads.page(wanted, self._primary if wanted.whole else self._first)
 
     async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
         return await self._reads.page_knowledge(wanted, self._first)

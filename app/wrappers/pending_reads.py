@@ -106,7 +106,9 @@ class PendingReads:
         return Recalled.like(found, knowledge, driver=node.name, degraded=degraded or blind)
 
     async def page(self, wanted: Page, choose: Choose) -> MemoryPage:
-        pending, _ = await self._found(self._of_user(wanted.user_id))
+        pending, blind = await self._found(self._of_user(wanted.user_id))
+        if blind and wanted.whole:
+            raise JournalUnavailable
 
         async def read(part: Page) -> tuple[list[Memory], str | None]:
             found, node, _ = await choose(lambda node: node.ask(lambda driver: driver._page(part)))

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select
 
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import NewMemory, UserCount
 from app.core.memory.requests import Forget
 from app.drivers.inmemory import InMemoryDriver
-from app.errors import DriverTimeout, DriverUnavailable
+from app.embedding import Embedder
+from app.errors import DriverTimeout, DriverUnavailable, JournalUnavailable
 from app.journal.tables import metadata
 from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
 from app.wrappers.failover import FailoverDriver
@@ -151,6 +153,41 @@ async def test_what_failover_deletes_while_the_fallback_is_away_reaches_it_later
     assert len(await first.ids()) == 5
 
 
+async def test_failover_deletes_by_what_its_primary_has_or_not_at_all(
+    failover: OpenFailover, first: Held, second: Held
+) -> None:
+    driver = await failover(writes="journal")
+    await store_some(driver)
+    await second.store("ada", "kettle", "a")
+    first.error = DriverUnavailable()
+    await driver.store("ada", "a new kettle", "a")
+    for dry_run in (True, False):
+        with pytest.raises(DriverUnavailable):
+            await driver.delete_many("ada", "a", dry_run=dry_run)
+    assert len((await driver.list_memories("ada", "a")).memories) == 2
+    first.error = None
+    await settled(driver)
+    for dry_run in (True, False):
+        assert await driver.delete_many("ada", "a", dry_run=dry_run) == 6
+    assert len(await first.ids()) == 5
+
+
+async def test_without_its_journal_failover_counts_nothing_that_it_could_not_delete(
+    first: Held, second: Held, embedder: Embedder
+) -> None:
+    nobody = SecretStr("postgresql://memory@127.0.0.1:1/journal")
+    journal = JournalSettings(url=nobody, timeout=1)
+    async with FailoverDriver(
+        [first, second], FailoverSettings(), journal, embedder, Limits()
+    ) as driver:
+        await store_some(driver)
+        assert len((await driver.list_memories("ada", "a")).memories) == 5
+        for dry_run in (True, False):
+            with pytest.raises(JournalUnavailable):
+                await driver.delete_many("ada", "a", dry_run=dry_run)
+        assert len(await first.ids()) == 10
+
+
 async def test_users_are_counted_with_what_the_journal_has_of_them(
     failover: OpenFailover, first: Held, second: Held
 ) -> None:
@@ -164,7 +201,8 @@ async def test_users_are_counted_with_what_the_journal_has_of_them(
     memory = await driver.store("dora", "kettle")
     assert await driver.delete(memory.memory_id, "dora")
     assert await driver.delete_user("bob") == 1
-    assert await driver.delete_many("ada", "a") == 6
+    for each in (await driver.list_memories("ada", "a")).memories:
+        assert await driver.delete(each.memory_id, "ada")
     wanted = [UserCount("ada", 5), UserCount("cleo", 1)]
     assert await counted(driver) == wanted
     page = await driver.list_users(limit=1)

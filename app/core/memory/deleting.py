@@ -36,9 +36,10 @@ async def delete_all(
 
     `read` gives a page and `delete` deletes one. With `dry_run` they are only counted. The list is
     read again until it has nothing to delete: an update may move a memory to where a page was read.
+    Raises `DriverUnavailable` where the list may lack some.
     """
     until = created_before(wanted.filter, clock.end_of_now() + _MILLISECOND)
-    wanted = replace(wanted, filter=until, after=None, limit=PIECE)
+    wanted = replace(wanted, filter=until, after=None, limit=PIECE, whole=True)
     count = 0
     while True:
         found = 0

@@ -249,11 +249,13 @@ class Listing:
 class Page(Listing):
     """Memories of a user, newest by `occurred_at`; of `conversation_id` if given.
 
-    A `doc_id` is only asked for where the memories are a tenant's knowledge.
+    A `doc_id` is only asked for where the memories are a tenant's knowledge. `whole`: none may be
+    missing, so that a driver that may lack some raises `DriverUnavailable`.
     """
 
     user_id: str
     conversation_id: str | None = None
+    whole: bool = False
 
     def has(self, memory: Memory, now: datetime) -> bool:
         """Whether the user's memory is listed."""
