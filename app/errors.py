@@ -257,7 +257,7 @@ class DatabaseChanged(DriverUnavailable):
 
 
 class DeletePending(DriverUnavailable):
-    """What is to be imported was deleted, and a driver still has to delete it; try again."""
+    """What is to be stored was deleted, and a driver still has to delete it; try again."""
 
 
 class NotPermitted(DriverUnavailable):
