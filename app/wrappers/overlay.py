@@ -1,11 +1,12 @@
 """What is pending in the journal, laid over what a driver answers."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 from app.core.memory.cursor import cut
-from app.core.memory.moments import EPOCH
+from app.core.memory.moments import EPOCH, MICROSECOND
 from app.core.memory.records import (
     Kept,
     Knowledge,
@@ -17,8 +18,19 @@ from app.core.memory.records import (
     is_alive,
     record_id,
 )
-from app.core.memory.requests import Delete, Forget, Listing, Page, PageKnowledge, Put
+from app.core.memory.requests import (
+    Delete,
+    Forget,
+    Listing,
+    Page,
+    PageKnowledge,
+    Put,
+    Recall,
+    RecallKnowledge,
+)
 from app.journal.entries import Entry, Write
+
+Narrowed = TypeVar("Narrowed", Recall, RecallKnowledge, Page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,16 @@ class Overlay:
     def empty(self) -> bool:
         """Whether it changes nothing."""
         return not (self.kept or self.deleted or self.forgotten or self.documents)
+
+    def narrowed(self, wanted: Narrowed) -> Narrowed:
+        """The request without what the deletion of the user hides."""
+        if self.forgotten is None:
+            return wanted
+        created = wanted.filter.created
+        start = self.forgotten + MICROSECOND
+        if created.start is not None:
+            start = max(start, created.start)
+        return replace(wanted, filter=replace(wanted.filter, created=replace(created, start=start)))
 
     def room(self, top_k: int, most: int) -> int:
         """How many records to ask the driver for, so that `top_k` are left; `most` at most.

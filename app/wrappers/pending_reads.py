@@ -45,6 +45,8 @@ Asked = TypeVar("Asked", Recall, RecallKnowledge)
 _COUNTED_AT_ONCE = 500
 _TIMES_MORE = 4
 """How many times as many records a driver is asked for where those that it gave are hidden."""
+_MOST_ASKED = 10_000
+"""Records: a driver that has to give more of them at once may take too long."""
 
 
 class Choose(Protocol):
@@ -111,7 +113,11 @@ class PendingReads:
             raise JournalUnavailable
 
         async def read(part: Page) -> tuple[list[Memory], str | None]:
-            found, node, _ = await choose(lambda node: node.ask(lambda driver: driver._page(part)))
+            def ask(node: Node) -> Awaitable[MemoryPage]:
+                less = self._overlay(pending, node).narrowed(part)
+                return node.ask(lambda driver: driver._page(less))
+
+            found, node, _ = await choose(ask)
             overlay = self._overlay(pending, node)
             page = found if overlay.empty else paged(overlay, found, part)
             return page.memories, page.next_cursor
@@ -261,14 +267,17 @@ class PendingReads:
     ) -> list[Kept]:
         """What the node recalls: `top_k` records that the overlay does not hide, if it has them.
 
-        A driver of six verbs is not asked for more than a caller may ask for.
+        It gives up where `_MOST_ASKED` do not have so many. A driver of six verbs is not asked for
+        more than a caller may ask for.
         """
+        complete = node.driver.complete
+        less = overlay.narrowed(wanted) if complete else wanted
         count = overlay.room(wanted.top_k, self._limits.top_k)
         while True:
-            more = replace(wanted, top_k=count)
-            found = await node.ask(partial(call, more))
+            found = await node.ask(partial(call, replace(less, top_k=count)))
             left = sum(not overlay.hides(record) for record in found)
-            if left >= wanted.top_k or len(found) < count or not node.driver.complete:
+            done = left >= wanted.top_k or len(found) < count
+            if done or not complete or count >= _MOST_ASKED:
                 return found
             count *= _TIMES_MORE
 

@@ -1,6 +1,12 @@
 """What a driver still has to delete uses up no limit, however much of it there is."""
 
-from app.core.memory.records import NewKnowledge, NewMemory
+from uuid import UUID
+
+from app.core.memory.cursor import Cursor
+from app.core.memory.moments import EPOCH
+from app.core.memory.pages import filled
+from app.core.memory.records import Memory, NewKnowledge, NewMemory
+from app.core.memory.requests import Page
 from app.errors import DriverUnavailable
 from tests.conformance.cases import WAYS
 from tests.wrappers.conftest import OpenReplicated
@@ -29,6 +35,10 @@ async def test_what_a_replica_still_has_to_delete_does_not_use_up_the_limit(
     assert await driver.delete_user("bob") == MANY
     again = await driver.store_many(seven("bob"))
     assert len(await second.ids()) == 7 + 2 * MANY
+    second.calls.clear()
+    assert await driver.recall("bob", top_k=5) == again[:1:-1]
+    assert (await driver.list_memories("bob", limit=5)).memories == again[:1:-1]
+    assert second.calls == ["recall", "page"], "it is not asked for what the forgotten user had"
     for user, own in (("ada", left), ("bob", again)):
         for arguments in WAYS:
             found = await driver.recall(user, top_k=5, **arguments)
@@ -53,3 +63,15 @@ async def test_a_document_that_a_replica_still_has_to_delete_does_not_use_up_the
     found = await driver.recall_global_knowledge("kettle", 5)
     assert [record.content for record in found] == ["old kettle"] * 5
     assert (await driver.list_knowledge(limit=7)).knowledge == left[::-1]
+
+
+async def test_a_page_is_short_where_too_much_is_hidden() -> None:
+    cursor = Cursor(EPOCH, UUID(int=1)).encode()
+    limits: list[int] = []
+
+    async def read(part: Page) -> tuple[list[Memory], str | None]:
+        limits.append(part.limit)
+        return [], cursor
+
+    assert await filled(Page(user_id="ada", limit=5), read) == ([], cursor)
+    assert limits == [5] + [100] * 100

@@ -11,6 +11,7 @@ from app.core.memory.requests import Listing, Page, PageKnowledge, Put
 Listed = TypeVar("Listed", bound=Listing)
 
 _AT_ONCE = 100
+_READS = 100
 
 
 async def every_page(
@@ -34,10 +35,13 @@ async def filled(
 ) -> tuple[list[Kept], str | None]:
     """The records of the page, `limit` of them where the list has so many, and its cursor.
 
-    `read` gives the records of a page and its cursor; it may give fewer before the last page.
+    `read` gives the records of a page and its cursor; it may give fewer before the last page. After
+    `_READS` such pages this one is as short as it is by then.
     """
     records, cursor = await read(wanted)
-    while cursor is not None and len(records) < wanted.limit:
+    for _ in range(_READS):
+        if cursor is None or len(records) >= wanted.limit:
+            break
         after, limit = wanted.read_cursor(cursor), max(_AT_ONCE, wanted.limit)
         more, cursor = await read(replace(wanted, after=after, limit=limit))
         records = [*records, *more]
