@@ -5,11 +5,10 @@ backends are equal.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from pydantic import SecretStr
 
 from app.core.memory.records import Memory, record_id
@@ -18,17 +17,8 @@ from app.embedding import Embedder
 from app.settings import Limits, RedisSettings
 from tests.faults.load import WRITES, Load, pending, settled
 from tests.faults.server import Rows, Server, rows
-from tests.redis_server import KEEPING, NO_SEARCH, RedisServer, can_search, running
+from tests.redis_server import RedisServer
 from tests.service.service import Service
-
-
-@pytest.fixture
-def search() -> Iterator[RedisServer]:
-    """A Redis that keeps what it is given through a SIGKILL."""
-    if not can_search():
-        pytest.skip(NO_SEARCH)
-    with running(*KEEPING, search=True) as server:
-        yield server
 
 
 @asynccontextmanager
