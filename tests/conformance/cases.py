@@ -40,7 +40,7 @@ DRIVERS = [
     ),
     Case("inmemory", inmemory),
     Case("pgvector", pgvector),
-    Case("redis", redis, keeps_documents=False),
+    Case("redis", redis),
 ]
 WRAPPERS = [
     Case("failover", failover(inmemory, inmemory)),

@@ -127,4 +127,5 @@ async def driver(
     """An open driver whose backend is empty."""
     around = Surroundings(embedder, lent_database, empty_redis, empty_search, Limits(), tmp_path)
     async with case.driver(around) as driver:
+        assert driver.keeps_documents == case.keeps_documents  # no promise goes untested
         yield driver
