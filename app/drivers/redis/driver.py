@@ -182,14 +182,15 @@ class RedisDriver(RecordDriver):
 
     async def _forget(self, wanted: Forget) -> int:
         before = NEVER if wanted.before is None else digits(wanted.before)
-        count, first = 0, b"-"
+        owner, count, first = hashed(wanted.user_id), 0, b"-"
         piece: int
         while True:
-            now, owner = digits(self._now()), hashed(wanted.user_id)
+            now = digits(self._now())
             piece, last = await self._database.run(FORGET, now, owner, before, first, _PIECE)
             count += piece
             wanted.on_piece()
             if not last:
+                self._ranked.residents.drop(owner)
                 return count
             first = b"(" + last
 

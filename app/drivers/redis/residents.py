@@ -96,16 +96,17 @@ class Residents:
 
     def keep(self, owner: str, resident: Resident) -> None:
         """Keep it, in the place of what there is; whoever was recalled longest ago goes."""
-        self._drop(owner)
+        self.drop(owner)
         size = resident.size
         if not self.has_room(size):
             return
         self._users[owner] = resident, size
         self._total += size
         while self._total > self._most:
-            self._drop(next(iter(self._users)))
+            self.drop(next(iter(self._users)))
 
-    def _drop(self, owner: str) -> None:
+    def drop(self, owner: str) -> None:
+        """Keep the owner no more; who is recalled again is read again."""
         there = self._users.pop(owner, None)
         if there is not None:
             self._total -= there[1]
