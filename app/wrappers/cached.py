@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
+from math import inf
 from typing import Any, Generic, Self, TypeVar, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
@@ -42,7 +43,7 @@ from app.wrappers.cache.answer import pack, unpack
 from app.wrappers.cache.freshness import freshness
 from app.wrappers.cache.identity import Identity, configured
 from app.wrappers.cache.in_process import InProcessStore
-from app.wrappers.cache.store import ALL, KNOWLEDGE, CacheStore, Write, user_scope
+from app.wrappers.cache.store import ALL, KNOWLEDGE, Answer, CacheStore, Write, user_scope
 
 T = TypeVar("T")
 
@@ -52,10 +53,11 @@ _MOST_SCOPES = 200
 
 @dataclass(frozen=True, slots=True)
 class _Question(Generic[Kept]):
-    """A recall, the key of its answer, and the call that asks the driver."""
+    """A recall, the key of its answer, its scope, and the call that asks the driver."""
 
     wanted: Recall | RecallKnowledge
     key: str
+    scope: str
     ask: Callable[[], Awaitable[list[Kept]]]
 
 
@@ -124,12 +126,11 @@ class CachedDriver(WrappingDriver):
     async def _recall(self, wanted: Recall) -> list[Memory]:
         if wanted.explain:
             return await self._inner._recall(wanted)
-        scope = user_scope(wanted.user_id)
-        return await self._answer(wanted, scope, lambda: self._inner._recall(wanted))
+        return await self._answer(wanted, lambda: self._inner._recall(wanted))
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
         ask = self._inner._recall_knowledge
-        return await self._answer(wanted, KNOWLEDGE, lambda: ask(wanted))
+        return await self._answer(wanted, lambda: ask(wanted))
 
     async def _get(self, wanted: Get) -> Record | None:
         return await self._inner._get(wanted)
@@ -171,14 +172,14 @@ class CachedDriver(WrappingDriver):
     async def _answer(
         self,
         wanted: Recall | RecallKnowledge,
-        scope: str,
         ask: Callable[[], Awaitable[list[Kept]]],
     ) -> Recalled[Kept]:
         """What is kept for `wanted`, or what `ask` gives."""
         key, fresh = self._key(wanted), freshness.get()
         if key is None or fresh == "unkept":
             return await self._asked(ask)
-        question = _Question(wanted, key, ask)
+        scope = KNOWLEDGE if isinstance(wanted, RecallKnowledge) else user_scope(wanted.user_id)
+        question = _Question(wanted, key, scope, ask)
         found = await self._store.find(key, scope)
         if fresh == "fresh":
             return (await self._compute(question, found.stamp))[0]
@@ -216,7 +217,11 @@ class CachedDriver(WrappingDriver):
         moved = self._key(question.wanted) != question.key
         packed = None if moved or answer.degraded or answer.cached else pack(answer)
         if packed is not None and stamp is not None:
-            await self._store.keep(question.key, stamp, packed)
+            now = self._now()
+            left = (each.expires_at - now for each in answer if each.expires_at is not None)
+            seconds = min((each.total_seconds() for each in left), default=inf)
+            kept = Answer(stamp, packed, seconds)
+            await self._store.keep(question.key, question.scope, kept)
         return answer, packed
 
     async def _asked(self, ask: Callable[[], Awaitable[list[Kept]]]) -> Recalled[Kept]:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -16,7 +16,7 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from app.errors import ConfigurationError
 from app.reachability import Reachability
 from app.settings import CacheSettings
-from app.wrappers.cache.store import ALL, UNCERTAIN_SECONDS, CacheStore, Found, Write
+from app.wrappers.cache.store import ALL, UNCERTAIN_SECONDS, Answer, CacheStore, Found, Write
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 
@@ -29,6 +29,7 @@ _WRITE_SECONDS = 600.0
 _GENERATION_MS = 86_400_000
 _VECTOR_MS = 86_400_000
 _MOST_OWED = 1_000
+_SCANNED_AT_ONCE = 1_000
 _ERRORS = (RedisError, OSError, TimeoutError)
 """All that can come of asking Redis."""
 
@@ -95,14 +96,32 @@ class RedisStore(CacheStore):
         server, (kept, generations, *marks) = answer
         if any(marks):
             return Found(None)
-        if None in generations:
+        stamp = _stamp(server, generations)
+        if stamp is None:
             return None
-        stamp = hashlib.sha256(b" ".join((server, *generations))).digest()
         fresh = kept is not None and kept[: len(stamp)] == stamp
         return Found(stamp, kept[len(stamp) :] if fresh else None)
 
-    async def keep(self, key: str, stamp: bytes, value: bytes) -> None:
-        await self._ask([("SET", _value_key(key), stamp + value, "PX", self._ttl_ms)])
+    async def keep(self, key: str, scope: str, answer: Answer) -> None:
+        """A write that began meanwhile has renewed a generation: then the value is taken away.
+
+        One that begins later finds it in the list of the scope's values.
+        """
+        now, ttl_ms = time.time(), self._ttl_ms
+        if answer.seconds * 1_000 < ttl_ms:
+            ttl_ms = max(1, round(answer.seconds * 1_000))
+        name, listed = _value_key(key), _values_key(scope)
+        told = await self._ask(
+            [
+                ("ZADD", listed, now + ttl_ms / 1_000, name),
+                ("ZREMRANGEBYSCORE", listed, "-inf", f"({now}"),
+                ("PEXPIRE", listed, 2 * self._ttl_ms),
+                ("SET", name, answer.stamp + answer.value, "PX", ttl_ms),
+                ("MGET", _generation_key(ALL), _generation_key(scope)),
+            ]
+        )
+        if told is not None and answer.stamp != _stamp(told[0], told[1][-1]):
+            await self._ask([("UNLINK", name)])
 
     async def find_vector(self, key: str) -> bytes | None:
         answer = await self._ask([("GET", _vector_key(key))])
@@ -171,8 +190,29 @@ class RedisStore(CacheStore):
         commands = [c for write, certain in owed.items() for c in self._ended(*write, certain)]
         if commands:
             await self._exchange(commands)
+            await self._drop({scope for scope, _ in owed})
         for each in owed:
             self._owed.pop(each, None)
+
+    async def _drop(self, scopes: Collection[str]) -> None:
+        """Take away what nobody can find any more."""
+        lists = [_values_key(scope) for scope in scopes]
+        _, found = await self._exchange([("ZRANGE", each, 0, -1) for each in lists])
+        gone = [name for names in found for name in names]
+        if gone:
+            await self._exchange([("UNLINK", *lists, *gone)])
+        if ALL in scopes:
+            await self._drop_all()
+
+    async def _drop_all(self) -> None:
+        place: bytes | int = 0
+        while True:
+            scan = ("SCAN", place, "MATCH", f"{_value_key('*')}", "COUNT", _SCANNED_AT_ONCE)
+            _, [[place, names]] = await self._exchange([scan])
+            if names:
+                await self._exchange([("UNLINK", *names)])
+            if int(place) == 0:
+                return
 
     async def _ask(self, commands: list[Command]) -> tuple[bytes, list[Any]] | None:
         """The server's identity and its replies; None where it can't be reached."""
@@ -243,8 +283,21 @@ class RedisStore(CacheStore):
             raise ResponseError("the server does not tell its run_id") from None
 
 
+def _stamp(server: bytes, generations: Sequence[bytes | None]) -> bytes | None:
+    """None where a generation is missing."""
+    known = [each for each in generations if each is not None]
+    if len(known) < len(generations):
+        return None
+    return hashlib.sha256(b" ".join((server, *known))).digest()
+
+
 def _value_key(key: str) -> str:
     return f"{_PREFIX}value:{key}"
+
+
+def _values_key(scope: str) -> str:
+    """Where the keys of the scope's values are, each until its value is gone."""
+    return f"{_PREFIX}values:{_hashed(scope)}"
 
 
 def _vector_key(key: str) -> str:

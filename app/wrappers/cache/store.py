@@ -13,6 +13,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar, Self
 
 ALL = "all"
@@ -34,6 +35,15 @@ class Found:
     stamp: bytes | None
     """None: nothing may be kept at the moment."""
     value: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A value to keep, computed after `find` gave the stamp; for so many `seconds` at most."""
+
+    stamp: bytes
+    value: bytes
+    seconds: float = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +80,8 @@ class CacheStore(ABC):
         """The value of `key`, unless something was written to `scope` or to `ALL` since."""
 
     @abstractmethod
-    async def keep(self, key: str, stamp: bytes, value: bytes) -> None:
-        """Keep the value, computed after `find` gave the stamp."""
+    async def keep(self, key: str, scope: str, answer: Answer) -> None:
+        """Keep the answer, unless something was written to `scope` or to `ALL` meanwhile."""
 
     @abstractmethod
     async def begin(self, write: Write) -> None:
@@ -81,6 +91,7 @@ class CacheStore(ABC):
     async def end(self, write: Write, *, certain: bool) -> None:
         """Values may be kept again; unless it is `certain` that the write is over, a while later.
 
+        Drops the scopes' values, which nobody can find any more.
         Must be called for every `begin`, whatever became of that.
         """
 
