@@ -116,16 +116,20 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-async def driver(
-    case: Case,
+def around(
     embedder: Embedder,
     lent_database: NewDatabase,
     empty_redis: Callable[[], str],
     empty_search: Callable[[], str],
     tmp_path: Path,
-) -> AsyncIterator[RecordDriver]:
+) -> Surroundings:
+    """What a case may use."""
+    return Surroundings(embedder, lent_database, empty_redis, empty_search, Limits(), tmp_path)
+
+
+@pytest.fixture
+async def driver(case: Case, around: Surroundings) -> AsyncIterator[RecordDriver]:
     """An open driver whose backend is empty."""
-    around = Surroundings(embedder, lent_database, empty_redis, empty_search, Limits(), tmp_path)
     async with case.driver(around) as driver:
         assert driver.keeps_documents == case.keeps_documents  # no promise goes untested
         yield driver

@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 from uuid import uuid4
@@ -21,6 +21,7 @@ from app.embedding import Embedder
 from app.settings import AutomemSettings, DatabaseSettings, Limits, RedisSettings
 from tests.conftest import NewDatabase
 from tests.drivers import automem_fake
+from tests.drivers.automem_fake import FakeAutomem
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Surroundings:
     empty_search: Callable[[], str]
     limits: Limits
     folder: Path
+    fakes: list[FakeAutomem] = field(default_factory=list)
+    """The AutoMems that were made."""
 
 
 Maker: TypeAlias = Callable[[Surroundings], AbstractAsyncContextManager[RecordDriver]]
@@ -69,6 +72,7 @@ async def automem(around: Surroundings) -> AsyncIterator[RecordDriver]:
     real = os.environ.get("TEST_AUTOMEM_URL")
     if real is None:
         async with automem_fake.running(around.embedder) as fake:
+            around.fakes.append(fake)
             settings = AutomemSettings(
                 url=fake.url, api_token=SecretStr(automem_fake.TOKEN), tag_secret=secret
             )
