@@ -24,6 +24,7 @@ class WrappingDriver(RecordDriver):
         self.explains = all(driver.explains for driver in self.inner)
         self.lists_users = all(driver.lists_users for driver in self.inner)
         self.weighs_recency = all(driver.weighs_recency for driver in self.inner)
+        self.lists_knowledge = all(driver.lists_knowledge for driver in self.inner)
         self.keeps_documents = all(driver.keeps_documents for driver in self.inner)
 
     def identity(self) -> frozenset[str] | None:

@@ -21,7 +21,7 @@ class Case:
     """Whether the driver keeps all of several updates at once; else the later one wins."""
 
     keeps_documents: bool = True
-    """Whether the driver lists knowledge, and replaces documents as a whole."""
+    """Whether the driver replaces documents as a whole."""
 
     embeds_whole_texts: bool = True
     """Whether all of a long text counts by its vectors; else by words, and its beginning by both.
@@ -65,6 +65,13 @@ if STORM:  # the nest has pgvector below every wrapping driver; these have it be
         ),
         Case("cached-pgvector", cached(pgvector, redis=True)),
         Case("scoped-pgvector", scoped(pgvector)),
+        Case(
+            "scoped-automem",
+            scoped(automem),
+            compares_and_sets=False,
+            embeds_whole_texts=False,
+            keeps_documents=False,
+        ),
         Case("failover-redis", failover(redis, pgvector)),
         Case("replicated-redis", replicated(pgvector, redis, acknowledge="all", reads="replicas")),
         Case("scoped-cached-redis", scoped(cached(redis, redis=True))),

@@ -8,9 +8,6 @@ import pytest
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Knowledge, NewKnowledge
 from app.errors import InvalidInput
-from tests.conformance.cases import documents
-
-pytestmark = documents
 
 
 async def store(driver: RecordDriver, count: int) -> list[Knowledge]:

@@ -33,7 +33,7 @@ class NewPiece:
 
 
 class DocumentVerbs(RecordHooks):
-    """What `RecordDriver` can do where the driver `keeps_documents`."""
+    """What `RecordDriver` can do where the driver `keeps_documents` and `lists_knowledge`."""
 
     @final
     async def put_document(
@@ -105,7 +105,9 @@ class DocumentVerbs(RecordHooks):
         With a `doc_id` the knowledge of that document, in its order: by `position`, then what has
         none, by age. Only knowledge of `category`, if given, that the `filter` lets through.
         """
-        self._need_documents("list knowledge")
+        self._need_all("list knowledge")
+        if not self.lists_knowledge:
+            raise CapabilityMissing(f"The driver {self.name!r} can't list knowledge")
         if category is not None:
             check_text(category, self._limits.category_chars, ("category",))
         if doc_id is not None:

@@ -49,7 +49,7 @@ _BEYOND_SIX_VERBS = frozenset(
         "update_knowledge",
     }
 )
-_OF_DOCUMENTS = frozenset({"list_knowledge", "put_document", "delete_document"})
+_OF_DOCUMENTS = frozenset({"put_document", "delete_document"})
 
 
 class RecordHooks(BaseMemoryDriver):
@@ -71,10 +71,14 @@ class RecordHooks(BaseMemoryDriver):
     """Whether the driver can list its users; where False, `list_users` raises `CapabilityMissing`.
     """
 
-    keeps_documents: bool = False
-    """Whether it lists knowledge, and replaces documents as a whole.
+    lists_knowledge: bool = True
+    """Whether the driver lists knowledge; where False, `list_knowledge` raises `CapabilityMissing`.
+    """
 
-    Where False, the verbs about documents raise `CapabilityMissing`.
+    keeps_documents: bool = False
+    """Whether it replaces documents as a whole.
+
+    Where False, `put_document` and `delete_document` raise `CapabilityMissing`.
     """
 
     clock: Clock = CLOCK
@@ -93,6 +97,7 @@ class RecordHooks(BaseMemoryDriver):
             "explain_recall": self.explains,
             "weigh_recency": self.weighs_recency,
             "list_users": self.complete and self.lists_users,
+            "list_knowledge": self.complete and self.lists_knowledge,
         }
         if self.complete and self.keeps_documents:
             found |= _OF_DOCUMENTS
@@ -140,7 +145,7 @@ class RecordHooks(BaseMemoryDriver):
         """The page."""
 
     async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
-        """The page. Only asked for where the driver `keeps_documents`, as `_put` is."""
+        """The page. Only asked for where the driver `lists_knowledge`."""
         raise CapabilityMissing(f"The driver {self.name!r} can't list knowledge")
 
     @abstractmethod
@@ -171,8 +176,8 @@ class RecordHooks(BaseMemoryDriver):
     async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:
         """Replace the document as `Put` says, so that no reader sees a part of it.
 
-        What comes back: the records as the driver has them, and how many others it deleted that
-        had not expired.
+        Only asked for where the driver `keeps_documents`. What comes back: the records as the
+        driver has them, and how many others it deleted that had not expired.
         """
         raise CapabilityMissing(f"The driver {self.name!r} can't replace a document")
 

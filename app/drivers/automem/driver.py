@@ -7,12 +7,13 @@ from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 from app.core.memory.base import DriverContext, DriverHealth
-from app.core.memory.cursor import DocumentCursor, user_page
+from app.core.memory.cursor import user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Kept,
     Knowledge,
+    KnowledgePage,
     Memory,
     MemoryPage,
     Record,
@@ -28,6 +29,7 @@ from app.core.memory.requests import (
     Get,
     Keep,
     Page,
+    PageKnowledge,
     Recall,
     RecallKnowledge,
     Replace,
@@ -154,13 +156,16 @@ class AutomemDriver(RecordDriver):
             scope,
             wanted.query,
             wanted.top_k,
-            lambda one: isinstance(one, Knowledge) and wanted.has(one, self._now()),
+            self._has_knowledge(wanted),
             size,
         )
         return _only(Knowledge, found)
 
     def _has(self, wanted: Recall | Page) -> Wanted:
         return lambda one: isinstance(one, Memory) and wanted.has(one, self._now())
+
+    def _has_knowledge(self, wanted: RecallKnowledge | PageKnowledge) -> Wanted:
+        return lambda one: isinstance(one, Knowledge) and wanted.has(one, self._now())
 
     def _is_alive(self, record: Record) -> bool:
         return is_alive(record, self._now())
@@ -174,11 +179,13 @@ class AutomemDriver(RecordDriver):
 
     async def _page(self, wanted: Page) -> MemoryPage:
         scope = self._scope(wanted.user_id, wanted.conversation_id)
-        if wanted.doc_id is not None or isinstance(wanted.after, DocumentCursor):
-            raise CapabilityMissing("AutoMem can't list the memories of a document")
-        return await self._listing.page(
-            scope, wanted.after, wanted.limit, self._has(wanted), all_wanted=not wanted.filter
-        )
+        found = await self._listing.page(scope, wanted, self._has(wanted))
+        return wanted.of(_only(Memory, found))
+
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        scope = knowledge_scope(self._tags, wanted.category, wanted.doc_id)
+        found = await self._listing.page(scope, wanted, self._has_knowledge(wanted))
+        return wanted.of(_only(Knowledge, found))
 
     async def _export(self) -> AsyncIterator[Record]:
         async for rows in read_all(self._client, whole_scope(self._tags)):

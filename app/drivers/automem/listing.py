@@ -1,9 +1,12 @@
 """Pages of a scope, on a backend that pages by number."""
 
+import sys
 from collections import OrderedDict
+from collections.abc import Sequence
 
-from app.core.memory.cursor import Cursor, cut
-from app.core.memory.records import Memory, MemoryPage, Record
+from app.core.memory.cursor import Cursor
+from app.core.memory.records import Record
+from app.core.memory.requests import Page, PageKnowledge
 from app.drivers.automem.scope import PAGE, Scope
 from app.drivers.automem.search import Search, Wanted
 
@@ -15,7 +18,7 @@ _REMEMBERED = 1_000
 class Listing:
     """Follows cursors.
 
-    A cursor is a memory, AutoMem's pages are numbers: without knowing better, a later page costs
+    A cursor is a record, AutoMem's pages are numbers: without knowing better, a later page costs
     all the earlier ones. The process that gave a cursor remembers about where that was, and starts
     a little before; what was stored or deleted meanwhile does not matter.
     """
@@ -25,30 +28,31 @@ class Listing:
         self._places: OrderedDict[tuple[str, Cursor], int] = OrderedDict()
 
     async def page(
-        self, scope: Scope, end: Cursor | None, limit: int, wanted: Wanted, *, all_wanted: bool
-    ) -> MemoryPage:
-        """The `limit` wanted memories that follow the `end` of another page, newest first.
+        self, scope: Scope, asked: Page | PageKnowledge, wanted: Wanted
+    ) -> Sequence[Record]:
+        """The `wanted` records of the page, and one more where there is one, in their order.
 
-        `all_wanted`: hardly any is not, so that AutoMem need not be asked for many at once.
+        AutoMem knows no order but that of time: a document is read as a whole.
         """
 
         def follows(record: Record) -> bool:
-            older = end is None or (isinstance(record, Memory) and Cursor.after(record) < end)
-            return older and wanted(record)
+            return asked.comes_after(record, asked.after) and wanted(record)
 
+        if asked.doc_id is not None:
+            rows = await self._search.newest(scope, sys.maxsize, follows, PAGE)
+            return asked.in_order([row.record for row in rows])[: asked.limit + 1]
         start, until, size = 0, None, PAGE
-        if end is not None:
-            start = max(0, self._places.get((scope.tag, end), 0) - _BACK)
-            until = end.occurred_at
-        elif all_wanted:
-            size = limit + 1 + _SPARE
-        rows = await self._search.newest(scope, limit + 1, follows, size, start, until)
-        found = [row.record for row in rows if isinstance(row.record, Memory)]
-        answer = MemoryPage(*cut(found, limit, Cursor.after))
+        if isinstance(asked.after, Cursor):
+            start = max(0, self._places.get((scope.tag, asked.after), 0) - _BACK)
+            until = asked.after.occurred_at
+        elif not asked.filter:  # hardly any is not wanted: AutoMem need not be asked for many
+            size = asked.limit + 1 + _SPARE
+        rows = await self._search.newest(scope, asked.limit + 1, follows, size, start, until)
         # What other clients stored is not in the order of time.
-        if answer.next_cursor is not None and scope.legacy_tag is None:
-            self._remember((scope.tag, Cursor.after(answer.memories[-1])), rows[limit - 1].place)
-        return answer
+        if len(rows) > asked.limit and scope.legacy_tag is None:
+            last = rows[asked.limit - 1]
+            self._remember((scope.tag, Cursor.after(last.record)), last.place)
+        return [row.record for row in rows]
 
     def _remember(self, key: tuple[str, Cursor], place: int) -> None:
         self._places[key] = place
