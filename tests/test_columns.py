@@ -1,19 +1,21 @@
 """Columns let the same records through as the evaluator does, and take little room."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from app.core.memory.columns import Columns
+from app.core.memory.columns import Columns, Reader
 from app.core.memory.filter import Filter, read_filter
 from app.core.memory.moments import to_microseconds
 from app.core.memory.records import Memory
 from app.settings import Limits
 from tests.filters import NESTED, PLAIN, Case, cases
+from tests.storm import times
 
 START = datetime(2026, 5, 8, tzinfo=UTC)
 
@@ -39,17 +41,19 @@ def memories(
     ]
 
 
-def columns_of(records: Sequence[Memory]) -> Columns:
-    return Columns(
-        len(records),
-        occurred=lambda: np.array([to_microseconds(one.occurred_at) for one in records]),
-        created=lambda: np.array([to_microseconds(one.created_at) for one in records]),
-        tags=lambda: (one.tags for one in records),
-        metadata=lambda: (one.metadata for one in records),
-    )
+READER: Reader[Memory] = Reader(
+    occurred=lambda one: to_microseconds(one.occurred_at),
+    created=lambda one: to_microseconds(one.created_at),
+    tags=lambda one: one.tags,
+    metadata=lambda one: one.metadata,
+)
 
 
-def check_same(columns: Columns, records: Sequence[Memory], wanted: dict[str, Any]) -> None:
+def columns_of(records: Sequence[Memory]) -> Columns[Memory]:
+    return Columns(records, READER)
+
+
+def check_same(columns: Columns[Memory], records: Sequence[Memory], wanted: dict[str, Any]) -> None:
     right = [read(wanted).lets(one) for one in records]
     for _ in range(2):  # made, and kept
         assert columns.mask(read(wanted)).tolist() == right, wanted
@@ -63,6 +67,46 @@ def test_columns_let_through_what_the_evaluator_does(case: Case) -> None:
     columns = columns_of(records)
     for wanted in filters:
         check_same(columns, records, wanted)
+
+
+@given(first=cases(), then=cases(), data=st.data())
+@settings(max_examples=times(300, 3_000), deadline=None)
+def test_renewed_columns_are_as_made_anew(first: Case, then: Case, data: st.DataObject) -> None:
+    before = memories(first[0], first[1])
+    after = [one for one in before if data.draw(st.booleans())]
+    after += memories(then[0], then[1])[: max(len(after), 1)]
+    after = data.draw(st.permutations(after))
+    columns = columns_of(before)
+    for wanted in (*first[2], *then[2]):
+        columns.mask(read(wanted))
+    renewed = columns.renewed(after)
+    for wanted in (*first[2], *then[2]):
+        check_same(renewed, after, wanted)
+    again = renewed.renewed(before)
+    for wanted in (*first[2], *then[2]):
+        check_same(again, before, wanted)
+
+
+def test_renewing_reads_only_what_is_new_and_keeps_nothing_of_what_went() -> None:
+    asked: list[str] = []
+
+    def metadata(one: Memory) -> dict[str, Any]:
+        asked.append(one.memory_id)
+        return one.metadata
+
+    before = memories([{"k": f"text {n}" * 50} for n in range(100)])
+    columns = Columns(before, replace(READER, metadata=metadata))
+    columns.mask(read({"metadata": {"k": "text"}}))
+    size = columns.size
+    asked.clear()
+    new = replace(before[0], memory_id="new", metadata={"k": "another"})
+    more = columns.renewed([*before, new])
+    assert asked == ["new"]
+    assert columns.size < more.size < columns.size + 1_000
+    fewer = more.renewed(before[:50])
+    assert asked == ["new"]
+    assert fewer.size < 0.6 * size
+    check_same(fewer, before[:50], {"metadata": {"k": {"gte": "text 3"}}})
 
 
 @pytest.mark.parametrize("operator", ["eq", "ne", "gt", "gte", "lt", "lte"])

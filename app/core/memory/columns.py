@@ -5,11 +5,13 @@ A column answers for its key as `Condition.holds` does for each record.
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, compress
+from math import inf
 from operator import attrgetter
 from sys import getsizeof
-from typing import Any, Final
+from typing import Any, Final, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,26 +26,96 @@ _MOST_VALUES: Final = 8
 _VALUE_BYTES: Final = 200
 """Of a different value, about, beside the value itself."""
 
+Row = TypeVar("Row")
 Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[Any]
+"""Whole numbers."""
 Moments = npt.NDArray[np.int64]
 """Microseconds since 1970, UTC."""
 
 _kind = attrgetter("kind")
 
 
+@dataclass(frozen=True, slots=True)
+class Reader(Generic[Row]):
+    """What tells of a row what filters compare; moments in microseconds since 1970, UTC."""
+
+    occurred: Callable[[Row], int]
+    created: Callable[[Row], int]
+    tags: Callable[[Row], Sequence[str]]
+    metadata: Callable[[Row], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """Where the rows of before are now."""
+
+    before: Places
+    """Of each row, its place before; -1 where it is new."""
+    now: Places
+    """Of each row of before, its place; -1 where it is gone."""
+
+    @property
+    def fresh(self) -> Places:
+        """The places of the new rows."""
+        return np.flatnonzero(self.before < 0)
+
+
 class _Column:
     """The different values at one key, in order, and which of n records has which."""
 
-    def __init__(self, there: Sequence[bool], rows: Sequence[int], values: Sequence[Scalar]):
-        """`there`: which records have the key; each of `rows` has the value beside it."""
-        self._there: Mask = np.array(there, np.bool_)
-        self._rows = np.array(rows, np.int32)
-        self._different = sorted(set(values))
-        self._places = {value: place for place, value in enumerate(self._different)}
-        self._codes = np.array([self._places[value] for value in values], np.int32)
+    def __init__(self, there: Mask, rows: Places, codes: Places, different: Sequence[Scalar]):
+        """`there`: which records have the key; each of `rows` has the value of the code beside it,
+        which is its place in `different`.
+        """
+        self._there, self._rows, self._codes = there, rows, codes
+        self._different = different
         arrays = self._there.nbytes + self._rows.nbytes + self._codes.nbytes
         self.size = arrays + sum(map(_value_bytes, self._different))
         """Bytes that it takes, about."""
+
+    @classmethod
+    def of(cls, records: Iterable[Mapping[str, Any]], key: str, count: int) -> Self | None:
+        """The column of a key; None where the records have too many values there."""
+        there, rows, values = _read(enumerate(records), key, _MOST_VALUES * count)
+        if len(values) > _MOST_VALUES * count:
+            return None
+        different = sorted(set(values))
+        places = {value: place for place, value in enumerate(different)}
+        codes = np.array([places[value] for value in values], np.int32)
+        return cls(np.array(there, np.bool_), np.array(rows, np.int32), codes, different)
+
+    def renewed(self, moved: _Moved, fresh: Sequence[Mapping[str, Any]], key: str) -> Self | None:
+        """The column after its records have moved, with the `fresh` ones; None as of `of`."""
+        count = len(moved.before)
+        stays = moved.now[self._rows] >= 0
+        rows, codes = moved.now[self._rows][stays], self._codes[stays]
+        there = np.zeros(count, np.bool_)
+        known = moved.before >= 0
+        there[known] = self._there[moved.before[known]]
+        different = [*self._different]
+        if not stays.all():  # what nobody has any more is not kept
+            used = np.bincount(codes, minlength=len(different)) > 0
+            different = [*compress(different, used)]
+            codes = (np.cumsum(used) - 1)[codes]
+        places = moved.fresh
+        new_there, new_rows, values = _read(zip(places.tolist(), fresh, strict=True), key, inf)
+        there[places] = new_there
+        added = [one for one in sorted(set(values)) if _place(different, one) is None]
+        if len(codes) + len(values) > _MOST_VALUES * count:
+            return None
+        if added:
+            before = [bisect_left(different, one) for one in added]
+            codes = codes + np.searchsorted(before, codes, side="right")
+            for place, one in zip(reversed(before), reversed(added), strict=True):
+                different.insert(place, one)
+        new_codes = [bisect_left(different, value) for value in values]
+        return type(self)(
+            there,
+            np.concatenate([rows, np.array(new_rows, np.int32)]).astype(np.int32),
+            np.concatenate([codes, np.array(new_codes, np.int32)]).astype(np.int32),
+            different,
+        )
 
     def mask(self, condition: Condition) -> Mask:
         """Which of the records the condition holds for."""
@@ -56,8 +128,8 @@ class _Column:
     def _hits(self, condition: Condition) -> Mask:
         """Which of the values the condition is about."""
         if condition.operator in ("eq", "ne", "in", "nin"):
-            places = [self._places[one] for one in condition.values if one in self._places]
-            return np.isin(self._codes, places)
+            found = (_place(self._different, one) for one in condition.values)
+            return np.isin(self._codes, [place for place in found if place is not None])
         (limit,) = condition.values
         first = bisect_left(self._different, limit.kind, key=_kind)
         end = bisect_right(self._different, limit.kind, key=_kind)
@@ -68,22 +140,12 @@ class _Column:
         return (self._codes >= first) & (self._codes < end)
 
 
-class Columns:
-    """The columns of n records, made when a filter first wants them."""
+class Columns(Generic[Row]):
+    """The columns of some rows, made when a filter first wants them."""
 
-    def __init__(
-        self,
-        count: int,
-        *,
-        occurred: Callable[[], Moments],
-        created: Callable[[], Moments],
-        tags: Callable[[], Iterable[Sequence[str]]],
-        metadata: Callable[[], Iterable[Mapping[str, Any]]],
-    ) -> None:
-        """Each gives those of all `count` records, in one order."""
-        self._count = count
-        self._read_occurred, self._read_created = occurred, created
-        self._read_tags, self._read_metadata = tags, metadata
+    def __init__(self, rows: Sequence[Row], reader: Reader[Row]) -> None:
+        self._rows, self._reader = rows, reader
+        self._count = len(rows)
         self._occurred: Moments | None = None
         self._created: Moments | None = None
         self._tags: _Column | None = None
@@ -91,16 +153,42 @@ class Columns:
         self.size = 0
         """Bytes that they take, about."""
 
+    def renewed(self, rows: Sequence[Row]) -> Self:
+        """The columns of other rows, most of which are among these: only what is new is read."""
+        columns = type(self)(rows, self._reader)
+        places = {id(row): place for place, row in enumerate(self._rows)}
+        before = np.array([places.get(id(row), -1) for row in rows], np.int64)
+        now = np.full(self._count, -1, np.int64)
+        known = np.flatnonzero(before >= 0)
+        now[before[known]] = known
+        moved = _Moved(before, now)
+        new = [rows[place] for place in moved.fresh]
+        if 2 * len(new) > len(rows):
+            return columns
+        columns._occurred = _moved(self._occurred, moved, new, self._reader.occurred)
+        columns._created = _moved(self._created, moved, new, self._reader.created)
+        if self._tags is not None:
+            tags = [{"": self._reader.tags(row)} for row in new]
+            columns._tags = self._tags.renewed(moved, tags, "")
+        if self._keys:
+            metadata = [self._reader.metadata(row) for row in new]
+            kept = (
+                (key, column.renewed(moved, metadata, key)) for key, column in self._keys.items()
+            )
+            columns._keys.update((key, column) for key, column in kept if column is not None)
+        columns.size = columns._measured()
+        return columns
+
     def mask(self, wanted: Filter) -> Mask:
         """Which of the records the filter lets through, shape (n,)."""
         mask = np.ones(self._count, np.bool_)
         if wanted.occurred:
             if self._occurred is None:
-                self._occurred = self._read_occurred()
+                self._occurred = _moments(self._rows, self._reader.occurred)
             mask &= _inside(wanted.occurred, self._occurred)
         if wanted.created:
             if self._created is None:
-                self._created = self._read_created()
+                self._created = _moments(self._rows, self._reader.created)
             mask &= _inside(wanted.created, self._created)
         if wanted.has_tags:
             mask &= self._by_tags(wanted)
@@ -112,7 +200,8 @@ class Columns:
     def _by_tags(self, wanted: Filter) -> Mask:
         """Tags are as a list of texts in the metadata."""
         if self._tags is None:
-            self._tags = _column(({"": tags} for tags in self._read_tags()), "", self._count)
+            tags = ({"": tags} for tags in self._read_tags())
+            self._tags = _Column.of(tags, "", self._count)
         if self._tags is None:
             return np.array([wanted.admits_tags(tags) for tags in self._read_tags()], np.bool_)
         mask = np.ones(self._count, np.bool_)
@@ -123,7 +212,7 @@ class Columns:
     def _by_key(self, condition: Condition) -> Mask:
         column = self._keys.get(condition.key)
         if column is None:
-            column = _column(self._read_metadata(), condition.key, self._count)
+            column = _Column.of(self._read_metadata(), condition.key, self._count)
         if column is None:
             return np.array([condition.holds(own) for own in self._read_metadata()], np.bool_)
         self._keys[condition.key] = column
@@ -132,26 +221,60 @@ class Columns:
             self._keys.popitem(last=False)
         return column.mask(condition)
 
+    def _read_tags(self) -> Iterator[Sequence[str]]:
+        return map(self._reader.tags, self._rows)
+
+    def _read_metadata(self) -> Iterator[Mapping[str, Any]]:
+        return map(self._reader.metadata, self._rows)
+
     def _measured(self) -> int:
         moments = [one for one in (self._occurred, self._created) if one is not None]
         columns = chain(self._keys.values(), () if self._tags is None else (self._tags,))
         return sum(one.nbytes for one in moments) + sum(column.size for column in columns)
 
 
-def _column(records: Iterable[Mapping[str, Any]], key: str, count: int) -> _Column | None:
-    """The column of a key; None where the records have too many values there."""
+def _read(
+    records: Iterable[tuple[int, Mapping[str, Any]]], key: str, most: float
+) -> tuple[list[bool], list[int], list[Scalar]]:
+    """Which of the records have the key, and the row and the value of each that there is.
+
+    It ends once there are more values than `most`.
+    """
     there: list[bool] = []
     rows: list[int] = []
     values: list[Scalar] = []
-    for row, own in enumerate(records):
+    for row, own in records:
         there.append(key in own)
         if key in own:
             found = scalars(own[key])
             rows += [row] * len(found)
             values += found
-            if len(values) > _MOST_VALUES * count:
-                return None
-    return _Column(there, rows, values)
+            if len(values) > most:
+                break
+    return there, rows, values
+
+
+def _place(different: Sequence[Scalar], value: Scalar) -> int | None:
+    """Where the value is; None where it is not."""
+    place = bisect_left(different, value)
+    return place if place < len(different) and different[place] == value else None
+
+
+def _moments(rows: Iterable[Row], read: Callable[[Row], int]) -> Moments:
+    return np.array([*map(read, rows)], np.int64)
+
+
+def _moved(
+    moments: Moments | None, moved: _Moved, new: Sequence[Row], read: Callable[[Row], int]
+) -> Moments | None:
+    """The moments of the rows where they are now; None where nobody has asked for them."""
+    if moments is None:
+        return None
+    found: Moments = np.zeros(len(moved.before), np.int64)
+    known = moved.before >= 0
+    found[known] = moments[moved.before[known]]
+    found[~known] = _moments(new, read)
+    return found
 
 
 def _value_bytes(value: Scalar) -> int:

@@ -4,15 +4,13 @@ import asyncio
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from sys import getsizeof
 from typing import Any
 
 import asyncpg
 import numpy as np
-import numpy.typing as npt
 
-from app.core.memory.columns import Columns
+from app.core.memory.columns import Columns, Reader
 from app.core.memory.filter import Filter
 from app.core.memory.moments import to_microseconds
 from app.drivers.pgvector.checks import Pooled
@@ -45,11 +43,14 @@ Answer = Sequence[tuple[bytes, Found]]
 
 @dataclass(slots=True)
 class Derived:
-    """What was worked out of a user's memories: it holds as long as they do not change."""
+    """What was worked out of a user's memories."""
 
     answers: dict[Hashable, Answer] = field(default_factory=dict)
-    """The last answers, by what was asked."""
-    columns: Columns | None = None
+    """The last answers, by what was asked: they hold as long as the memories do not change."""
+    columns: Columns[asyncpg.Record] | None = None
+    """What filters compare, once one was asked for."""
+    columns_are_old: bool = False
+    """Whether memories have changed since the columns were made: they are of those of before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +96,30 @@ class Resident:
         """Which of the candidates the filter lets through; None: all. Their records are there."""
         if not wanted:
             return None
-        if self.derived.columns is None:
+        return self._columns().mask(wanted)
+
+    def _columns(self) -> Columns[asyncpg.Record]:
+        derived = self.derived
+        if derived.columns is None or derived.columns_are_old:
             own = self.records or {}
             rows = [own[key] for key in self.candidates.keys(np.arange(len(self.candidates)))]
-            self.derived.columns = Columns(
-                len(rows),
-                occurred=lambda: _moments(row["occurred_at"] or row["created_at"] for row in rows),
-                created=lambda: _moments(row["created_at"] for row in rows),
-                tags=lambda: (row["tags"] for row in rows),
-                metadata=lambda: (json.loads(row["metadata"]) for row in rows),
-            )
-        return self.derived.columns.mask(wanted)
+            old = derived.columns
+            derived.columns = Columns(rows, _READER) if old is None else old.renewed(rows)
+            derived.columns_are_old = False
+        return derived.columns
+
+    def forget_what_went(self) -> None:
+        """Keep nothing of memories that are gone in what was worked out of those of before."""
+        if self.derived.columns is not None:
+            self._columns()
+
+
+_READER: Reader[asyncpg.Record] = Reader(
+    occurred=lambda row: to_microseconds(row["occurred_at"] or row["created_at"]),
+    created=lambda row: to_microseconds(row["created_at"]),
+    tags=lambda row: row["tags"],
+    metadata=lambda row: json.loads(row["metadata"]),
+)
 
 
 class ResidentReader:
@@ -197,7 +211,10 @@ class ResidentReader:
         records |= came
         texts = resident.texts - _texts(went) + _texts(came.values())
         seen = replace(resident, snapshot=snapshot)
-        return _filled(seen, candidates, vectors, records, texts)
+        filled = _filled(seen, candidates, vectors, records, texts)
+        if went:
+            filled.forget_what_went()
+        return filled
 
     async def _with_windows(
         self, connection: Pooled, user_id: str, candidates: Candidates, firsts: Vector
@@ -238,7 +255,7 @@ def _filled(
         records=records,
         size=size,
         texts=texts,
-        derived=Derived(),
+        derived=Derived(columns=resident.derived.columns, columns_are_old=True),
     )
 
 
@@ -266,10 +283,6 @@ def _without(candidates: Candidates, gone: Sequence[bytes]) -> Candidates:
     if not going:
         return candidates
     return candidates.taken(np.delete(np.arange(len(candidates)), going))
-
-
-def _moments(moments: Iterable[datetime]) -> npt.NDArray[np.int64]:
-    return np.array([*map(to_microseconds, moments)], np.int64)
 
 
 def _light(candidates: Candidates) -> int:

@@ -154,6 +154,11 @@ def created_in(value: bytes) -> int:
     return int(value[_DIGITS : 2 * _DIGITS]) - _EPOCH
 
 
+def occurred_in(value: bytes) -> int:
+    """When it happened; of knowledge when it was created. In microseconds since 1970."""
+    return int(value[4 * _DIGITS : 5 * _DIGITS]) - _EPOCH
+
+
 def version_in(value: bytes) -> str:
     """Its version, as `digits`."""
     return value[:_DIGITS].decode()

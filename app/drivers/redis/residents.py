@@ -12,14 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from app.core.memory.columns import Columns
+from app.core.memory.columns import Columns, Reader
 from app.core.memory.filter import Filter
-from app.drivers.redis.layout import created_in, fields_in
+from app.drivers.redis.layout import created_in, fields_in, occurred_in
 from app.embedding import Vector
 from app.ranking.candidates import Candidates, Mask
 
 _AN_ENTRY = 300
 """Bytes that Python takes for a record besides its own."""
+
+
+_READER: Reader[bytes] = Reader(
+    occurred=occurred_in,
+    created=created_in,
+    tags=lambda value: fields_in(value)["tags"],
+    metadata=lambda value: fields_in(value)["metadata"],
+)
 
 
 @dataclass(slots=True)
@@ -30,7 +38,7 @@ class Resident:
     candidates: Candidates
     ids: list[bytes] = field(default_factory=list)
     """Of the memories, in the order in which `Candidates.vector_at` counts their vectors."""
-    columns: Columns | None = None
+    columns: Columns[bytes] | None = None
     """What filters compare, once one was asked for."""
     asked_again: bool = False
     """Whether it was of use once more."""
@@ -44,13 +52,7 @@ class Resident:
         if self.columns is None:
             keys = self.candidates.keys(np.arange(len(self.candidates)))
             values = [self.records[key] for key in keys]
-            self.columns = Columns(
-                len(keys),
-                occurred=lambda: self.candidates.occurred,
-                created=lambda: np.array([created_in(value) for value in values], np.int64),
-                tags=lambda: (fields_in(value)["tags"] for value in values),
-                metadata=lambda: (fields_in(value)["metadata"] for value in values),
-            )
+            self.columns = Columns(values, _READER)
         return self.columns.mask(wanted)
 
     def lacking(self, ids: Iterable[bytes]) -> list[bytes]:
