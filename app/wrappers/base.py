@@ -1,7 +1,8 @@
 """What wrapping drivers share: the drivers that they hold, and a life with them."""
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import datetime
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.record_driver import RecordDriver
@@ -26,6 +27,9 @@ class WrappingDriver(RecordDriver):
         self.weighs_recency = all(driver.weighs_recency for driver in self.inner)
         self.lists_knowledge = all(driver.lists_knowledge for driver in self.inner)
         self.keeps_documents = all(driver.keeps_documents for driver in self.inner)
+
+    def _moment(self) -> AbstractAsyncContextManager[datetime]:
+        return self.inner[0]._moment() if len(self.inner) == 1 else super()._moment()
 
     def identity(self) -> frozenset[str] | None:
         """The identities of all inner drivers; None while one of them is not known."""

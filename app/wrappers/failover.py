@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Self, TypeVar, cast
 
@@ -304,9 +306,12 @@ class FailoverDriver(WrappingDriver):
             return len(wanted.ids)
         return min(len(wanted.ids), pending.counted_with(max(counts)))
 
+    def _moment(self) -> AbstractAsyncContextManager[datetime]:
+        return self._journal.moment()
+
     async def _forget(self, wanted: Forget) -> int:
         if wanted.before is None:
-            async with self._journal.moment() as moment:
+            async with self._moment() as moment:
                 return await self._forget(replace(wanted, before=moment))
         pending = await self._reads.waiting(wanted, self.members.primary)
         counts = await self._delete_everywhere(wanted)

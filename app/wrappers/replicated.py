@@ -1,7 +1,9 @@
 """Every write on every driver."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from datetime import datetime
 from itertools import cycle
 from math import inf
 from time import monotonic
@@ -269,10 +271,13 @@ class ReplicatedDriver(WrappingDriver):
     async def _delete(self, wanted: Delete) -> int:
         return await self._writes.delete(wanted)
 
+    def _moment(self) -> AbstractAsyncContextManager[datetime]:
+        return self._journal.moment()
+
     async def _forget(self, wanted: Forget) -> int:
         if wanted.before is not None:
             return await self._writes.delete(wanted)
-        async with self._journal.moment() as moment:
+        async with self._moment() as moment:
             return await self._writes.delete(replace(wanted, before=moment))
 
     async def health_check(self) -> DriverHealth:

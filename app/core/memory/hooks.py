@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 
 from app import metrics
@@ -102,6 +103,14 @@ class RecordHooks(BaseMemoryDriver):
         if self.complete and self.keeps_documents:
             found |= _OF_DOCUMENTS
         return found.union(name for name, is_there in more.items() if is_there)
+
+    def _moment(self) -> AbstractAsyncContextManager[datetime]:
+        """A moment after all that was stored before the block, and before all that comes after it.
+
+        By the clock that gives records their times: services whose clocks differ, and that share no
+        journal, may see it elsewhere, by that difference.
+        """
+        return nullcontext(self.clock.end_of_now())
 
     def _now(self) -> datetime:
         """The driver's time: what expires then or earlier has expired."""

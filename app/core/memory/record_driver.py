@@ -251,7 +251,8 @@ class RecordDriver(ReadVerbs, DocumentVerbs):
         """Delete the user's memories that all of this holds for; how many there were.
 
         Those of the conversation, that the `filter` lets through, and that were created `before`
-        that moment; one of the three must be given. What is stored after the call began stays.
+        that moment; one of the three must be given. What was stored before the call is reached, and
+        what is stored after it is not.
         With `dry_run` they are only counted. After an error some may be deleted; the same call made
         again deletes the rest.
         """
@@ -267,7 +268,10 @@ class RecordDriver(ReadVerbs, DocumentVerbs):
                 "all that a user has is deleted by forgetting the user"
             )
         page = Page(user_id=user_id, conversation_id=conversation_id, filter=wanted)
-        return await delete_all(page, self._page, self._delete, self.clock, dry_run=dry_run)
+        async with self._moment() as until:
+            return await delete_all(
+                page, self._page, self._delete, until, self._now, dry_run=dry_run
+            )
 
     @final
     async def delete_knowledge(self, knowledge_id: str) -> bool:
