@@ -12,6 +12,8 @@ from typing import Self
 
 import psutil
 
+ROOT = Path(__file__).parents[1]
+"""The checkout that this is of."""
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 60.0
 
@@ -19,13 +21,14 @@ _STOP_SECONDS = 60.0
 class Service:
     """Started when entered, ready then, and stopped when left."""
 
-    def __init__(self, data_dir: Path, ranking: str, **settings: str) -> None:
-        """`settings`: variables besides, which outrank ours."""
+    def __init__(self, data_dir: Path, ranking: str, root: Path = ROOT, /, **settings: str) -> None:
+        """`settings`: variables besides, which outrank ours. `root`: the checkout that it is of."""
         self._data_dir = data_dir
+        self._root = root
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_"))
+            if not name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_", "PYTHONPATH"))
         }
         self._environment = {
             **inherited,
@@ -45,7 +48,7 @@ class Service:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "app", "serve"],
             env=self._environment,
-            cwd=Path(__file__).parents[1],
+            cwd=self._root,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
