@@ -54,7 +54,6 @@ from app.drivers.automem.scope import (
 )
 from app.drivers.automem.search import Search, Wanted
 from app.drivers.automem.sweeping import Sweeper
-from app.drivers.automem.turns import Turns
 from app.drivers.automem.unembedded import Unembedded
 from app.drivers.automem.versions import latest
 from app.drivers.automem.writing import Writer, some_at_once
@@ -62,6 +61,7 @@ from app.errors import CapabilityMissing
 from app.machine import is_loopback, machine
 from app.reranking import Reranking
 from app.settings import AutomemSettings, Limits
+from app.turns import Turns
 
 _SPARE = 5
 _LOOKS = 20

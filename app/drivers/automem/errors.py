@@ -1,39 +1,17 @@
-"""httpx's errors and AutoMem's statuses as the service's own: two tables, one context manager."""
+"""AutoMem's statuses as the service's own, beside the errors of the transport."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
-
 from app.errors import (
     ConfigurationError,
-    ConnectionLost,
     DriverError,
     DriverTimeout,
     DriverUnavailable,
     MemoryServiceError,
     PoolExhausted,
 )
-from app.slots import NoSlotFree
-
-# The first row that fits counts.
-TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
-    (NoSlotFree, PoolExhausted),
-    (httpx.PoolTimeout, PoolExhausted),
-    (httpx.ConnectTimeout, DriverUnavailable),
-    (httpx.ConnectError, DriverUnavailable),
-    (httpx.ProxyError, DriverUnavailable),
-    (httpx.TimeoutException, DriverTimeout),
-    (TimeoutError, DriverTimeout),
-    (httpx.UnsupportedProtocol, ConfigurationError),
-    (httpx.LocalProtocolError, DriverError),
-    (httpx.TransportError, ConnectionLost),
-    (httpx.HTTPError, DriverError),
-    (httpx.InvalidURL, ConfigurationError),
-    (httpx.CookieConflict, DriverError),
-    (httpx.StreamError, DriverError),
-    (OSError, DriverUnavailable),
-)
+from app.transport import transport_errors
 
 # What is not here and not below 400 is a DriverError. AutoMem says 500 while its database is down.
 STATUSES: dict[int, type[MemoryServiceError]] = {
@@ -47,20 +25,6 @@ STATUSES: dict[int, type[MemoryServiceError]] = {
     504: DriverTimeout,
 }
 
-_SAID: dict[type[MemoryServiceError], str] = {
-    DriverUnavailable: "can't be reached",
-    ConnectionLost: "was lost",
-    DriverTimeout: "does not answer in time",
-}
-"""What is told with the address; where no answer came, it may be wrong."""
-
-_NEVER_SENT = (
-    NoSlotFree,
-    httpx.PoolTimeout,
-    httpx.ConnectTimeout,
-    httpx.ConnectError,
-    httpx.ProxyError,
-)
 _REPEATABLE = frozenset({408, 429, 502, 503, 504})
 
 
@@ -79,14 +43,10 @@ def backend_errors(setting: str = "AUTOMEM_API_TOKEN", url: str = "AUTOMEM_URL")
     `setting` and `url`: what the operator sets the token and the address by.
     """
     try:
-        yield
+        with transport_errors("AutoMem", url):
+            yield
     except Answered as error:
         raise _of_status(error.status, setting, url) from error
-    except tuple(kind for kind, _ in TRANSLATIONS) as error:
-        kind = next(ours for theirs, ours in TRANSLATIONS if isinstance(error, theirs))
-        said = _SAID.get(kind)
-        told = f"{url}: AutoMem {said} ({type(error).__name__})" if said else type(error).__name__
-        raise kind(reason=told) from error
 
 
 def _of_status(status: int, setting: str, url: str) -> MemoryServiceError:
@@ -94,11 +54,6 @@ def _of_status(status: int, setting: str, url: str) -> MemoryServiceError:
     if kind is ConfigurationError:
         return kind(f"{setting}: AutoMem refuses it (status {status})")
     return kind(reason=f"{url}: AutoMem answered {status}")
-
-
-def was_sent(error: Exception) -> bool:
-    """Whether AutoMem may have got the request."""
-    return not isinstance(error.__cause__, _NEVER_SENT)
 
 
 def may_pass(error: Exception) -> bool:

@@ -8,8 +8,8 @@ from app.core.memory.requests import Forget
 from app.drivers.automem.client import AutomemClient
 from app.drivers.automem.mapping import Row
 from app.drivers.automem.scope import PAGE, Scope, read_page
-from app.drivers.automem.turns import Turns
 from app.drivers.automem.writing import Writer, some_at_once
+from app.turns import Turns
 
 _PASSES = 20
 """How often a scope is read at most: others would have to move its memories each time."""

@@ -12,9 +12,9 @@ from app.core.memory.once import repeated
 from app.core.memory.records import Kept, Memory, Record, key_of, record_id
 from app.drivers.automem.mapping import Row
 from app.drivers.automem.replacing import Replacer
-from app.drivers.automem.turns import Turns
 from app.drivers.automem.versions import latest
 from app.drivers.automem.writing import Writer, some_at_once
+from app.turns import Turns
 
 
 class Once:

@@ -10,9 +10,9 @@ from app.core.memory.records import Key, deletable_from, key_of
 from app.drivers.automem.client import AutomemClient
 from app.drivers.automem.lookup import tagged
 from app.drivers.automem.mapping import Row, Tags
-from app.drivers.automem.turns import Turns
 from app.drivers.automem.versions import latest, outdated
 from app.drivers.automem.writing import Writer
+from app.turns import Turns
 
 _EVERY_SECONDS = 300.0
 

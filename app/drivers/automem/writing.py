@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 from app.core.memory.records import Key, Record, key_of, record_id
 from app.drivers.automem.client import AutomemClient
-from app.drivers.automem.errors import was_sent
 from app.drivers.automem.lookup import rows_of
 from app.drivers.automem.mapping import Clock, Row, Tags, to_automem
 from app.drivers.automem.unembedded import Unembedded
@@ -30,6 +29,7 @@ from app.errors import (
     raise_uncertain,
 )
 from app.logs import get_logger
+from app.transport import was_sent
 
 BATCH = 500
 """The most memories that AutoMem takes at once."""

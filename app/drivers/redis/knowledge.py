@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from app.core.memory.embedded import check_vectors
 from app.core.memory.records import Knowledge, Record
 from app.core.memory.requests import RecallKnowledge
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import KNOWLEDGE, decoded, digits, hashed
-from app.drivers.redis.writing import check_vectors
 from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
 

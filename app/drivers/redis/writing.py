@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from app.core.memory.embedded import text_and_name
+from app.core.memory.embedded import check_vectors, text_and_name
 from app.core.memory.once import repeated
 from app.core.memory.records import Kept, Memory, Record, is_alive, latest
 from app.core.memory.requests import Put
@@ -25,7 +25,6 @@ from app.drivers.redis.layout import (
 from app.drivers.redis.scripts import MERGE, ONCE, PUT, REPLACE
 from app.drivers.redis.server import Command
 from app.embedding import Embedder, Vector
-from app.errors import DriverError
 from app.pieces import in_pieces
 from app.ranking.outlines import packed, signs_of
 
@@ -202,15 +201,3 @@ class Writing:
 
 def _repeated(old: bytes, record: Kept, place: int) -> Kept:
     return repeated(cast(Kept, decoded(old)), record, place)
-
-
-def check_vectors(vectors: Vector, dimension: int) -> None:
-    """Raise `DriverError` for vectors that Redis would take and never find.
-
-    It keeps those of a wrong length out of the index without an error, and takes NaN, infinite and
-    zero ones, which spoil the searches of others.
-    """
-    if vectors.ndim != 2 or vectors.shape[1] != dimension:
-        raise DriverError(reason=f"a vector has not {dimension} dimensions")
-    if not np.isfinite(vectors).all() or not np.any(vectors, axis=1).all():
-        raise DriverError(reason="a vector is zero, or not finite")
