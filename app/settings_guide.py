@@ -17,6 +17,7 @@ from app.settings import (
     RedisSettings,
     ReplicatedSettings,
     Settings,
+    WeaviateSettings,
     all_groups,
     variable_name,
     variables,
@@ -31,6 +32,7 @@ _OF_DRIVERS = (
     FailoverSettings,
     RedisSettings,
     ReplicatedSettings,
+    WeaviateSettings,
 )
 """Groups whose settings a named driver may have of its own."""
 

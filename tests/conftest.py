@@ -20,7 +20,7 @@ __all__ = ["loop_of_the_tests", "pytest_runtest_makereport"]
 
 write_into_memory()
 for _name in list(os.environ):
-    if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_", "REDIS_")):
+    if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_", "REDIS_", "WEAVIATE_")):
         del os.environ[_name]
 # One engine on every machine: auto may take another where the processor has bf16. Whoever wants to
 # see what another does sets TEST_EMBEDDING_ENGINE: every test that names no engine is on it.

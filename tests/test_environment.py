@@ -129,7 +129,7 @@ def test_what_other_programs_and_platforms_set_is_none_of_ours(
 
 
 @pytest.mark.parametrize(
-    "service", ["memory", "memory-driver", "memory-api", "database", "automem", "redis"]
+    "service", ["memory", "memory-driver", "memory-api", "database", "automem", "redis", "weaviate"]
 )
 def test_a_service_of_kubernetes_changes_no_setting(
     service: str, file: Path, monkeypatch: pytest.MonkeyPatch

@@ -250,7 +250,13 @@ def test_a_driver_that_could_not_be_built_is_tried_again(manager: MemoryDriverMa
 
 
 @pytest.mark.parametrize(
-    ("missing", "driver"), [("asyncpg", "pgvector"), ("pgvector", "pgvector"), ("redis", "redis")]
+    ("missing", "driver"),
+    [
+        ("asyncpg", "pgvector"),
+        ("pgvector", "pgvector"),
+        ("redis", "redis"),
+        ("httpx", "weaviate"),
+    ],
 )
 def test_an_absent_extra_is_named(missing: str, driver: str, root: Path) -> None:
     code = (
@@ -274,13 +280,13 @@ def test_a_driver_that_is_not_selected_costs_no_import(root: Path) -> None:
         "from app.main import create_app\n"
         "from app.settings import Settings\n"
         "create_app(MemoryDriverManager(Settings(driver='inmemory')))\n"
-        "print(*{'asyncpg', 'pgvector', 'alembic', 'redis', 'torch'} & set(sys.modules))"
+        "print(*{'asyncpg', 'pgvector', 'alembic', 'redis', 'torch', 'httpx'} & set(sys.modules))"
     )
     said = printed_by(code, root)
     assert said.split() == []
 
 
-@pytest.mark.parametrize("driver", ["pgvector", "redis"])
+@pytest.mark.parametrize("driver", ["pgvector", "redis", "weaviate"])
 def test_building_a_driver_does_no_io(driver: str, root: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"

@@ -4,7 +4,13 @@ A variable's name is its group's prefix and the field's name in capitals, unless
 alias. An empty variable counts as unset. A `.env` file in the working directory is read too.
 """
 
-from app.settings.backends import CLUSTER, AutomemSettings, DatabaseSettings, RedisSettings
+from app.settings.backends import (
+    CLUSTER,
+    AutomemSettings,
+    DatabaseSettings,
+    RedisSettings,
+    WeaviateSettings,
+)
 from app.settings.embedding import EmbeddingSettings
 from app.settings.group import place, real, variable_name, wrong_option
 from app.settings.hosts import host_name
@@ -53,6 +59,7 @@ __all__ = [
     "RerankSettings",
     "Scope",
     "Settings",
+    "WeaviateSettings",
     "all_groups",
     "below",
     "check_drivers",

@@ -147,3 +147,34 @@ class RedisSettings(DriverSettings):
     @classmethod
     def _redis(cls, url: SecretStr) -> SecretStr | None:
         return redis_search_url(url)
+
+
+class WeaviateSettings(DriverSettings):
+    """Weaviate 1.38.10 or newer, for the weaviate driver. Durations are in seconds."""
+
+    model_config = group("WEAVIATE_")
+
+    url: str = Field("http://localhost:8080", description="where Weaviate's REST API listens")
+    api_key: SecretStr | None = Field(None, description="what Weaviate takes as a Bearer token")
+    timeout: float = Field(
+        30.0, gt=0, le=600, description="seconds to wait for a connection, and for one answer"
+    )
+    pool_size: int = Field(20, ge=1, le=1_000, description="connections at most")
+    prefix: str = Field(
+        "Mds",
+        pattern=r"^[A-Z][A-Za-z0-9]{0,63}$",
+        description="what the names of the collections begin with; each has records of its own",
+    )
+    replicas: int = Field(
+        1, ge=1, le=16, description="copies of each record, where the service makes the collections"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        return http_url(url)
+
+    @field_validator("api_key")
+    @classmethod
+    def _header(cls, key: SecretStr | None) -> SecretStr | None:
+        return visible(key)

@@ -16,7 +16,12 @@ from pydantic_settings import (
 )
 
 from app.errors import ConfigurationError
-from app.settings.backends import AutomemSettings, DatabaseSettings, RedisSettings
+from app.settings.backends import (
+    AutomemSettings,
+    DatabaseSettings,
+    RedisSettings,
+    WeaviateSettings,
+)
 from app.settings.embedding import EmbeddingSettings
 from app.settings.environment import check_file, check_variables, is_service_link
 from app.settings.group import first_error, group, variable_name
@@ -81,6 +86,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     automem: AutomemSettings = Field(default_factory=AutomemSettings)
     redis: RedisSettings = Field(default_factory=RedisSettings)
+    weaviate: WeaviateSettings = Field(default_factory=WeaviateSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     failover: FailoverSettings = Field(default_factory=FailoverSettings)
     replicated: ReplicatedSettings = Field(default_factory=ReplicatedSettings)

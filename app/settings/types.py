@@ -6,7 +6,12 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from app.settings.backends import AutomemSettings, DatabaseSettings, RedisSettings
+from app.settings.backends import (
+    AutomemSettings,
+    DatabaseSettings,
+    RedisSettings,
+    WeaviateSettings,
+)
 from app.settings.wrappers import (
     CacheSettings,
     FailoverSettings,
@@ -83,6 +88,11 @@ TYPES: Final[Mapping[str, DriverType]] = {
         holds=(1, 1),
         settings=ScopedOptions,
         tenant=True,
+    ),
+    "weaviate": DriverType(
+        path="app.drivers.weaviate:WeaviateDriver",
+        extra="weaviate",
+        settings=WeaviateSettings,
     ),
 }
 """By name. A type that is none of them is somebody else's: what it may hold and set, it says."""

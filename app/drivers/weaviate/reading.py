@@ -1,0 +1,221 @@
+"""Lists of an owner's records in their order, and records as they are read: each is its owner's."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from app.core.memory.cursor import Place
+from app.core.memory.records import Kept, Knowledge, Memory, Record
+from app.core.memory.requests import Page, PageKnowledge, Recall
+from app.drivers.weaviate.answers import Row
+from app.drivers.weaviate.bodies import (
+    MOST,
+    Filter,
+    above,
+    after,
+    at_least,
+    at_most,
+    before,
+    equal,
+    every,
+    number_is,
+)
+from app.drivers.weaviate.database import Database
+from app.drivers.weaviate.layout import KNOWLEDGE, decoded, hashed, place_of
+from app.drivers.weaviate.puts import OF_PUTS, Puts, is_shown
+from app.errors import DriverError
+from app.logs import get_logger
+from app.pieces import in_pieces
+
+_log = get_logger(__name__)
+
+_MANY: Final = 500
+"""So many objects that stand at one number are read again; where there are more, texts count."""
+_SPARE: Final = 5
+"""More objects than a page has that are read: those where it begins come again."""
+
+WHOLE: Final = number_is("window", 0.0)
+"""Only the objects that have the record itself."""
+
+
+class Order(NamedTuple):
+    """What a list is sorted by: a text, and the number that it begins with, which has an index."""
+
+    text: str
+    number: str
+    ascending: bool
+
+    def is_after(self, row: Row, start: tuple[float, str] | None) -> bool:
+        """Whether the object stands after the start; all do after None."""
+        if start is None:
+            return True
+        own = row.texts[self.text]
+        return own > start[1] if self.ascending else own < start[1]
+
+    def following(self, start: tuple[float, str], *, by_text: bool) -> list[Filter]:
+        """What lets nothing through that stands before the start, but for what is at its number."""
+        found = [(at_least if self.ascending else at_most)(self.number, start[0])]
+        if by_text:
+            found.append((after if self.ascending else before)(self.text, start[1]))
+        return found
+
+
+NEWEST: Final = Order("place", "at", ascending=False)
+OF_DOCUMENT: Final = Order("spot", "position", ascending=True)
+
+
+def record_of(row: Row) -> Record:
+    """The record of an object. Raises `DriverError` where it has none."""
+    text = row.texts.get("record")
+    if text is None:
+        raise DriverError(reason="an object has no record")
+    return decoded(text)
+
+
+async def memories_of(rows: Iterable[Row], user_id: str) -> list[Memory]:
+    """The memories of the objects.
+
+    A record of another user, which only somebody else can have put there, is reported instead.
+    """
+    found: list[Memory] = []
+    for record in await in_pieces(record_of, rows):
+        if isinstance(record, Memory) and record.user_id == user_id:
+            found.append(record)
+        else:
+            _log.error("another_users_record", reason="it is kept under the user's hash")
+    return found
+
+
+class Lists:
+    """Lists of an owner's records, read in pieces."""
+
+    def __init__(self, database: Database, puts: Puts) -> None:
+        self._database = database
+        self._puts = puts
+
+    async def rows(
+        self,
+        owner: str,
+        filters: Sequence[Filter],
+        properties: Sequence[str],
+        *,
+        order: Order = NEWEST,
+        start: tuple[float, str] | None = None,
+        size: int = MOST,
+        hidden: bool = False,
+    ) -> AsyncIterator[list[Row]]:
+        """The objects of the owner's records, in order, after the start.
+
+        `size` is how many are read at first; later there are more. Those that no reader may see,
+        as a put has replaced them or is being made, only come where they are asked for.
+        """
+        names = (*properties, order.text, order.number, *OF_PUTS)
+        wanted = [equal("owner", owner), WHOLE, *filters]
+        by_text = False
+        while True:
+            own = wanted if start is None else wanted + order.following(start, by_text=by_text)
+            read = self._reader(owner, own, names, size, order)
+            if hidden:
+                rows = await read()
+                yield [row for row in rows if order.is_after(row, start)]
+            else:
+                rows, shown = await self._puts.read(owner, read)
+                yield [row for row in rows if order.is_after(row, start) and shown(row)]
+            if len(rows) < size:
+                return
+            last = rows[-1].numbers[order.number], rows[-1].texts[order.text]
+            if order.is_after(rows[-1], start):
+                start = last
+                by_text = sum(row.numbers[order.number] == last[0] for row in rows) > _MANY
+            else:
+                by_text = True
+            size = min(MOST, max(2 * size, 4 * _MANY))
+
+    def _reader(
+        self, owner: str, filters: Sequence[Filter], names: Sequence[str], size: int, order: Order
+    ) -> Callable[[], Awaitable[list[Row]]]:
+        sort = order.text, order.ascending
+        collection = self._database.names.of(owner)
+        return lambda: self._database.search(collection, every(*filters), names, size, sort=sort)
+
+    async def memories(
+        self, wanted: Recall | Page, limit: int, now: float, has: Callable[[Memory], bool]
+    ) -> list[Memory]:
+        """The first `limit` of a user's list that it `has`; `now` in milliseconds."""
+
+        async def read(rows: list[Row]) -> list[Memory]:
+            return [memory for memory in await memories_of(rows, wanted.user_id) if has(memory)]
+
+        of_group = wanted.conversation_id
+        doc, start = None, None
+        if isinstance(wanted, Page):
+            doc, start = wanted.doc_id, wanted.after
+        return await self._first(hashed(wanted.user_id), of_group, doc, start, limit, now, read)
+
+    async def knowledge(
+        self, wanted: PageKnowledge, limit: int, now: float, has: Callable[[Knowledge], bool]
+    ) -> list[Knowledge]:
+        """The first `limit` of a list of knowledge that it `has`."""
+
+        async def read(rows: list[Row]) -> list[Knowledge]:
+            records = await in_pieces(record_of, rows)
+            return [one for one in records if isinstance(one, Knowledge) and has(one)]
+
+        of = wanted.category, wanted.doc_id, wanted.after
+        return await self._first(KNOWLEDGE, *of, limit, now, read)
+
+    async def _first(
+        self,
+        owner: str,
+        group: str | None,
+        doc: str | None,
+        start: Place | None,
+        limit: int,
+        now: float,
+        read: Callable[[list[Row]], Awaitable[list[Kept]]],
+    ) -> list[Kept]:
+        found: list[Kept] = []
+        pieces = self.rows(
+            owner,
+            scope(group, doc, now),
+            ("record",),
+            order=NEWEST if doc is None else OF_DOCUMENT,
+            start=None if start is None else place_of(start),
+            size=limit + _SPARE,
+        )
+        async for rows in pieces:
+            found += await read(rows)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def all(self) -> AsyncIterator[Record]:
+        """Every record that is shown, in no order."""
+        names = self._database.names
+        properties = ("owner", "window", "record", *OF_PUTS)
+        for collection in (names.memories, names.knowledge):
+            async for rows in self._database.all_of(collection, properties, _MANY):
+                for owner, own in _by_owner(rows).items():
+                    docs = {row.texts["doc"] for row in own if "doc" in row.texts}
+                    heads = await self._puts.heads(owner, docs) if docs else {}
+                    shown = [row for row in own if is_shown(row, heads)]
+                    for record in await in_pieces(record_of, shown):
+                        yield record
+
+
+def scope(group: str | None, doc: str | None, now: float) -> list[Filter]:
+    """What an object must have: of the group and the document, if given, and alive."""
+    found = [above("expires", now)]
+    if group is not None:
+        found.append(equal("group", hashed(group)))
+    if doc is not None:
+        found.append(equal("doc", hashed(doc)))
+    return found
+
+
+def _by_owner(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The objects that have a record, by whose it is."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.numbers.get("window") == 0 and "owner" in row.texts:
+            found.setdefault(row.texts["owner"], []).append(row)
+    return found

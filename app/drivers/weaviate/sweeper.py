@@ -1,0 +1,45 @@
+"""Deletes what has expired: from that moment on nobody finds it, and it takes room."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from app.background import Background
+from app.drivers.weaviate.bodies import at_most, every
+from app.drivers.weaviate.database import Database
+from app.drivers.weaviate.documents import Documents
+from app.drivers.weaviate.layout import milliseconds
+from app.drivers.weaviate.reading import WHOLE
+
+
+class Sweeper(Background):
+    """Deletes expired records once a minute, whoever else does, and what broken puts have left."""
+
+    failed = "expired_not_deleted"
+    every = 60.0
+
+    def __init__(
+        self,
+        database: Database,
+        documents: Documents,
+        now: Callable[[], datetime],
+        swept: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`now` is the driver's clock; `swept` is told how many records were deleted."""
+        self._database = database
+        self._documents = documents
+        self._now = now
+        self._swept = swept
+
+    async def sweep(self) -> int:
+        """Delete all that `records.deletable_from` names by now; how many records that were."""
+        names, now = self._database.names, self._now()
+        due = at_most("gone", milliseconds(now))
+        total = await self._database.delete(names.memories, due)
+        total += await self._database.delete(names.knowledge, every(due, WHOLE))
+        await self._database.delete(names.knowledge, due)  # the other windows
+        self._swept(total)
+        await self._documents.tidy(now)
+        return total
+
+    async def work(self) -> None:
+        await self.sweep()
