@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.conformance.makers import Maker, automem, inmemory, pgvector, redis
+from tests.conformance.makers import Maker, automem, inmemory, pgvector, redis, weaviate
 from tests.conformance.wrapped import cached, failover, replicated, scoped
 from tests.storm import STORM, times
 
@@ -41,6 +41,7 @@ DRIVERS = [
     Case("inmemory", inmemory),
     Case("pgvector", pgvector),
     Case("redis", redis),
+    Case("weaviate", weaviate),
 ]
 WRAPPERS = [
     Case("failover", failover(inmemory, inmemory)),

@@ -17,10 +17,17 @@ from app.drivers.automem.mapping import Tags
 from app.drivers.inmemory import InMemoryDriver
 from app.drivers.pgvector import PgvectorDriver
 from app.drivers.redis import RedisDriver
+from app.drivers.weaviate import WeaviateDriver
 from app.embedding import Embedder
-from app.settings import AutomemSettings, DatabaseSettings, Limits, RedisSettings
+from app.settings import (
+    AutomemSettings,
+    DatabaseSettings,
+    Limits,
+    RedisSettings,
+    WeaviateSettings,
+)
 from tests.conftest import NewDatabase
-from tests.drivers import automem_fake
+from tests.drivers import automem_fake, weaviate_fake
 from tests.drivers.automem_fake import FakeAutomem
 
 
@@ -59,6 +66,33 @@ async def redis(around: Surroundings) -> AsyncIterator[RecordDriver]:
     settings = RedisSettings(url=SecretStr(around.empty_search()))
     async with RedisDriver(settings, around.embedder, around.limits) as driver:
         yield driver
+
+
+@asynccontextmanager
+async def weaviate(around: Surroundings) -> AsyncIterator[RecordDriver]:
+    """On the Weaviate of TEST_WEAVIATE_URL and TEST_WEAVIATE_API_KEY, else on the fake.
+
+    Collections of its own keep a test apart from all else on a real server; they are deleted.
+    """
+    real = os.environ.get("TEST_WEAVIATE_URL")
+    if real is None:
+        async with weaviate_fake.running() as fake:
+            settings = WeaviateSettings(url=fake.url, api_key=SecretStr(weaviate_fake.KEY))
+            async with WeaviateDriver(settings, around.embedder, around.limits) as driver:
+                yield driver
+        return
+    key = os.environ.get("TEST_WEAVIATE_API_KEY") or None
+    settings = WeaviateSettings(
+        url=real, api_key=SecretStr(key) if key else None, prefix=f"Test{uuid4().hex}"
+    )
+    try:
+        async with WeaviateDriver(settings, around.embedder, around.limits) as driver:
+            yield driver
+    finally:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with httpx.AsyncClient(base_url=real, headers=headers, timeout=60) as client:
+            for kind in ("Memory", "Knowledge", "Mark"):
+                (await client.delete(f"/v1/schema/{settings.prefix}{kind}")).raise_for_status()
 
 
 @asynccontextmanager
