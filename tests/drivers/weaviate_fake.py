@@ -49,7 +49,7 @@ class FakeWeaviate:
         self.delete_most = 10_000
         """Objects that one call deletes."""
         self.drops_a_hit = False
-        """Whether a search beyond the cutoff misses the nearest."""
+        """Whether a search without a filter, or beyond the cutoff, misses the nearest."""
         self.indexes_later = False
         """Whether a vector is only found after `settle`."""
         self.lags = False
@@ -58,6 +58,8 @@ class FakeWeaviate:
         """Runs before a call; its answer, if any, is given in place of the call's."""
         self.lose_answers = 0
         """So many answers of gRPC calls are lost, after the call has done its work."""
+        self.cut_after: int | None = None
+        """Objects of the next batch after which the connection is cut; the others are not kept."""
         self._listening: asyncio.Server | None = None
         self._state = ServerState()
 
@@ -161,7 +163,10 @@ class FakeWeaviate:
         if not self.has_memory:
             raise Refused("cannot process batch: not enough memory")
         reply = REPLIES["BatchObjects"]()
-        for n, each in enumerate(request.objects):
+        some, self.cut_after = self.cut_after, None
+        if some is not None:
+            self.lose_answers = 1
+        for n, each in enumerate(request.objects[:some]):
             try:
                 self._keep(each, request.consistency_level)
             except Refused as error:

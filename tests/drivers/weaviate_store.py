@@ -133,7 +133,9 @@ class Collection:
         if request.after:
             found = sorted((o for o in found if o.uuid > request.after), key=lambda o: o.uuid)
         elif near is not None:
-            found, distances = self._nearest(found, near, drops_a_hit=drops_a_hit)
+            found, distances = self._nearest(
+                found, near, drops_a_hit=drops_a_hit, filtered=request.HasField("filters")
+            )
         for sort in reversed(request.sort_by):
             found.sort(key=lambda o, s=sort: _sorted_by(o, s.path[0]), reverse=not sort.ascending)  # type: ignore[misc]
         reply = REPLIES["Search"]()
@@ -142,7 +144,7 @@ class Collection:
         return reply
 
     def _nearest(
-        self, found: list[Stored], near: Any, *, drops_a_hit: bool
+        self, found: list[Stored], near: Any, *, drops_a_hit: bool, filtered: bool
     ) -> tuple[list[Stored], dict[str, float]]:
         if self.definition["vectorIndexConfig"]["skip"]:
             raise Refused("vector index is skipped for this class")
@@ -153,7 +155,8 @@ class Collection:
         there = [o for o in found if o.vector is not None and o.uuid not in self.unindexed]
         distances = {one.uuid: float(np.float32(1 - one.vector @ wanted)) for one in there}
         there.sort(key=lambda one: distances[one.uuid])
-        if drops_a_hit and len(there) > self.definition["vectorIndexConfig"]["flatSearchCutoff"]:
+        cutoff = self.definition["vectorIndexConfig"]["flatSearchCutoff"]
+        if drops_a_hit and there and (not filtered or len(there) > cutoff):
             there.pop(0)
         return there, distances
 

@@ -24,6 +24,7 @@ from app.errors import (
     DatabaseChanged,
     DriverError,
     DriverUnavailable,
+    NotPermitted,
 )
 from app.ranking.words import VERSION
 from app.settings import WeaviateSettings
@@ -150,7 +151,9 @@ class Database:
             done = deleted_in(await self._call("BatchDelete", body))
             total += done.successful
             if done.failed or (done.matches and not done.successful):
-                raise DriverError(reason="Weaviate did not delete all that it was told to")
+                # So it tells, in the place of why, that a shard is read-only.
+                kind = DriverError if total else NotPermitted
+                raise kind(reason="Weaviate did not delete all that it was told to")
             if done.matches <= done.successful:  # else there are more than it deletes at once
                 return total
 

@@ -100,17 +100,18 @@ class Lists:
         *,
         order: Order = NEWEST,
         start: tuple[float, str] | None = None,
-        size: int = MOST,
+        size: int | None = None,
         hidden: bool = False,
     ) -> AsyncIterator[list[Row]]:
         """The objects of the owner's records, in order, after the start.
 
-        `size` is how many are read at first; later there are more. Those that no reader may see,
-        as a put has replaced them or is being made, only come where they are asked for.
+        `size` is how many are read at first, if not as many as one search gives; later more are.
+        Those that no reader may see, as a put has replaced them or is being made, only come where
+        they are asked for.
         """
         names = (*properties, order.text, order.number, *OF_PUTS)
         wanted = [equal("owner", owner), WHOLE, *filters]
-        by_text = False
+        by_text, size = False, min(size or MOST, MOST)
         while True:
             own = wanted if start is None else wanted + order.following(start, by_text=by_text)
             read = self._reader(owner, own, names, size, order)
