@@ -38,6 +38,7 @@ async def open_weaviate(embedder: Embedder, server: FakeWeaviate) -> AsyncIterat
             group = WeaviateSettings(**{**known, **settings})
             driver = WeaviateDriver(group, instead or embedder, Limits(), recall)
             await stack.enter_async_context(driver)
+            await driver.sweeper.stop()  # its calls would be among those of a test
             server.calls.clear()
             server.bodies.clear()
             return driver

@@ -57,9 +57,11 @@ class FakeWeaviate:
         self.before: Callable[[str], Awaitable[Response | None]] | None = None
         """Runs before a call; its answer, if any, is given in place of the call's."""
         self.lose_answers = 0
-        """So many answers of gRPC calls are lost, after the call has done its work."""
+        """So many answers to batches are lost, after the call has done its work."""
         self.cut_after: int | None = None
         """Objects of the next batch after which the connection is cut; the others are not kept."""
+        self.refuse_at: int | None = None
+        """The place of an object that the next batch refuses; it keeps the others."""
         self._listening: asyncio.Server | None = None
         self._state = ServerState()
 
@@ -83,7 +85,7 @@ class FakeWeaviate:
             answer = await self._answered(call, name, request)
         finally:
             self.under_way -= 1
-        if name and self.lose_answers:
+        if name == "BatchObjects" and self.lose_answers:
             self.lose_answers -= 1
             headers = [(b"content-length", b"9")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -164,10 +166,13 @@ class FakeWeaviate:
             raise Refused("cannot process batch: not enough memory")
         reply = REPLIES["BatchObjects"]()
         some, self.cut_after = self.cut_after, None
+        refused_at, self.refuse_at = self.refuse_at, None
         if some is not None:
             self.lose_answers = 1
         for n, each in enumerate(request.objects[:some]):
             try:
+                if n == refused_at:
+                    raise Refused("the object can't be kept")
                 self._keep(each, request.consistency_level)
             except Refused as error:
                 if self.is_read_only and self.tells_one_of_many and n:
