@@ -111,7 +111,8 @@ class FakeWeaviate:
         if wrong is not None:
             self.unknown.append(wrong)
         try:
-            return JSONResponse(written(self._called(name, read(name, given))))
+            reply = self._called(name, read(name, given))
+            return JSONResponse(reply if isinstance(reply, dict) else written(reply))
         except Refused as error:
             return _problem(500, "unknown", str(error))
 

@@ -11,6 +11,7 @@ from weaviate.proto.v1.v6300.v1 import (
     base_pb2,
     batch_delete_pb2,
     batch_pb2,
+    properties_pb2,
     search_get_pb2,
 )
 
@@ -26,6 +27,14 @@ REPLIES: Final[dict[str, Any]] = {
     "BatchDelete": batch_delete_pb2.BatchDeleteReply,
     "Aggregate": aggregate_pb2.AggregateReply,
 }
+_RESULT = json_format.MessageToDict(
+    search_get_pb2.SearchResult(
+        properties=search_get_pb2.PropertiesResult(non_ref_props=properties_pb2.Properties()),
+        metadata=search_get_pb2.MetadataResult(),
+    ),
+    always_print_fields_with_no_presence=True,
+)
+"""An object that a search found, of which nothing was asked for."""
 Filters = base_pb2.Filters
 ALL = base_pb2.CONSISTENCY_LEVEL_ALL
 FP32 = base_pb2.Vectors.VECTOR_TYPE_SINGLE_FP32
@@ -51,6 +60,12 @@ def written(reply: Any) -> dict[str, Any]:
         reply, always_print_fields_with_no_presence=True
     )
     return answer
+
+
+def result(fields: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    """An object that a search found, as `written` would write it, in a hundredth of the time."""
+    properties = {**_RESULT["properties"], "nonRefProps": {"fields": fields}}
+    return {"properties": properties, "metadata": {**_RESULT["metadata"], **metadata}}
 
 
 def operator(name: str) -> int:

@@ -1,12 +1,13 @@
 """The collections of the fake, which keep and find objects as Weaviate does."""
 
+import base64
 import copy
 from typing import Any
 
 import numpy as np
 
 from tests.drivers.weaviate_filters import Admits, Refused, Stored, compiled
-from tests.drivers.weaviate_messages import ALL, FP32, REPLIES
+from tests.drivers.weaviate_messages import ALL, FP32, REPLIES, result, written
 
 MOST = 10_000
 
@@ -115,12 +116,15 @@ class Collection:
             )
         return vector
 
-    def search(self, request: Any, *, drops_a_hit: bool) -> Any:
-        """The reply to a search."""
+    def search(self, request: Any, *, drops_a_hit: bool) -> dict[str, Any]:
+        """The reply to a search, as JSON."""
         near = request.near_vector if request.HasField("near_vector") else None
         if request.limit + request.offset > MOST:
             raise Refused(f"query maximum results exceeded: {request.limit + request.offset}")
         limit = request.limit or 10
+        for name in request.properties.non_ref_properties:
+            if name not in self.properties:
+                raise Refused(f"no such prop with name '{name}' found in class")
         if near is not None and request.sort_by:
             raise Refused("sorting cannot be combined with search")
         if request.after and (near is not None or request.sort_by or request.HasField("filters")):
@@ -138,10 +142,9 @@ class Collection:
             )
         for sort in reversed(request.sort_by):
             found.sort(key=lambda o, s=sort: _sorted_by(o, s.path[0]), reverse=not sort.ascending)  # type: ignore[misc]
-        reply = REPLIES["Search"]()
-        for one in found[request.offset : request.offset + limit]:
-            self._add(reply.results.add(), one, request, distances)
-        return reply
+        some = found[request.offset : request.offset + limit]
+        results = [self._result(one, request, distances) for one in some]
+        return {**written(REPLIES["Search"]()), "results": results}
 
     def _nearest(
         self, found: list[Stored], near: Any, *, drops_a_hit: bool, filtered: bool
@@ -160,25 +163,25 @@ class Collection:
             there.pop(0)
         return there, distances
 
-    def _add(self, result: Any, one: Stored, request: Any, distances: dict[str, float]) -> None:
+    def _result(self, one: Stored, request: Any, distances: dict[str, float]) -> dict[str, Any]:
+        metadata: dict[str, Any] = {}
         if request.metadata.uuid:
-            result.metadata.id = one.uuid
+            metadata["id"] = one.uuid
         if request.metadata.distance and one.uuid in distances:
-            result.metadata.distance = distances[one.uuid]
-            result.metadata.distance_present = True
+            metadata |= {"distance": distances[one.uuid], "distancePresent": True}
         if request.metadata.vector and one.vector is not None:
-            result.metadata.vector_bytes = one.vector.astype("<f4").tobytes()
-        fields = result.properties.non_ref_props.fields
+            packed = one.vector.astype("<f4").tobytes()
+            metadata["vectorBytes"] = base64.b64encode(packed).decode()
+        fields: dict[str, Any] = {}
         for name in request.properties.non_ref_properties:
-            if name not in self.properties:
-                raise Refused(f"no such prop with name '{name}' found in class")
             value = one.values.get(name)
             if isinstance(value, str):
-                fields[name].text_value = value
+                fields[name] = {"textValue": value}
             elif value is not None:
-                fields[name].number_value = value
+                fields[name] = {"numberValue": value}
             else:
-                fields[name].null_value = 0
+                fields[name] = {"nullValue": None}
+        return result(fields, **metadata)
 
 
 def _sorted_by(one: Stored, name: str) -> tuple[bool, Any]:

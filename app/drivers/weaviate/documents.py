@@ -134,6 +134,7 @@ class Documents:
                     await self.drop(owner, doc, moment)
                 else:
                     await self.clear(owner, doc, end)
+                    await self._delete_marks(owner, doc, moment)
                     await self._database.delete_ids(marks, [row.uuid])
 
     async def _rows(self, owner: str, doc: str) -> list[Row]:
