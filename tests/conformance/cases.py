@@ -76,6 +76,12 @@ if STORM:  # the nest has pgvector below every wrapping driver; these have it be
         Case("failover-redis", failover(redis, pgvector)),
         Case("replicated-redis", replicated(pgvector, redis, acknowledge="all", reads="replicas")),
         Case("scoped-cached-redis", scoped(cached(redis, redis=True))),
+        Case("failover-weaviate", failover(weaviate, pgvector, writes="journal")),
+        Case(
+            "replicated-weaviate",
+            replicated(pgvector, weaviate, acknowledge="all", reads="replicas"),
+        ),
+        Case("scoped-cached-weaviate", scoped(cached(weaviate))),
     ]
 CASES = [*DRIVERS, *WRAPPERS]
 

@@ -182,9 +182,9 @@ async def test_an_answer_of_another_form_is_no_answer(
         return JSONResponse(answer) if call == "Search" else None
 
     server.before = answered
-    for arguments in ({}, {"query": "kettle"}):
+    for query in (None, "kettle"):
         with pytest.raises(DriverError):
-            await weaviate.recall("ada", **arguments)
+            await weaviate.recall("ada", query=query)
 
 
 async def test_a_count_of_another_form_is_no_count(

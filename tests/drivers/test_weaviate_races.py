@@ -202,8 +202,8 @@ async def test_metadata_of_a_user_that_looks_like_a_document_hides_nothing(
         for n in range(3)
     ]
     assert await weaviate.recall("ada") == stored[::-1]
-    for arguments in ({"query": "kettle"}, {"query": "kettle", "use_vector": False}):
-        assert len(await weaviate.recall("ada", **arguments)) == 3  # type: ignore[arg-type]
+    for use_vector in (True, False):
+        assert len(await weaviate.recall("ada", query="kettle", use_vector=use_vector)) == 3
     assert await weaviate.get(stored[1].memory_id, "ada") == stored[1]
     assert await weaviate.delete(stored[1].memory_id, "ada")
 

@@ -66,12 +66,10 @@ async def test_a_delete_on_a_read_only_shard_is_no_delete(
 ) -> None:
     stored = await weaviate.store("ada", "kettle")
     server.is_read_only = True
-    for delete in (
-        lambda: weaviate.delete(stored.memory_id, "ada"),
-        lambda: weaviate.delete_user("ada"),
-    ):
-        with pytest.raises(NotPermitted):
-            await delete()
+    with pytest.raises(NotPermitted):
+        await weaviate.delete(stored.memory_id, "ada")
+    with pytest.raises(NotPermitted):
+        await weaviate.delete_user("ada")
     server.is_read_only = False
     assert await weaviate.recall("ada") == [stored]
 
@@ -238,10 +236,10 @@ async def test_ids_and_moments_are_exact_where_weaviates_numbers_are_not(
 
 
 async def test_a_zero_that_only_stands_for_nothing_is_no_distance() -> None:
-    result = {"metadata": {"id": "x", "distance": 0.0, "distancePresent": False}}
-    assert rows_in({"results": [result]})[0].distance is None
-    result["metadata"]["distancePresent"] = True  # type: ignore[index]
-    assert rows_in({"results": [result]})[0].distance == 0
+    metadata = {"id": "x", "distance": 0.0, "distancePresent": False}
+    assert rows_in({"results": [{"metadata": metadata}]})[0].distance is None
+    metadata["distancePresent"] = True
+    assert rows_in({"results": [{"metadata": metadata}]})[0].distance == 0
 
 
 async def test_collections_are_made_before_anything_is_written(
