@@ -5,7 +5,8 @@ alone, straight at the drivers: without HTTP, and with vectors that were made be
 model takes part. In a round each driver is measured in turn; a ratio is that of a round's pair.
 
 pgvector runs on an embedded server of its own. redis takes part with `--redis URL`, of a Redis that
-nobody else uses, or with the one that the extra `dev` brings.
+nobody else uses, or with the one that the extra `dev` brings. weaviate takes part with
+`--weaviate URL`, in collections of its own, which are deleted; its key is TEST_WEAVIATE_API_KEY.
 """
 
 import argparse
@@ -146,7 +147,19 @@ async def redis(given: argparse.Namespace, embedder: Embedder) -> AsyncIterator[
             yield driver
 
 
-BACKENDS: dict[str, Maker] = {"pgvector": pgvector, "redis": redis}
+@asynccontextmanager
+async def weaviate(given: argparse.Namespace, embedder: Embedder) -> AsyncIterator[RecordDriver]:
+    from app.drivers.weaviate import WeaviateDriver
+    from tests.drivers.weaviate_server import collections_of_its_own
+
+    async with (
+        collections_of_its_own(given.weaviate) as settings,
+        WeaviateDriver(settings, embedder, Limits(), RecallSettings()) as driver,
+    ):
+        yield driver
+
+
+BACKENDS: dict[str, Maker] = {"pgvector": pgvector, "redis": redis, "weaviate": weaviate}
 """How a driver is made, by its name; the first is the one that the others are held against."""
 
 
@@ -190,9 +203,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drivers", description=__doc__)
     parser.add_argument("--texts", type=Path, help="a file of texts, in place of made ones")
     parser.add_argument("--redis", metavar="URL", help="a Redis with the query engine")
+    parser.add_argument("--weaviate", metavar="URL", help="a Weaviate 1.38.10 or newer")
     parser.add_argument("others", nargs="*", help=f"some of {', '.join([*BACKENDS][1:])}; else all")
     given = parser.parse_args()
     first, *others = BACKENDS
+    if given.weaviate is None:
+        others.remove("weaviate")
     wanted = [name for name in others if not given.others or name in given.others]
     asyncio.run(_run(given, [first, *wanted]))
 

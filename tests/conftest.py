@@ -31,9 +31,10 @@ os.environ["MEMORY_EMBEDDING_ENGINE"] = _engine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Likewise: one export for all of them, and none of the user's.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
-# No test but one against a real AutoMem meets a certificate, and to read all that the machine
-# trusts takes each HTTP client longer than most tests: here and in the services there are none.
-if "TEST_AUTOMEM_URL" not in os.environ:
+# No test but one against a real AutoMem or Weaviate meets a certificate, and to read all that the
+# machine trusts takes each HTTP client longer than most tests: here and in the services there are
+# none.
+if not {"TEST_AUTOMEM_URL", "TEST_WEAVIATE_URL"} & os.environ.keys():
     os.environ.pop("SSL_CERT_FILE", None)
     os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 for _group in all_groups():

@@ -29,6 +29,7 @@ from app.settings import (
 from tests.conftest import NewDatabase
 from tests.drivers import automem_fake, weaviate_fake
 from tests.drivers.automem_fake import FakeAutomem
+from tests.drivers.weaviate_server import collections_of_its_own
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,11 @@ async def weaviate(around: Surroundings) -> AsyncIterator[RecordDriver]:
             async with WeaviateDriver(settings, around.embedder, around.limits) as driver:
                 yield driver
         return
-    key = os.environ.get("TEST_WEAVIATE_API_KEY") or None
-    settings = WeaviateSettings(
-        url=real, api_key=SecretStr(key) if key else None, prefix=f"Test{uuid4().hex}"
-    )
-    try:
-        async with WeaviateDriver(settings, around.embedder, around.limits) as driver:
-            yield driver
-    finally:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        async with httpx.AsyncClient(base_url=real, headers=headers, timeout=60) as client:
-            for kind in ("Memory", "Knowledge", "Mark"):
-                (await client.delete(f"/v1/schema/{settings.prefix}{kind}")).raise_for_status()
+    async with (
+        collections_of_its_own(real) as settings,
+        WeaviateDriver(settings, around.embedder, around.limits) as driver,
+    ):
+        yield driver
 
 
 @asynccontextmanager
