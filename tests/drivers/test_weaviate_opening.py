@@ -152,6 +152,14 @@ async def test_a_collection_of_somebody_else_is_refused(
     await open_weaviate()
 
 
+async def test_more_copies_than_there_are_nodes_are_refused(
+    open_weaviate: OpenWeaviate, server: FakeWeaviate
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"WEAVIATE_REPLICAS.* 4 copies"):
+        await open_weaviate(replicas=4)
+    assert not server.collections
+
+
 async def test_an_operator_may_change_how_much_is_compared(
     open_weaviate: OpenWeaviate, server: FakeWeaviate
 ) -> None:

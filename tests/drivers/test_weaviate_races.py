@@ -224,6 +224,18 @@ async def test_no_name_of_a_user_without_memories_is_left(
     assert (await weaviate.list_users()).users == []
 
 
+async def test_the_name_of_a_user_whose_memories_expired_goes_when_users_are_listed(
+    weaviate: WeaviateDriver, server: FakeWeaviate
+) -> None:
+    await weaviate.store("ada", "kettle", ttl=10.0)
+    let_pass(weaviate, weaviate.clock.now() + timedelta(seconds=11))
+    assert (await weaviate.list_users()).users == []
+    assert len(server.of("Mark").objects) == 1  # her memory is there still
+    await weaviate.sweeper.sweep()
+    assert (await weaviate.list_users()).users == []
+    assert not server.of("Mark").objects
+
+
 async def test_what_expired_is_deleted_with_its_windows_and_counted(
     weaviate: WeaviateDriver, server: FakeWeaviate
 ) -> None:

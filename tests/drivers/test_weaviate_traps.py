@@ -8,7 +8,7 @@ import pytest
 from app.core.memory.records import NewMemory
 from app.drivers.weaviate import WeaviateDriver
 from app.drivers.weaviate.answers import rows_in
-from app.errors import ConfigurationError, NotPermitted
+from app.errors import ConfigurationError, InvalidInput, NotPermitted
 from tests.conformance.cases import WAYS
 from tests.drivers.weaviate_drivers import OpenWeaviate, open_weaviate, server, weaviate
 from tests.drivers.weaviate_fake import FakeWeaviate
@@ -42,6 +42,37 @@ async def test_nothing_of_a_caller_is_compared_but_its_hash(
     users = [each.user_id for each in (await weaviate.list_users()).users]
     assert users == sorted(users)
     assert len(users) == 7
+
+
+HOSTILE = [
+    *("a,b", "a", "a|b", "a b", " a", "a ", "\ta", "a\n", "\u2003a", "a\u3000", "\ufeffa", "A"),
+    *("é", "e\u0301", "ﬁ", "fi", "Å", "\u212b", "ß", "SS", "a\u200b", "\u202ea", "a*", "a?"),
+    *("the", "not", "AND", '{"a":1}', "a\\", "k", "user", "🦊" * 256, "🦊" * 255 + "🐺"),
+]
+"""The last two are 1,024 bytes, as long as an id may be; the owner of knowledge is called `k`."""
+
+
+async def test_hostile_ids_of_users_and_documents_are_apart(weaviate: WeaviateDriver) -> None:
+    for user in HOSTILE:
+        await weaviate.store(user, f"of {user}", conversation_id=user, tags=[user[:9]])
+        await weaviate.store_global_knowledge(f"of {user}", user[:128], doc_id=user)
+    for user in HOSTILE:
+        for arguments in WAYS:
+            arguments = {**arguments, "top_k": 100}
+            if arguments.get("use_vector") is False:
+                arguments["query"] = "of"
+            found = await weaviate.recall(user, user, **arguments)
+            assert {memory.user_id for memory in found} <= {user}
+        assert [memory.content for memory in await weaviate.recall(user)] == [f"of {user}"]
+        assert len((await weaviate.list_knowledge(doc_id=user)).knowledge) == 1
+    page = await weaviate.list_users(limit=100)
+    assert [each.user_id for each in page.users] == sorted(HOSTILE)
+    for user in HOSTILE:
+        assert await weaviate.delete_user(user) == 1
+        assert await weaviate.delete_document(user) == 1
+    for user in ("a\x00", "x" * 257, ""):
+        with pytest.raises(InvalidInput):
+            await weaviate.store(user, "kettle")
 
 
 @pytest.mark.parametrize("tells_one", [True, False])

@@ -40,6 +40,7 @@ class FakeWeaviate:
         self.unknown: list[str] = []
         """Fields that were sent, and that Weaviate drops without a word."""
         self.under_way = 0
+        self.nodes = 3
         self.has_grpc_web = True
         self.is_in_maintenance = False
         self.is_read_only = False
@@ -135,6 +136,11 @@ class FakeWeaviate:
                 given = json.loads(body)
                 if given["class"] in self.collections:
                     message = f"class name {given['class']} already exists"
+                elif given.get("replicationConfig", {}).get("factor", 1) > self.nodes:
+                    message = "not enough storage replicas"
+                else:
+                    message = ""
+                if message:
                     return JSONResponse({"error": [{"message": message}]}, 422)
                 self.collections[given["class"]] = Collection(given)
                 return JSONResponse(self.collections[given["class"]].definition)

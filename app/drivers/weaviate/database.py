@@ -245,9 +245,13 @@ class Database:
         path = f"/v1/schema/{wanted['class']}"
         there = await self.client.get(path)
         if there is None:
-            # False: another service was quicker, and made the same, or not.
-            await self.client.post("/v1/schema", wanted)
+            made = await self.client.post("/v1/schema", wanted)
             there = await self.client.get(path)
+            if there is None and not made:  # else another service was quicker
+                raise ConfigurationError(
+                    f"{self._settings.called('replicas')}: Weaviate makes no collection with "
+                    f"{self._settings.replicas} copies"
+                )
         if not isinstance(there, dict):
             raise DriverUnavailable(reason=f"Weaviate makes no collection {wanted['class']}")
         wrong = difference(wanted, there)

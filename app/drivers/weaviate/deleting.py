@@ -152,5 +152,8 @@ class Deleting:
                 for row in rows
             )
         )
+        for row, alive in zip(rows, counts, strict=True):
+            if not alive:  # all have expired, and may be deleted
+                await self.unmark(row.texts["owner"])
         users = [user_of(row.texts["name"]) for row in rows]
         return [UserCount(user, n) for user, n in zip(users, counts, strict=True) if n]

@@ -65,7 +65,7 @@ class KnowledgeSearch:
         Reads on until there are enough that the filter lets through, and a worse one.
         """
         now = self._now()
-        filters = scope(wanted.category, wanted.doc_id, milliseconds(now))
+        filters = scope(wanted.category, wanted.doc_id, milliseconds(now), wanted.filter)
         of_all = every(equal("owner", KNOWLEDGE), *filters)
         count = 2 * wanted.top_k + 1
         while True:

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import Final, NamedTuple
 
 from app.core.memory.cursor import Place
+from app.core.memory.filter import EVERYTHING
+from app.core.memory.filter import Filter as RecordFilter
 from app.core.memory.records import Kept, Knowledge, Memory, Record
 from app.core.memory.requests import Page, PageKnowledge, Recall
 from app.drivers.weaviate.answers import Row
@@ -20,7 +22,7 @@ from app.drivers.weaviate.bodies import (
     number_is,
 )
 from app.drivers.weaviate.database import Database
-from app.drivers.weaviate.layout import KNOWLEDGE, decoded, hashed, place_of
+from app.drivers.weaviate.layout import KNOWLEDGE, decoded, hashed, milliseconds, place_of
 from app.drivers.weaviate.puts import OF_PUTS, Puts, is_shown
 from app.errors import DriverError
 from app.logs import get_logger
@@ -92,6 +94,25 @@ class Lists:
         self._database = database
         self._puts = puts
 
+    async def every(
+        self, owner: str, filters: Sequence[Filter], properties: Sequence[str]
+    ) -> list[Row]:
+        """The objects of the owner's records that are shown, in no order.
+
+        Where a search gives all of them, Weaviate need not sort.
+        """
+        wanted = every(equal("owner", owner), WHOLE, *filters)
+        names, collection = (*properties, *OF_PUTS), self._database.names.of(owner)
+        rows, shown = await self._puts.read(
+            owner, lambda: self._database.search(collection, wanted, names, MOST)
+        )
+        if len(rows) < MOST:
+            return [row for row in rows if shown(row)]
+        found: list[Row] = []
+        async for some in self.rows(owner, filters, properties):
+            found += some
+        return found
+
     async def rows(
         self,
         owner: str,
@@ -150,7 +171,8 @@ class Lists:
         doc, start = None, None
         if isinstance(wanted, Page):
             doc, start = wanted.doc_id, wanted.after
-        return await self._first(hashed(wanted.user_id), of_group, doc, start, limit, now, read)
+        of = of_group, doc, start, wanted.filter
+        return await self._first(hashed(wanted.user_id), *of, limit, now, read)
 
     async def knowledge(
         self, wanted: PageKnowledge, limit: int, now: float, has: Callable[[Knowledge], bool]
@@ -161,7 +183,7 @@ class Lists:
             records = await in_pieces(record_of, rows)
             return [one for one in records if isinstance(one, Knowledge) and has(one)]
 
-        of = wanted.category, wanted.doc_id, wanted.after
+        of = wanted.category, wanted.doc_id, wanted.after, wanted.filter
         return await self._first(KNOWLEDGE, *of, limit, now, read)
 
     async def _first(
@@ -170,6 +192,7 @@ class Lists:
         group: str | None,
         doc: str | None,
         start: Place | None,
+        admitted: RecordFilter,
         limit: int,
         now: float,
         read: Callable[[list[Row]], Awaitable[list[Kept]]],
@@ -177,7 +200,7 @@ class Lists:
         found: list[Kept] = []
         pieces = self.rows(
             owner,
-            scope(group, doc, now),
+            scope(group, doc, now, admitted),
             ("record",),
             order=NEWEST if doc is None else OF_DOCUMENT,
             start=None if start is None else place_of(start),
@@ -203,9 +226,19 @@ class Lists:
                         yield record
 
 
-def scope(group: str | None, doc: str | None, now: float) -> list[Filter]:
-    """What an object must have: of the group and the document, if given, and alive."""
+def scope(
+    group: str | None, doc: str | None, now: float, admitted: RecordFilter = EVERYTHING
+) -> list[Filter]:
+    """What an object must have: of the group and the document, if given, alive, and of its time.
+
+    The milliseconds of a time let a little more through than the filter on records does.
+    """
     found = [above("expires", now)]
+    for name, span in (("at", admitted.occurred), ("created", admitted.created)):
+        if span.start is not None:
+            found.append(at_least(name, milliseconds(span.start)))
+        if span.end is not None:
+            found.append(at_most(name, milliseconds(span.end)))
     if group is not None:
         found.append(equal("group", hashed(group)))
     if doc is not None:

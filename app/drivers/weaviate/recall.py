@@ -93,10 +93,8 @@ class RankedRecall:
         """What is known of the memories of the scope."""
         now = self._now()
         names = ("key", "outline", "record") if wanted.filter else ("key", "outline")
-        of_scope = scope(wanted.conversation_id, None, milliseconds(now))
-        rows: list[Row] = []
-        async for some in self._lists.rows(hashed(wanted.user_id), of_scope, names):
-            rows += some
+        of_scope = scope(wanted.conversation_id, None, milliseconds(now), wanted.filter)
+        rows = await self._lists.every(hashed(wanted.user_id), of_scope, names)
         if not rows:
             return no_candidates(self._embedder.dimension)
         if wanted.filter:
