@@ -124,6 +124,31 @@ async def test_an_import_that_was_cut_off_is_finished_by_the_same_again(
     assert len(await weaviate.recall("ada")) == 6
 
 
+async def test_an_import_of_which_an_object_is_refused_may_have_kept_the_others(
+    weaviate: WeaviateDriver, server: FakeWeaviate
+) -> None:
+    records = await weaviate.store_many(BATCH)
+    await weaviate.delete_user("ada")
+    server.refuse_at = 2
+    with pytest.raises(PartlyStored):
+        await weaviate.import_records(records)
+    await weaviate.import_records(records)
+    assert len(await weaviate.recall("ada")) == 6
+
+
+async def test_a_record_that_can_not_be_read_is_an_error_of_ours(
+    weaviate: WeaviateDriver, server: FakeWeaviate
+) -> None:
+    await weaviate.store("ada", "kettle")
+    [one] = server.of("Memory").objects.values()
+    for text in ("", "secret", "[]", "{}", '{"memory_id": "secret"}'):
+        one.values["record"] = text
+        for query in (None, "kettle"):
+            with pytest.raises(DriverError) as raised:
+                await weaviate.recall("ada", query=query)
+            assert "secret" not in f"{raised.value} {raised.value.reason}"
+
+
 async def test_a_weaviate_that_hangs_costs_the_time_limit(
     open_weaviate: OpenWeaviate, server: FakeWeaviate
 ) -> None:

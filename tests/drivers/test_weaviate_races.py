@@ -182,6 +182,9 @@ async def test_a_deleted_document_stays_deleted_and_can_be_imported_again(
     assert await weaviate.delete_document("kettles") == 2
     await weaviate.import_records(pieces)  # also while the delete is remembered
     assert await listed(weaviate) == ["kettle a", "kettle b"]
+    let_pass(weaviate, weaviate.clock.now() + timedelta(hours=2))
+    await weaviate.sweeper.sweep()
+    assert await listed(weaviate) == ["kettle a", "kettle b"]
 
 
 async def test_an_earlier_put_that_comes_later_changes_nothing(weaviate: WeaviateDriver) -> None:
@@ -222,6 +225,18 @@ async def test_no_name_of_a_user_without_memories_is_left(
     assert await weaviate.delete_user("bob") == 1
     assert not marks
     assert (await weaviate.list_users()).users == []
+
+
+async def test_a_delete_that_was_made_is_told_although_the_name_of_the_user_stays(
+    weaviate: WeaviateDriver, server: FakeWeaviate
+) -> None:
+    stored = await weaviate.store("ada", "kettle")
+    refusing(server, "Aggregate", 1)
+    assert await weaviate.delete(stored.memory_id, "ada")
+    server.before = None
+    assert len(server.of("Mark").objects) == 1
+    assert (await weaviate.list_users()).users == []
+    assert not server.of("Mark").objects
 
 
 async def test_the_name_of_a_user_whose_memories_expired_goes_when_users_are_listed(

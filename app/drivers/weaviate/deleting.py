@@ -31,6 +31,10 @@ from app.drivers.weaviate.puts import OF_PUTS, Puts, is_shown
 from app.drivers.weaviate.reading import Lists
 from app.drivers.weaviate.writing import Writing
 from app.embedding.base import MOST_WINDOWS
+from app.errors import MemoryServiceError
+from app.logs import get_logger
+
+_log = get_logger(__name__)
 
 _PIECE = 500
 _IDS_AT_ONCE = MOST // MOST_WINDOWS
@@ -113,13 +117,16 @@ class Deleting:
     async def unmark(self, owner: str) -> None:
         """Forget the name of a user who has no memory left.
 
-        Who stores one meanwhile writes the mark anew, with a later moment.
+        Who stores one meanwhile writes the mark anew, with a later moment. A failure is not the
+        caller's: the memories are deleted, and the name goes when the users are listed.
         """
-        seen = milliseconds(self._now())
-        if await self._database.count(self._database.names.memories, equal("owner", owner)):
-            return
+        names, seen = self._database.names, milliseconds(self._now())
         mark = every(equal("kind", _USER), equal("owner", owner), at_most("seen", seen))
-        await self._database.delete(self._database.names.marks, mark)
+        try:
+            if not await self._database.count(names.memories, equal("owner", owner)):
+                await self._database.delete(names.marks, mark)
+        except MemoryServiceError as error:
+            _log.warning("user_mark_left", reason=error.reason)
 
     async def users(self, wanted: Users) -> list[UserCount]:
         """One more than the page has of the users who have a memory that has not expired."""

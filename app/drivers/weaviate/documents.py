@@ -21,7 +21,7 @@ from app.drivers.weaviate.layout import (
     object_id,
     put_mark,
 )
-from app.drivers.weaviate.puts import MADE, MAKING, NOTHING, OF_PUTS, Puts, is_shown
+from app.drivers.weaviate.puts import MADE, MAKING, NOTHING, OF_PUTS, Head, Puts, is_shown
 from app.drivers.weaviate.reading import Lists
 from app.drivers.weaviate.writing import Writing
 from app.embedding import Vector
@@ -64,16 +64,14 @@ class Documents:
             rows = await self._rows(owner, doc)
             head = (await self._puts.heads(owner, [doc])).get(doc, NOTHING)
             others = [row for row in rows if row.texts["made"] <= end]
-            if not wanted.records:
-                is_later = head.put > moment
-            else:
-                is_later = head.put > moment or any(_is_of_later(row, moment) for row in rows)
-            if wanted.records and not is_later:
-                await self._keep(wanted, vectors, owner, doc, moment, end)
-            elif rows and not is_later:
+            if head.put > moment:
+                pass  # a later put is there
+            elif not wanted.records and rows:
                 gone = milliseconds(now + _HOUR)
                 tombstone = put_mark(self._database.names, owner, doc, moment, end, MADE, gone)
                 await self._writing.keep_each([tombstone])
+            elif wanted.records and not any(_is_of_later(row, moment) for row in rows):
+                await self._keep(wanted, vectors, owner, doc, moment, end)
             try:
                 await self._delete(owner, others)
                 await self._delete_marks(owner, doc, moment)
@@ -116,10 +114,10 @@ class Documents:
         await self._database.delete(self._database.names.of(owner), of_put)
         await self._database.delete(self._database.names.marks, of_put)
 
-    async def clear(self, owner: str, doc: str, end: str) -> None:
-        """Delete what the document has up to that moment."""
-        rows = [row for row in await self._rows(owner, doc) if row.texts["made"] <= end]
-        await self._delete(owner, rows)
+    async def clear(self, owner: str, doc: str, head: Head) -> None:
+        """Delete what a delete of the document has hidden, and could not delete."""
+        rows = [row for row in await self._rows(owner, doc) if row.texts["made"] <= head.before]
+        await self._delete(owner, [row for row in rows if not is_shown(row, {doc: head})])
 
     async def tidy(self, now: datetime) -> None:
         """End the puts that nobody has ended within an hour, and forget deleted documents."""
@@ -133,7 +131,7 @@ class Documents:
                 if kind == MAKING:
                     await self.drop(owner, doc, moment)
                 else:
-                    await self.clear(owner, doc, end)
+                    await self.clear(owner, doc, Head(moment, end))
                     await self._delete_marks(owner, doc, moment)
                     await self._database.delete_ids(marks, [row.uuid])
 

@@ -66,11 +66,11 @@ OF_DOCUMENT: Final = Order("spot", "position", ascending=True)
 
 
 def record_of(row: Row) -> Record:
-    """The record of an object. Raises `DriverError` where it has none."""
-    text = row.texts.get("record")
-    if text is None:
-        raise DriverError(reason="an object has no record")
-    return decoded(text)
+    """The record of an object. Raises `DriverError` where it has none that can be read."""
+    try:
+        return decoded(row.texts["record"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DriverError(reason="an object has no record that can be read") from error
 
 
 async def memories_of(rows: Iterable[Row], user_id: str) -> list[Memory]:
@@ -94,7 +94,7 @@ class Lists:
         self._database = database
         self._puts = puts
 
-    async def every(
+    async def unordered(
         self, owner: str, filters: Sequence[Filter], properties: Sequence[str]
     ) -> list[Row]:
         """The objects of the owner's records that are shown, in no order.

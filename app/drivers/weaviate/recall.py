@@ -94,7 +94,7 @@ class RankedRecall:
         now = self._now()
         names = ("key", "outline", "record") if wanted.filter else ("key", "outline")
         of_scope = scope(wanted.conversation_id, None, milliseconds(now), wanted.filter)
-        rows = await self._lists.every(hashed(wanted.user_id), of_scope, names)
+        rows = await self._lists.unordered(hashed(wanted.user_id), of_scope, names)
         if not rows:
             return no_candidates(self._embedder.dimension)
         if wanted.filter:

@@ -25,7 +25,7 @@ from app.drivers.weaviate.answers import Row
 from app.drivers.weaviate.bodies import ID as OBJECT_ID
 from app.drivers.weaviate.bodies import Thing, any_of
 from app.drivers.weaviate.database import Database, pieces
-from app.drivers.weaviate.errors import did_nothing
+from app.drivers.weaviate.errors import ObjectsRefused, did_nothing
 from app.drivers.weaviate.layout import (
     KNOWLEDGE,
     digits,
@@ -151,6 +151,7 @@ class Writing:
                 await self._database.keep(some)
                 kept += len(some)
         except MemoryServiceError as error:
+            kept += len(some) - 1 if isinstance(error.__cause__, ObjectsRefused) else 0
             if not kept or error.uncertain:
                 raise
             raise PartlyStored(reason=error.reason) from error
