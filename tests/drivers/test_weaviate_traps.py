@@ -300,6 +300,17 @@ async def test_collections_that_are_gone_are_not_made_of_what_is_written(
     assert weaviate.identity() != identity
 
 
+async def test_writes_at_once_look_at_the_collections_once(
+    weaviate: WeaviateDriver, server: FakeWeaviate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.drivers.weaviate.database._CHECKED_SECONDS", 0.0)
+    texts = [f"kettle {n}" for n in range(12)]
+    await asyncio.gather(*(weaviate.store("ada", text) for text in texts))
+    looks = sum(call == "GET /v1/schema/MdsMemory" for call in server.calls)
+    assert 1 <= looks < 12
+    assert len(await weaviate.recall("ada", top_k=20)) == 12
+
+
 async def test_two_that_open_at_once_have_the_same_collections(
     open_weaviate: OpenWeaviate, server: FakeWeaviate
 ) -> None:

@@ -28,6 +28,7 @@ from app.errors import (
 )
 from app.ranking.words import VERSION
 from app.settings import WeaviateSettings
+from app.single_flight import SingleFlight
 
 OLDEST: Final = (1, 38, 10)
 """Older servers take a batch on a read-only shard for stored, but for one object."""
@@ -62,6 +63,7 @@ class Database:
         self._checked = 0.0
         """When the collections were last looked at, by the monotonic clock."""
         self._opening = asyncio.Lock()
+        self._looks: SingleFlight[None] = SingleFlight()
 
     @property
     def identity(self) -> frozenset[str] | None:
@@ -163,7 +165,13 @@ class Database:
             await self.delete(collection, bodies.any_of(bodies.ID, some))
 
     async def check(self) -> None:
-        """Look whether the collections are those that were opened. Raises `DatabaseChanged`."""
+        """Look whether the collections are those that were opened. Raises `DatabaseChanged`.
+
+        Callers that come at the same time share one look.
+        """
+        await self._looks.join("collections", self._look)
+
+    async def _look(self) -> None:
         wanted = classes(self.names, "", self._settings.replicas)
         there = await asyncio.gather(
             *(self.client.get(f"/v1/schema/{each['class']}", probe=True) for each in wanted)
