@@ -113,15 +113,79 @@ async def test_another_service_sees_a_document_as_one_put_left_it(
 
     writing = asyncio.ensure_future(write())
     seen: list[list[Knowledge]] = []
+    of_category: list[list[Knowledge]] = []
     while not writing.done():
         seen.append((await reader.list_knowledge(doc_id="kettles", limit=100)).knowledge)
         seen.append(await reader.recall_global_knowledge("kettle", top_k=100))
-        # Of this category there is all of a put, or nothing.
-        seen.append(await reader.recall_global_knowledge("kettle", category="c1", top_k=100))
+        of_category.append(await reader.recall_global_knowledge("kettle", category="c1", top_k=99))
     await writing
-    assert {len(records) for records in seen} <= {0, 8}
-    assert all(len({record.content.split()[1] for record in records}) <= 1 for records in seen)
-    assert len({records[0].content for records in seen if records}) > 1
+    assert {len(records) for records in seen} == {8}
+    assert {len(records) for records in of_category} <= {0, 8}
+    for records in seen + of_category:
+        assert len({record.content.split()[1] for record in records}) <= 1
+    assert len({records[0].content for records in seen}) > 1
+
+
+async def test_who_reads_while_a_document_is_replaced_sees_one_put_of_it(
+    open_weaviate: OpenWeaviate, server: FakeWeaviate
+) -> None:
+    """The records are read, then the whole put is made, then the marks are read."""
+    writer, reader = [await open_weaviate() for _ in range(2)]
+    await writer.put_document("kettles", category="c", pieces=["kettle one"] * 8)
+    for known in (False, True):
+        searches = 0
+
+        async def put_between(call: str) -> Response | None:
+            nonlocal searches
+            searches += call == "Search"
+            if searches == 2:
+                server.before = None
+                await writer.put_document("kettles", category="c", pieces=["kettle two"] * 8)
+            return None
+
+        server.before = put_between
+        page = await reader.list_knowledge(doc_id="kettles", limit=100)
+        assert [each.content for each in page.knowledge] == ["kettle two"] * 8, known
+        await writer.put_document("kettles", category="c", pieces=["kettle one"] * 8)
+        await reader.list_knowledge(doc_id="kettles", limit=100)
+
+
+async def test_who_reads_amid_a_put_sees_no_part_of_it(
+    open_weaviate: OpenWeaviate, server: FakeWeaviate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of the records is read, then the others are kept and the mark, then the mark is read.
+
+    A category that only the new ones have leaves nothing out by which the reader could tell.
+    """
+    writer, reader = [await open_weaviate() for _ in range(2)]
+    await writer.put_document("kettles", category="old", pieces=["kettle one"] * 8)
+    await reader.list_knowledge(doc_id="kettles")
+    monkeypatch.setattr("app.drivers.weaviate.database._AT_ONCE", 3)
+    part_read, put_made = asyncio.Event(), asyncio.Event()
+    reading: asyncio.Task[list[Knowledge]] | None = None
+    batches = searches = 0
+
+    async def held(call: str) -> Response | None:
+        nonlocal reading, batches, searches
+        if call == "BatchObjects":
+            batches += 1
+            if batches == 4:  # a mark and six of the records are there
+                recall = reader.recall_global_knowledge("kettle", category="new", top_k=100)
+                reading = asyncio.create_task(recall)
+                await part_read.wait()
+        elif call == "Search" and reading is not None:
+            searches += 1
+            if searches == 2:  # the first was for the records, and this is for the marks
+                part_read.set()
+                await put_made.wait()
+        return None
+
+    server.before = held
+    await writer.put_document("kettles", category="new", pieces=["kettle two"] * 8)
+    put_made.set()
+    assert reading is not None
+    assert [each.content for each in await reading] == ["kettle two"] * 8
+    assert searches > 2
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
