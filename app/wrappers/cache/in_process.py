@@ -1,6 +1,7 @@
 """Answers kept in this process, for one replica of the service."""
 
 from collections import Counter
+from contextlib import suppress
 from itertools import count
 from math import inf
 from typing import Any
@@ -89,7 +90,8 @@ class InProcessStore(CacheStore):
             self._values.clear()
             self._keys.clear()
         for key in self._keys.pop(scope, ()):
-            self._values.pop(key, None)
+            with suppress(KeyError):  # it may end at this moment
+                del self._values[key]
 
     def _generation(self, scope: str) -> int:
         number = self._generations.get(scope)
