@@ -13,6 +13,7 @@ import asyncpg
 import redis
 
 from tests.conformance.makers import Surroundings
+from tests.drivers.weaviate_store import Collection
 
 Rows: TypeAlias = dict[str, list[str]]
 """By table, key or index: its rows, fields or figures as text, sorted."""
@@ -68,6 +69,9 @@ class Places:
         for fake in self.lent.fakes:
             rows["graph"] = sorted(map(repr, fake.graph.values()))
             rows["vectors"] = sorted(fake.vectors)
+        for weaviate in self.lent.weaviates:
+            for name, collection in weaviate.collections.items():
+                rows |= _in_weaviate(name, collection)
         return rows
 
 
@@ -100,6 +104,17 @@ def _in_sqlite(path: Path) -> Rows:
                 )
                 for name in names
             }
+
+
+def _in_weaviate(name: str, collection: Collection) -> Rows:
+    """By collection; marks by what they are of, and those of users without when they were seen."""
+    values = [one.values for one in collection.objects.values()]
+    if "kind" not in collection.properties:
+        return {name: sorted(map(repr, values))}
+    return {
+        f"{name} user": sorted(each["name"] for each in values if each["kind"] == "user"),
+        f"{name} put": sorted(repr(each) for each in values if each["kind"] != "user"),
+    }
 
 
 def _in_redis(url: str) -> Rows:

@@ -29,6 +29,7 @@ from app.settings import (
 from tests.conftest import NewDatabase
 from tests.drivers import automem_fake, weaviate_fake
 from tests.drivers.automem_fake import FakeAutomem
+from tests.drivers.weaviate_fake import FakeWeaviate
 from tests.drivers.weaviate_server import collections_of_its_own
 
 
@@ -44,6 +45,8 @@ class Surroundings:
     folder: Path
     fakes: list[FakeAutomem] = field(default_factory=list)
     """The AutoMems that were made."""
+    weaviates: list[FakeWeaviate] = field(default_factory=list)
+    """The Weaviates that were made."""
 
 
 Maker: TypeAlias = Callable[[Surroundings], AbstractAsyncContextManager[RecordDriver]]
@@ -78,6 +81,7 @@ async def weaviate(around: Surroundings) -> AsyncIterator[RecordDriver]:
     real = os.environ.get("TEST_WEAVIATE_URL")
     if real is None:
         async with weaviate_fake.running() as fake:
+            around.weaviates.append(fake)
             settings = WeaviateSettings(url=fake.url, api_key=SecretStr(weaviate_fake.KEY))
             async with WeaviateDriver(settings, around.embedder, around.limits) as driver:
                 yield driver

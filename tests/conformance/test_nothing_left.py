@@ -24,7 +24,10 @@ MARK = "xylotwig"
 LONG = f"The {MARK} stands by the kettle, and the basil wants water on Sundays. " * 15
 HALF_A_DAY = timedelta(hours=12)
 
-STAYS = ("memory_changes", "journal_tombstones", "sqlite_sequence", ":generation:", ":vector:")
+STAYS = (
+    *("memory_changes", "journal_tombstones", "sqlite_sequence", ":generation:", ":vector:"),
+    "Mark put",
+)
 """What is left on purpose, and has nothing of a record but ids; docs/api.md tells for how long."""
 CHANGES = (":stamps",)
 """What has as many fields as before, with other values."""

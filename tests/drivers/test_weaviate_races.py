@@ -182,6 +182,7 @@ async def test_who_reads_amid_a_put_sees_no_part_of_it(
 
     server.before = held
     await writer.put_document("kettles", category="new", pieces=["kettle two"] * 8)
+    await reader.list_knowledge(doc_id="kettles")  # it knows the mark by now, too late
     put_made.set()
     assert reading is not None
     assert [each.content for each in await reading] == ["kettle two"] * 8
@@ -303,16 +304,40 @@ async def test_a_delete_that_was_made_is_told_although_the_name_of_the_user_stay
     assert not server.of("Mark").objects
 
 
-async def test_the_name_of_a_user_whose_memories_expired_goes_when_users_are_listed(
+async def test_the_name_of_a_user_whose_memories_expired_goes_with_them(
     weaviate: WeaviateDriver, server: FakeWeaviate
 ) -> None:
     await weaviate.store("ada", "kettle", ttl=10.0)
+    await weaviate.store("bob", "kettle", ttl=10.0)
+    await weaviate.store("bob", "another kettle")
     let_pass(weaviate, weaviate.clock.now() + timedelta(seconds=11))
-    assert (await weaviate.list_users()).users == []
-    assert len(server.of("Mark").objects) == 1  # her memory is there still
+    assert [each.user_id for each in (await weaviate.list_users()).users] == ["bob"]
     await weaviate.sweeper.sweep()
-    assert (await weaviate.list_users()).users == []
-    assert not server.of("Mark").objects
+    assert len(server.of("Mark").objects) == 1
+    assert [each.user_id for each in (await weaviate.list_users()).users] == ["bob"]
+
+
+async def test_a_user_who_stores_while_the_last_memory_goes_is_listed(
+    weaviate: WeaviateDriver, server: FakeWeaviate
+) -> None:
+    """Another service stores between the count of what is left and the delete of the name."""
+    first = await weaviate.store("ada", "kettle")
+    other = {one.uuid: one for one in server.of("Memory").objects.values()}
+
+    async def store_between(call: str) -> Response | None:
+        if call == "Aggregate":
+            server.before = after_count
+        return None
+
+    async def after_count(call: str) -> Response | None:
+        if call == "BatchDelete":
+            server.of("Memory").objects |= other
+        return None
+
+    server.before = store_between
+    assert await weaviate.delete(first.memory_id, "ada")
+    server.before = None
+    assert [each.user_id for each in (await weaviate.list_users()).users] == ["ada"]
 
 
 async def test_what_expired_is_deleted_with_its_windows_and_counted(

@@ -225,7 +225,10 @@ class FakeWeaviate:
 
     async def start(self, port: int = 0) -> None:
         """Listen, on the port of before if it was killed."""
-        config = uvicorn.Config(self, lifespan="off", log_config=None, access_log=False)
+        # Weaviate keeps an idle connection for longer than a client does.
+        config = uvicorn.Config(
+            self, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=30
+        )
         config.load()
         self._state = ServerState()
         # Without uvicorn's own server, which looks ten times a second whether it shall end.

@@ -28,7 +28,7 @@ from app.drivers.weaviate.layout import (
     user_of,
 )
 from app.drivers.weaviate.puts import OF_PUTS, Puts, is_shown
-from app.drivers.weaviate.reading import Lists
+from app.drivers.weaviate.reading import WHOLE, Lists, record_of
 from app.drivers.weaviate.writing import Writing
 from app.embedding.base import MOST_WINDOWS
 from app.errors import MemoryServiceError
@@ -117,16 +117,34 @@ class Deleting:
     async def unmark(self, owner: str) -> None:
         """Forget the name of a user who has no memory left.
 
-        Who stores one meanwhile writes the mark anew, with a later moment. A failure is not the
-        caller's: the memories are deleted, and the name goes when the users are listed.
+        Who stores one meanwhile writes the mark, with a later moment; where it came between, it is
+        written again. A failure is not the caller's: the memories are deleted, and the name goes
+        when the users are listed.
         """
         names, seen = self._database.names, milliseconds(self._now())
         mark = every(equal("kind", _USER), equal("owner", owner), at_most("seen", seen))
+        own = equal("owner", owner)
         try:
-            if not await self._database.count(names.memories, equal("owner", owner)):
-                await self._database.delete(names.marks, mark)
+            if await self._database.count(names.memories, own):
+                return
+            if await self._database.delete(names.marks, mark):
+                for row in await self._database.search(names.memories, own, ("record",), 1):
+                    await self._writing.mark(record_of(row))
         except MemoryServiceError as error:
             _log.warning("user_mark_left", reason=error.reason)
+
+    async def sweep(self, now: datetime) -> int:
+        """Delete all that is to be deleted by now; how many records that were."""
+        names, due = self._database.names, at_most("gone", milliseconds(now))
+        total = 0
+        while rows := await self._database.search(names.memories, due, ("owner",), _PIECE):
+            await self._database.delete_ids(names.memories, [row.uuid for row in rows])
+            for owner in {row.texts["owner"] for row in rows}:
+                await self.unmark(owner)
+            total += len(rows)
+        total += await self._database.delete(names.knowledge, every(due, WHOLE))
+        await self._database.delete(names.knowledge, due)  # the other windows
+        return total
 
     async def users(self, wanted: Users) -> list[UserCount]:
         """One more than the page has of the users who have a memory that has not expired."""

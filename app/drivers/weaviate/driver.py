@@ -91,7 +91,7 @@ class WeaviateDriver(RecordDriver):
         self._documents = Documents(
             self._database, self._lists, self._puts, self._writing, lambda: self.clock
         )
-        self.sweeper = Sweeper(self._database, self._documents, self._now, self._swept)
+        self.sweeper = Sweeper(self._deleting, self._documents, self._now, self._swept)
         """What deletes expired records."""
 
     @classmethod

@@ -4,11 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from app.background import Background
-from app.drivers.weaviate.bodies import at_most, every
-from app.drivers.weaviate.database import Database
+from app.drivers.weaviate.deleting import Deleting
 from app.drivers.weaviate.documents import Documents
-from app.drivers.weaviate.layout import milliseconds
-from app.drivers.weaviate.reading import WHOLE
 
 
 class Sweeper(Background):
@@ -19,24 +16,21 @@ class Sweeper(Background):
 
     def __init__(
         self,
-        database: Database,
+        deleting: Deleting,
         documents: Documents,
         now: Callable[[], datetime],
         swept: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`now` is the driver's clock; `swept` is told how many records were deleted."""
-        self._database = database
+        self._deleting = deleting
         self._documents = documents
         self._now = now
         self._swept = swept
 
     async def sweep(self) -> int:
         """Delete all that `records.deletable_from` names by now; how many records that were."""
-        names, now = self._database.names, self._now()
-        due = at_most("gone", milliseconds(now))
-        total = await self._database.delete(names.memories, due)
-        total += await self._database.delete(names.knowledge, every(due, WHOLE))
-        await self._database.delete(names.knowledge, due)  # the other windows
+        now = self._now()
+        total = await self._deleting.sweep(now)
         self._swept(total)
         await self._documents.tidy(now)
         return total

@@ -192,6 +192,11 @@ class Writing:
             raise PartlyStored(reason=f"{error.reason}; {another.reason}") from error
         return False
 
+    async def mark(self, record: Record) -> None:
+        """Keep the name of the record's user."""
+        if isinstance(record, Memory):
+            await self.keep_each([user_mark(self._database.names, record.user_id, self._now())])
+
     async def there(self, records: Sequence[Record]) -> dict[str, Row]:
         """What is kept of the records, by the ids of their objects."""
         found: dict[str, Row] = {}
