@@ -3,34 +3,26 @@
 Only a command that runs imports what PostgreSQL needs: other drivers do without.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.commands import read_settings, refuse
-from app.core.memory.manager import MemoryDriverManager
-from app.errors import DriverError, MemoryServiceError
-from app.settings import TYPES, DatabaseSettings, Settings, below, databases_among
+from app.commands.reaching import Driver, chosen, run
+from app.errors import DriverError
+from app.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     import asyncpg
 
     from app.drivers.pgvector import indexes
 
-T = TypeVar("T")
-
 index = typer.Typer(no_args_is_help=True, help="The vector index of the knowledge in PostgreSQL.")
 
 words = typer.Typer(no_args_is_help=True, help="The words of the memories in PostgreSQL.")
-
-Driver = Annotated[
-    str | None,
-    typer.Option(help="Whose database, by name; needed where several are in use."),
-]
 
 
 @index.command()
@@ -39,8 +31,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Tell whether the index fits the rows; exit code 3 when it is stale."""
-    database = _chosen(read_settings(), driver)
-    state = _run(database, _status(database))
+    database = chosen(read_settings(), driver)
+    state = run(database, _status(database))
     if as_json:
         typer.echo(json.dumps(state.facts()))
     else:
@@ -75,13 +67,13 @@ def rebuild(
     """Build the index for the rows of now; reads and writes go on meanwhile."""
     if kind not in (None, "ivfflat", "hnsw"):
         refuse("--kind: must be ivfflat or hnsw")
-    database = _chosen(read_settings(), driver)
+    database = chosen(read_settings(), driver)
     wanted: indexes.Kind = (
         database.index if kind is None else "hnsw" if kind == "hnsw" else "ivfflat"
     )
-    if not _run(database, _rebuild(database, wanted, workers)):
+    if not run(database, _rebuild(database, wanted, workers)):
         refuse("another process rebuilds the index right now")
-    state = _run(database, _status(database))
+    state = run(database, _status(database))
     lists = f" with {state.lists} lists" if state.lists else ""
     typer.echo(f"The index is {state.kind}{lists}, for {state.rows} rows.")
     if wanted != database.index:
@@ -98,31 +90,11 @@ def rebuild_words(
     """Split the stored memories into words anew; recalls go on meanwhile, stores wait."""
     settings = read_settings()
     wanted = language or settings.recall.language
-    database = _chosen(settings, driver)
-    count = _run(database, _rebuild_words(database, wanted))
+    database = chosen(settings, driver)
+    count = run(database, _rebuild_words(database, wanted))
     typer.echo(f"The words of {count} memories are {wanted}.")
     if wanted != settings.recall.language:
         typer.echo(f"Set MEMORY_RECALL_LANGUAGE={wanted}, or the service refuses to start.")
-
-
-def _chosen(settings: Settings, driver: str | None) -> DatabaseSettings:
-    """The database of the driver of pgvector that is meant; ends the command unless it is one."""
-    try:
-        MemoryDriverManager(settings).check_names()
-        known = databases_among(settings, [*settings.named, *TYPES])
-    except MemoryServiceError as error:
-        refuse(error.reason)
-    if driver is not None:
-        if driver not in known:
-            refuse(f"--driver: {driver!r} is no driver of pgvector; there are {', '.join(known)}")
-        return known[driver]
-    used = {settings.driver, *below(settings.named, settings.driver)}
-    found = [name for name in known if name in used]
-    if len(found) == 1:
-        return known[found[0]]
-    if found or known.keys() & settings.named.keys():
-        refuse(f"--driver: say which driver's database is meant: {', '.join(found or known)}")
-    return settings.database
 
 
 async def _rebuild_words(database: DatabaseSettings, language: str) -> int:
@@ -168,22 +140,6 @@ async def _connected(
             )
         finally:
             connection.terminate()
-
-
-def _run(database: DatabaseSettings, work: Coroutine[Any, Any, T]) -> T:
-    try:
-        from asyncpg import UndefinedTableError
-
-        return asyncio.run(work)
-    except ModuleNotFoundError as error:
-        work.close()
-        refuse(f"this needs {error.name}: pip install 'memory-driver-service[pgvector]'")
-    except MemoryServiceError as error:
-        if isinstance(error.__cause__, UndefinedTableError):
-            refuse(f"the schema is not there: run {database.upgrade}")
-        refuse(error.reason)
-    except OSError as error:
-        refuse(f"{database.called('data_dir')}: can't be used ({error.strerror})")
 
 
 def _shown(lists: int | None) -> str:
