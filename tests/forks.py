@@ -28,6 +28,8 @@ _IMPORTED = (
     "app.drivers.inmemory",
     "app.drivers.pgvector",
     "app.drivers.pgvector.access",
+    "app.drivers.pgvector.backups.backup",
+    "app.drivers.pgvector.backups.restore",
     "app.drivers.pgvector.indexes",
     "app.drivers.pgvector.words",
     "app.embedding.local",

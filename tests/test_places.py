@@ -59,6 +59,7 @@ def refusal(settings: Settings) -> str:
         ("default/postgresql", {}),
         ("default/postgresql/journal", {}),
         ("default/postgresql.unfinished", {}),
+        ("default/postgresql.restoring", {}),
         ("default/other/../postgresql", {}),
         ("link/postgresql/journal", {}),
         ("cluster/journal", {}),

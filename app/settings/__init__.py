@@ -6,6 +6,7 @@ alias. An empty variable counts as unset. A `.env` file in the working directory
 
 from app.settings.backends import (
     CLUSTER,
+    RESTORING,
     AutomemSettings,
     DatabaseSettings,
     RedisSettings,
@@ -38,6 +39,7 @@ from app.settings.wrappers import (
 __all__ = [
     "CLUSTER",
     "PARTS",
+    "RESTORING",
     "SCOPES",
     "SENTINEL",
     "TENANT",

@@ -10,6 +10,8 @@ from app.settings.redis_url import redis_search_url
 
 CLUSTER = "postgresql"
 """The embedded PostgreSQL's own folder in MEMORY_DATA_DIR."""
+RESTORING = f"{CLUSTER}.restoring"
+"""The folder beside it in which a restore is made."""
 
 
 class DatabaseSettings(DriverSettings):

@@ -6,7 +6,7 @@ Which server a URL leads to is asked of the server itself, in app/journal/placin
 from collections.abc import Iterable
 
 from app.errors import ConfigurationError
-from app.settings.backends import CLUSTER, DatabaseSettings
+from app.settings.backends import CLUSTER, RESTORING, DatabaseSettings
 from app.settings.group import real
 from app.settings.service import Settings
 from app.settings.types import TYPES
@@ -65,7 +65,7 @@ def _check_journal(settings: Settings, databases: dict[str, DatabaseSettings]) -
     for database in (settings.database, *databases.values()):
         if database.url is not None:
             continue
-        for part in (CLUSTER, f"{CLUSTER}.unfinished"):
+        for part in (CLUSTER, f"{CLUSTER}.unfinished", RESTORING):
             cluster = real(database.data_dir / part)
             if journal.is_relative_to(cluster):
                 raise ConfigurationError(

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.forks import program
+from tests.forks import Fork, program
 
 SECONDS = 120.0
 
@@ -17,6 +17,13 @@ async def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """Run `memory-driver` with these words, and say that to what it asks."""
     return await asyncio.to_thread(_run, root, _environment(settings), words, said)
+
+
+def started(root: Path, settings: dict[str, str], *words: str) -> Fork | subprocess.Popen[bytes]:
+    """The same as a process that nobody waits for, and whose output nobody reads."""
+    with open(os.devnull, "r+") as nothing:
+        streams = (nothing, nothing, nothing)
+        return program(words, _environment(settings), root, streams)
 
 
 async def run_program(

@@ -12,8 +12,8 @@ from app.settings import CLUSTER, DatabaseSettings, real
 
 
 @asynccontextmanager
-async def reached(settings: DatabaseSettings) -> AsyncIterator[str]:
-    """The DSN of the database's URL, or of the embedded server.
+async def reached(settings: DatabaseSettings, role: str = accounts.SERVICE) -> AsyncIterator[str]:
+    """The DSN of the database's URL or, for the `role`, of the embedded server.
 
     The server of a running service is used as it is; else one is started, and stopped afterwards.
     Raises `ConfigurationError` when there is no embedded database yet.
@@ -37,18 +37,18 @@ async def reached(settings: DatabaseSettings) -> AsyncIterator[str]:
     try:
         await server.open()
     except ConfigurationError:
-        dsn = _running(cluster)
+        dsn = _running(cluster, role)
         if dsn is None:
             raise
         yield dsn
         return
     try:
-        yield server.dsn
+        yield server.dsn_of(role)
     finally:
         await server.close()
 
 
-def _running(cluster: Path) -> str | None:
+def _running(cluster: Path, role: str) -> str | None:
     """The DSN of the server that runs on `cluster`, as PostgreSQL's own note about it says."""
     try:
         lines = (cluster / "postmaster.pid").read_text().splitlines()
@@ -57,4 +57,4 @@ def _running(cluster: Path) -> str | None:
         return None
     if len(lines) < 8 or lines[7].strip() != "ready" or not is_private(Path(lines[4]), owner):
         return None
-    return accounts.url(accounts.SERVICE, accounts.DATABASE, lines[4], lines[3])
+    return accounts.url(role, accounts.DATABASE, lines[4], lines[3])

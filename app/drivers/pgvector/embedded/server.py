@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import signal
@@ -11,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.drivers.pgvector.embedded import accounts, programs, server_user
+from app.drivers.pgvector.embedded import accounts, cluster, programs, server_user
+from app.drivers.pgvector.embedded.lock import FolderLock
 from app.drivers.pgvector.embedded.room import Room
-from app.errors import ConfigurationError, InUse
+from app.errors import ConfigurationError
 from app.logs import get_logger
 from app.machine import memory_bytes
-from app.private import close_folder, open_private
+from app.private import open_private
 from app.settings import CLUSTER, real
 from app.tasks import end
 
@@ -83,7 +83,7 @@ class EmbeddedPostgres:
         self._root = real(data_dir)
         self._cluster = self._root / CLUSTER
         self._server_log = self._root / f"{CLUSTER}.log"
-        self._lock: int | None = None
+        self._lock = FolderLock(self._root, setting)
         self._room: Room | None = None
         self._uid: int | None = None
         """Whom the server runs as, where that is not this process's user."""
@@ -103,12 +103,16 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """Where the service connects while the server is open."""
-        return accounts.url(accounts.SERVICE, accounts.DATABASE, self.socket_dir, _PORT)
+        return self.dsn_of(accounts.SERVICE)
 
     @property
     def admin_dsn(self) -> str:
         """Where a superuser connects."""
-        return accounts.url(accounts.ADMINISTRATOR, accounts.DATABASE, self.socket_dir, _PORT)
+        return self.dsn_of(accounts.ADMINISTRATOR)
+
+    def dsn_of(self, role: str) -> str:
+        """Where that role connects, to the service's database."""
+        return accounts.url(role, accounts.DATABASE, self.socket_dir, _PORT)
 
     @property
     def pid(self) -> int:
@@ -122,29 +126,40 @@ class EmbeddedPostgres:
         await self.close()  # what a caller that was cancelled has left
         with self._named_errors():
             programs.installed()
-            self._take()
+            self._lock.take()
             try:
                 await self._stop_leftover()
                 self._room = await Room.made()
-                if not (self._cluster / "PG_VERSION").exists():
-                    await self._create_cluster(await self._room.programs())
+                if not cluster.is_made(self._cluster):
+                    cluster.check_restored(self._root, self._setting)
+                    await cluster.create(self._cluster, self._setting, await self._room.programs())
+                await cluster.check_version(self._cluster, self._setting)
                 self._uid = server_user.settled(self._cluster, self._setting)
                 self._room.admit(self._uid)
                 await self._start()
                 await accounts.set_up(self.socket_dir, _PORT)
             except BaseException:
                 await self._stop()
-                self._unlock()
+                self._lock.release()
                 raise
         self._supervisor = asyncio.create_task(self._restart_when_it_dies())
 
     async def close(self) -> None:
         """Shut the server down cleanly and wait until it is gone; cancelled, it can go on."""
-        if self._lock is not None:
+        if self._lock.is_taken:
             supervisor, self._supervisor = self._supervisor, None
             await end(supervisor)
             await self._stop()
-            self._unlock()
+            self._lock.release()
+
+    async def remove(self) -> None:
+        """Delete its folder with all that is in it, and end a server that was left there."""
+        await self.close()
+        if not self._root.exists():
+            return
+        with self._named_errors(), self._lock:
+            await self._stop_leftover()
+            await asyncio.to_thread(shutil.rmtree, self._root)
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -158,56 +173,6 @@ class EmbeddedPostgres:
             raise ConfigurationError(
                 f"{self._setting}: {where} can't be used ({error.strerror})"
             ) from error
-
-    def _take(self) -> None:
-        """Make the folder, and let no other service process use it."""
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        close_folder(self._root, _is_ours)
-        self._lock = open_private(self._root / "lock", os.O_RDWR)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._unlock()
-            if not isinstance(error, BlockingIOError):
-                raise
-            raise InUse(
-                f"{self._setting}: {self._root} is in use by another service process"
-            ) from None
-
-    async def _create_cluster(self, binaries: Path) -> None:
-        self._check_room_for_cluster()
-        unfinished = self._root / f"{CLUSTER}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(mode=0o700)
-        creator = server_user.creator() if server_user.is_root() else None
-        if creator is not None:
-            os.chown(unfinished, creator, creator)
-        output = await programs.run(
-            binaries / "initdb",
-            f"--pgdata={_as_seen_by(creator, unfinished)}",
-            f"--username={accounts.ADMINISTRATOR}",
-            "--auth=reject",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8" if os.uname().sysname == "Linux" else "--locale=C",
-            "--no-instructions",
-            uid=creator,
-            folder=unfinished,
-        )
-        if output is not None:
-            raise ConfigurationError(
-                f"MEMORY_DATA_DIR: PostgreSQL can't be made in {self._cluster}: {output}"
-            )
-        unfinished.rename(self._cluster)
-
-    def _check_room_for_cluster(self) -> None:
-        """Refuse what is no cluster of ours, and what no folder can take the place of."""
-        cluster = self._cluster
-        if cluster.is_mount() or (os.path.lexists(cluster) and not _is_empty(cluster)):
-            what = "is a mount point" if cluster.is_mount() else "is not empty"
-            raise ConfigurationError(
-                f"{self._setting}: {cluster} {what} and has no database of this service: empty or "
-                f"rename it, or choose another folder; a mount point can be {self._setting} itself"
-            )
 
     async def _start(self) -> None:
         if self._room is None or not self._room.is_whole(self._uid):
@@ -231,7 +196,7 @@ class EmbeddedPostgres:
                 *("-c", _KEEPER, f"memory-postgresql {self._cluster}"),
                 *server_user.command(self._uid),
                 str(binaries / "postgres"),
-                *("-D", _as_seen_by(self._uid, self._cluster)),
+                *("-D", cluster.as_seen_by(self._uid, self._cluster)),
                 *("-k", sockets),
                 *("-p", _PORT),
                 *("-c", "listen_addresses="),
@@ -325,25 +290,6 @@ class EmbeddedPostgres:
                     _log.error("embedded_postgresql_not_restarted", reason=str(error))
                     await asyncio.sleep(5)
             _log.warning("embedded_postgresql_restarted")
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-def _as_seen_by(uid: int | None, folder: Path) -> str:
-    """How a program names the folder that it works in, where others than root may not pass."""
-    return str(folder) if uid is None else "/proc/self/cwd"
-
-
-def _is_ours(name: str) -> bool:
-    """Whether the service, its journal or a new file system puts such a thing into the folder."""
-    return name.startswith(CLUSTER) or name in {"lock", "journal", "lost+found"}
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _last_line(log: Path) -> str:
