@@ -1,12 +1,14 @@
 """An empty database where there were records is told loudly."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from app.drivers.pgvector import PgvectorDriver, migrations
+from app.drivers.pgvector import PgvectorDriver, looking, migrations
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits
 from tests.conftest import NewDatabase
@@ -93,3 +95,22 @@ async def test_the_embedded_folder_remembers_that_there_were_records(
         assert await statuses() == ("degraded", 1)
     assert await statuses(store=True) == ("ok", 1)
     assert await statuses() == ("ok", 0)
+
+
+async def test_records_that_no_health_check_saw_are_missed_too(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "PAUSE_SECONDS", 0.02)
+    settings = DatabaseSettings(data_dir=tmp_path)
+    async with PgvectorDriver(settings, embedder, Limits()) as driver:
+        await driver.store("ada", "kettle")
+        async with asyncio.timeout(20):
+            while not (tmp_path / "postgresql.records").exists():
+                await asyncio.sleep(0.02)
+    shutil.rmtree(tmp_path / "postgresql")
+    with capture_logs() as logs:
+        async with PgvectorDriver(settings, embedder, Limits()) as driver:
+            health = await driver.health_check()
+    assert health.status == "degraded"
+    assert health.detail == "there are no records, and there were some in the database of before"
+    assert len(told(logs)) == 1

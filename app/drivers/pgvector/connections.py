@@ -156,7 +156,7 @@ class Connections:
             await self._confirm(connection)
             if self.read_only and self._pool is not None:
                 await self._renew(self._pool)
-            if not self._records.seen:
+            if not self.has_records:
                 await self._records.look(connection, self.database or frozenset())
 
     async def _confirm(self, connection: Pooled, cause: BaseException | None = None) -> None:
@@ -215,6 +215,11 @@ class Connections:
             and pool.get_idle_size() == 0
             and pool.get_size() >= pool.get_max_size()
         )
+
+    @property
+    def has_records(self) -> bool:
+        """Whether there were records at the last look."""
+        return self._records.seen
 
     @property
     def missing(self) -> str | None:

@@ -46,6 +46,7 @@ from app.core.memory.reranked import Reranked
 from app.drivers.pgvector.changes import OldChanges
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.knowledge import KnowledgeTable
+from app.drivers.pgvector.looking import LookForRecords
 from app.drivers.pgvector.recall import RankedRecall
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.sql.scope import of_user
@@ -101,6 +102,7 @@ class PgvectorDriver(RecordDriver):
         self._ranked = RankedRecall(self.connections, embedder, recall, self._now)
         self._vacuum = Vacuum(self.connections)
         self._changes = OldChanges(self.connections)
+        self._look = LookForRecords(self.connections)
         self._writing = Writing(
             self.connections,
             embedder,
@@ -135,11 +137,13 @@ class PgvectorDriver(RecordDriver):
         self._upkeep.start()
         self._vacuum.start()
         self._changes.start()
+        self._look.start()
         self.sweeper.start()
 
     async def close(self) -> None:
         await self._ranked.residents.stop()
         await self.sweeper.stop()
+        await self._look.stop()
         await self._changes.stop()
         await self._vacuum.stop()
         await self._upkeep.stop()
@@ -299,6 +303,7 @@ class PgvectorDriver(RecordDriver):
         self._upkeep.start()
         self._vacuum.start()
         self._changes.start()
+        self._look.start()
         self.sweeper.start()
         latency = round((perf_counter() - started) * 1000, 1)
         if wrong := self.connections.read_only or self.connections.missing:

@@ -15,7 +15,8 @@ _log = get_logger(__name__)
 class ExpectedRecords:
     """Remembers where records were, for the embedded server in a file beside its cluster.
 
-    It is asked when a database is opened and by health until there are records, never by requests.
+    It is asked when a database is opened, and by health and now and then until there are records;
+    never by requests.
     """
 
     def __init__(self, settings: DatabaseSettings) -> None:
