@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from app.drivers.pgvector.embedded import accounts, programs, server_user
 from app.errors import ConfigurationError
 from app.settings import CLUSTER, RESTORING
+
+_UNFINISHED = f"{CLUSTER}.unfinished"
 
 
 def is_made(cluster: Path) -> bool:
@@ -50,11 +53,12 @@ def check_room(cluster: Path, setting: str) -> None:
 
 
 async def create(cluster: Path, setting: str, binaries: Path) -> None:
-    """Make one by the programs in `binaries`: it is there as a whole, or not at all."""
+    """Make one by the programs in `binaries`: it is there as a whole, or not at all.
+
+    In a folder of a name of its own: an initdb of before may have outlived its service.
+    """
     check_room(cluster, setting)
-    unfinished = cluster.with_name(f"{CLUSTER}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(mode=0o700)
+    unfinished = _new_folder(cluster.parent)
     creator = server_user.creator() if server_user.is_root() else None
     if creator is not None:
         os.chown(unfinished, creator, creator)
@@ -77,6 +81,13 @@ async def create(cluster: Path, setting: str, binaries: Path) -> None:
 def as_seen_by(uid: int | None, folder: Path) -> str:
     """How a program names the folder that it works in, where others than root may not pass."""
     return str(folder) if uid is None else "/proc/self/cwd"
+
+
+def _new_folder(root: Path) -> Path:
+    """For a cluster to be made in; those of before are deleted."""
+    for left in root.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}.", dir=root))
 
 
 def _is_empty(folder: Path) -> bool:

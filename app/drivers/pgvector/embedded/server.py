@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ printf %s "$2" > pg_hba.conf && printf %s "$3" > pg_ident.conf
 _PORT = "5432"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+_DELETIONS, _DELETION_SECONDS = 100, 0.1
 _AUTOVACUUM_SECONDS = 10
 """Between two looks of autovacuum, also for what other programs wrote; a minute by default."""
 
@@ -159,7 +161,7 @@ class EmbeddedPostgres:
             return
         with self._named_errors(), self._lock:
             await self._stop_leftover()
-            await asyncio.to_thread(shutil.rmtree, self._root)
+            await asyncio.to_thread(_delete, self._root)
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -290,6 +292,16 @@ class EmbeddedPostgres:
                     _log.error("embedded_postgresql_not_restarted", reason=str(error))
                     await asyncio.sleep(5)
             _log.warning("embedded_postgresql_restarted")
+
+
+def _delete(folder: Path) -> None:
+    """Delete it, though an initdb that outlived its service may still make files in it."""
+    for _ in range(_DELETIONS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_DELETION_SECONDS)
+    shutil.rmtree(folder)
 
 
 def _last_line(log: Path) -> str:
