@@ -3,7 +3,9 @@
 import pytest
 
 from app.core.memory.record_driver import RecordDriver
+from app.embedding import Embedder
 from tests.conformance.cases import Case
+from tests.remembering import Remembering
 
 MATTERS = [
     "The committee discussed the repair of the northern footbridge and its wooden railing.",
@@ -24,6 +26,11 @@ SHORT = [
     "Basil likes the sun and a little water.",
     "The kettle is made of copper.",
 ]
+
+
+@pytest.fixture(scope="session")
+def embedder(embedder: Embedder) -> Embedder:
+    return Remembering(embedder)
 
 
 def test_the_long_text_has_1_600_words_and_the_question_none_of_the_fact() -> None:

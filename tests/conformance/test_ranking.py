@@ -15,7 +15,7 @@ from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import CapabilityMissing
 from app.settings import Limits
-from tests.conformance.remembering import Remembering
+from tests.remembering import Remembering
 
 SPOKEN = datetime(2026, 5, 8, 12, tzinfo=UTC)
 

@@ -11,11 +11,18 @@ from hypothesis import strategies as st
 
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import NewMemory
+from app.embedding import Embedder
 from app.errors import InvalidInput
 from app.settings import Limits
 from tests.conformance.cases import examples, on_drivers, on_wrappers
+from tests.remembering import Remembering
 
 LIMITS = Limits()
+
+
+@pytest.fixture(scope="session")
+def embedder(embedder: Embedder) -> Embedder:
+    return Remembering(embedder)
 
 
 async def test_ids_are_uuidv7_and_grow_with_time(driver: RecordDriver) -> None:

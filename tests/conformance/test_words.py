@@ -11,8 +11,8 @@ from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import NewMemory
 from app.embedding import Embedder
 from app.ranking import SPEAKER
-from tests.conformance.remembering import Remembering
 from tests.eight_languages import eight_languages
+from tests.remembering import Remembering
 
 
 @pytest.fixture(scope="session")

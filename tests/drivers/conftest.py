@@ -13,6 +13,7 @@ from app.embedding import Embedder
 from app.settings import AutomemSettings, DatabaseSettings, Limits, RecallSettings
 from tests.drivers import automem_fake
 from tests.drivers.automem_fake import FakeAutomem
+from tests.remembering import Remembering
 
 OpenDriver: TypeAlias = Callable[..., Awaitable[PgvectorDriver]]
 OpenAutomem: TypeAlias = Callable[..., Awaitable[AutomemDriver]]
@@ -58,10 +59,16 @@ async def open_driver(
         yield opened
 
 
+@pytest.fixture(scope="session")
+def remembering(embedder: Embedder) -> Embedder:
+    """The default model, which embeds once what several tests give to AutoMem."""
+    return Remembering(embedder)
+
+
 @pytest.fixture
-async def fake(embedder: Embedder) -> AsyncIterator[FakeAutomem]:
+async def fake(remembering: Embedder) -> AsyncIterator[FakeAutomem]:
     """An AutoMem with all its traps, empty."""
-    async with automem_fake.running(embedder) as fake:
+    async with automem_fake.running(remembering) as fake:
         yield fake
 
 

@@ -29,7 +29,8 @@ SMALL, MIDDLE, LARGE = "small", "middle", "large"
 MODES = ("force_custom_plan", "force_generic_plan")
 
 COLUMNS = [
-    *("knowledge_id", "category", "content", "metadata", "created_at", "updated_at", "embedding")
+    *("knowledge_id", "category", "content", "doc_id", "metadata"),
+    *("created_at", "updated_at", "embedding"),
 ]
 KINDS: tuple[Literal["ivfflat", "hnsw"], ...] = ("ivfflat", "hnsw")
 
@@ -43,14 +44,20 @@ def clustered(rows: int, seed: int) -> Vector:
 
 
 async def fill(url: str, categories: Sequence[str], seed: int) -> None:
-    """Store one piece of knowledge for each of the categories."""
+    """Store one piece of knowledge for each of the categories; every second one is even."""
     start = datetime.now(UTC)
+
+    def row(n: int, category: str, vector: Vector) -> tuple[Any, ...]:
+        time = start - timedelta(seconds=n)
+        metadata = json.dumps({"n": n, "even": n % 2 == 0})
+        return uuid4(), category, f"fact {n}", str(n % 10), metadata, time, time, vector
+
     async with connected(url) as connection:
         await connection.copy_records_to_table(
             "global_knowledge",
             columns=COLUMNS,
             records=[
-                (uuid4(), category, f"fact {n}", "{}", *[start - timedelta(seconds=n)] * 2, vector)
+                row(n, category, vector)
                 for n, (category, vector) in enumerate(
                     zip(categories, clustered(len(categories), seed), strict=True)
                 )
@@ -174,7 +181,7 @@ async def test_both_kinds_of_index_find_the_best_of_everything_and_of_a_category
 
 
 EVEN: dict[str, Any] = {"metadata": {"n": {"gte": 0}, "even": True}}
-"""Every second row is so."""
+"""Every second row of `fill` is so."""
 
 
 @pytest.mark.parametrize("given", [{}, EVEN])
@@ -186,13 +193,6 @@ async def test_what_expired_or_is_filtered_out_uses_up_no_limit(
     assert await indexes.rebuild(filled, kind)
     read = read_filter(given, Limits(), knowledge=True)
     async with connected(filled) as connection, undone(connection):
-        await connection.execute(
-            """
-            update global_knowledge set doc_id = right(content, 1), metadata = json_build_object(
-                'n', substr(content, 6)::int, 'even', substr(content, 6)::int % 2 = 0
-            )
-            """
-        )
         query = clustered(1, 8)[0]
         for category in (None, SMALL, MIDDLE, LARGE):
             await connection.execute(EXPIRE, query, category, 100 if category else 300)
