@@ -2,7 +2,7 @@
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
@@ -31,9 +31,11 @@ from app.core.memory.records import (
     is_alive,
     key_of,
     newest,
+    version_of,
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -47,7 +49,7 @@ from app.core.memory.requests import (
     Users,
 )
 from app.core.memory.reranked import Reranked
-from app.embedding import Embedder, Vector
+from app.embedding import Embedder, Model, Vector
 from app.pieces import in_pieces
 from app.ranking.candidates import Candidates
 from app.ranking.evidence import weigh
@@ -193,10 +195,28 @@ class InMemoryDriver(RecordDriver):
         found = (record for record in self._knowledge.values() if wanted.has(record, now))
         return wanted.of(await in_pieces(deepcopy, _following(wanted, found)))
 
-    async def _export(self) -> AsyncIterator[Record]:
-        for record in self._all():
-            if self._is_alive(record):
-                yield deepcopy(record)
+    async def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        users = sorted(filter(wanted.has, self._memories))
+        owners = [*users, None] if wanted.knowledge else users
+        for owner in owners:
+            own: Mapping[str, Record] = (
+                self._knowledge if owner is None else self._memories.get(owner, {})
+            )
+            for record in [*own.values()]:
+                if self._is_alive(record):
+                    yield deepcopy(record)
+
+    async def _model(self) -> Model | None:
+        return await Model.of(self._embedder)
+
+    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
+        there = [self._there(record) for record in records]
+        return [
+            self._vectors[key_of(record)]
+            if now is not None and now.updated_at == record.updated_at
+            else None
+            for record, now in zip(records, there, strict=True)
+        ]
 
     def _all(self) -> list[Record]:
         memories = (memory for own in self._memories.values() for memory in own.values())
@@ -207,8 +227,11 @@ class InMemoryDriver(RecordDriver):
         if wanted.once:
             return await self._keep_once(wanted.records)
         kept = await in_pieces(deepcopy, wanted.records)
-        vectors = await self._embedder.embed_texts([text_and_name(record) for record in kept])
-        self._merge(kept, vectors)
+        given = wanted.given()
+        new = [record for record in kept if version_of(record) not in given]
+        made = await self._embedder.embed_texts([text_and_name(record) for record in new])
+        vectors = dict(given) | dict(zip(map(version_of, new), made, strict=True))
+        self._merge(kept, [vectors[version_of(record)] for record in kept])
         return wanted.records
 
     def _merge(self, records: Sequence[Record], vectors: Sequence[Vector]) -> None:

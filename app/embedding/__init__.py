@@ -1,10 +1,21 @@
 """Text to vectors: the contract, and the embedder that the settings choose."""
 
 from app.embedding.base import MOST_WINDOWS, Embedder, Vector, Windows, noting_truncated
+from app.embedding.identity import AGREEMENT, SAMPLE, Model
 from app.embedding.local import LocalEmbedder
 from app.settings import EmbeddingSettings
 
-__all__ = ["MOST_WINDOWS", "Embedder", "Vector", "Windows", "build_embedder", "noting_truncated"]
+__all__ = [
+    "AGREEMENT",
+    "MOST_WINDOWS",
+    "SAMPLE",
+    "Embedder",
+    "Model",
+    "Vector",
+    "Windows",
+    "build_embedder",
+    "noting_truncated",
+]
 
 
 def build_embedder(settings: EmbeddingSettings) -> Embedder:

@@ -24,6 +24,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -35,6 +36,7 @@ from app.core.memory.requests import (
     Replace,
     Users,
 )
+from app.embedding import Model, Vector
 from app.errors import ConfigurationError, MemoryServiceError
 from app.settings import CacheSettings, Limits
 from app.single_flight import SingleFlight
@@ -144,8 +146,17 @@ class CachedDriver(WrappingDriver):
     async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
         return await self._inner._page_knowledge(wanted)
 
-    def _export(self) -> AsyncIterator[Record]:
-        return self._inner._export()
+    def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        return self._inner._export(wanted)
+
+    async def _model(self) -> Model | None:
+        return await self._inner._model()
+
+    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
+        return await self._inner._vectors_of(records)
+
+    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
+        return await self._inner._gone(records)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         scopes = {_scope_of(record) for record in wanted.records}

@@ -24,6 +24,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -167,8 +168,8 @@ class FailoverDriver(WrappingDriver):
     async def _users(self, wanted: Users) -> UserPage:
         return await self._reads.users(wanted, self._first)
 
-    def _export(self) -> AsyncIterator[Record]:
-        return self._reads.export(self.members.nodes, self.name, self._settings.timeout)
+    def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        return self._reads.export(wanted, self.members.nodes, self.name, self._settings.timeout)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         if wanted.once:

@@ -16,10 +16,12 @@ from app.core.memory.records import (
     Record,
     document_of,
     is_alive,
+    place_of_owner,
     record_id,
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Listing,
     Page,
@@ -200,10 +202,15 @@ class Overlays:
         user = record.user_id if isinstance(record, Memory) else None
         return self._of_user.get(user, self._of_others)
 
-    def kept(self, now: datetime) -> Iterator[Record]:
-        """Every record that the driver may lack, and that has not expired `now`."""
-        for overlay in self._of_user.values():
-            yield from (record for record in overlay.kept.values() if is_alive(record, now))
+    def kept(self, wanted: Export, now: datetime) -> list[Record]:
+        """Those that the driver may lack, and that are alive `now`, in the export's order."""
+        found = [
+            record
+            for overlay in self._of_user.values()
+            for record in overlay.kept.values()
+            if is_alive(record, now) and wanted.includes(record)
+        ]
+        return sorted(found, key=place_of_owner)
 
 
 def kept_memory(entries: Iterable[Entry], memory_id: str) -> Memory | None:

@@ -1,6 +1,7 @@
 """Reads from one of several drivers, with what is pending laid over the answer."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,9 +20,12 @@ from app.core.memory.records import (
     Record,
     UserCount,
     UserPage,
+    is_alive,
+    place_of_owner,
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Page,
@@ -36,7 +40,14 @@ from app.journal.entries import Entry
 from app.journal.journal import Journal
 from app.settings import Limits
 from app.wrappers.node import Node, first_answer
-from app.wrappers.overlay import Overlay, Overlays, Waiting, kept_memory, paged, paged_knowledge
+from app.wrappers.overlay import (
+    Overlay,
+    Overlays,
+    Waiting,
+    kept_memory,
+    paged,
+    paged_knowledge,
+)
 from app.wrappers.pending_recall import PendingRecall
 
 T = TypeVar("T")
@@ -191,15 +202,15 @@ class PendingReads:
         return await self.get(Get("memory", wanted.record_id, found.user_id), choose)
 
     async def export(
-        self, nodes: Sequence[Node], wrapper: str, seconds: float
+        self, wanted: Export, nodes: Sequence[Node], wrapper: str, seconds: float
     ) -> AsyncIterator[Record]:
-        """Every record, from the first of the nodes that answers, and what is pending for it.
+        """The records, from the first of the nodes that answers, and what is pending for it.
 
         Raises what that driver raises once the first record was given, and `DriverTimeout` where
         the next record does not come within `seconds`.
         """
         pending = await self._journal.everything(under_way=self._under_way)
-        records = {node.name: node.driver._export() for node in nodes}
+        records = {node.name: node.driver._export(wanted) for node in nodes}
 
         async def first(node: Node) -> Record | None:
             def begin(_: RecordDriver) -> Awaitable[Record | None]:
@@ -210,7 +221,10 @@ class PendingReads:
         record, node, _ = await first_answer(nodes, first, wrapper)
         clock = self._journal.clock
         overlays = Overlays(pending, node.name, clock.now(), stored_by_all=self._stored_by_all)
+        kept = deque(overlays.kept(wanted, clock.now()))
         while record is not None:
+            while kept and place_of_owner(kept[0]) < place_of_owner(record):
+                yield kept.popleft()
             if not overlays[record].replaces(record):
                 yield record
             try:
@@ -218,8 +232,9 @@ class PendingReads:
                     record = await anext(records[node.name], None)
             except TimeoutError as error:
                 raise DriverTimeout(reason=f"{node.name}: no answer in time") from error
-        for kept in overlays.kept(clock.now()):
-            yield kept
+        for one in kept:
+            if is_alive(one, clock.now()):
+                yield one
 
     async def pending(self, user_id: str | None, node: Node) -> Overlay:
         """What is pending for the node, of the user's memories or, without a user, of knowledge.

@@ -24,6 +24,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -181,8 +182,8 @@ class ReplicatedDriver(WrappingDriver):
         )
         return found
 
-    def _export(self) -> AsyncIterator[Record]:
-        return self._reads.export(self.members.nodes, self.name, self._settings.timeout)
+    def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        return self._reads.export(wanted, self.members.nodes, self.name, self._settings.timeout)
 
     async def _read(
         self,

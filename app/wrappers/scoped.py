@@ -25,9 +25,11 @@ from app.core.memory.records import (
     Record,
     UserCount,
     UserPage,
+    key_of,
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -39,6 +41,7 @@ from app.core.memory.requests import (
     Replace,
     Users,
 )
+from app.embedding import Model, Vector
 from app.errors import DriverError
 from app.settings import TENANT, Limits
 from app.wrappers.base import WrappingDriver
@@ -120,20 +123,33 @@ class ScopedDriver(WrappingDriver):
         )
         return KnowledgePage([self._unboxed(each) for each in page.memories], page.next_cursor)
 
-    async def _export(self) -> AsyncIterator[Record]:
-        async for record in self._inner._export():
-            if isinstance(record, Memory):
-                own: Record | None = (
-                    self._unboxed(record)
-                    if record.user_id == self._knowledge
-                    else self._own(record)
-                )
-                if own is not None:
-                    yield own
+    async def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        end = self._behind if wanted.end is None else self._prefix + wanted.end
+        mine = Export(start=self._prefix + wanted.start, end=end, knowledge=False)
+        async for record in self._inner._export(mine):
+            own = self._own(record) if isinstance(record, Memory) else None
+            if own is not None:
+                yield own
+        if wanted.knowledge:
+            async for record in self._inner._export(Export.of_user(self._knowledge)):
+                if isinstance(record, Memory):
+                    yield self._unboxed(record)
+
+    async def _model(self) -> Model | None:
+        return await self._inner._model()
+
+    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
+        return await self._inner._vectors_of([self._boxed(record) for record in records])
+
+    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
+        boxed = [self._boxed(record) for record in records]
+        gone = {key_of(memory) for memory in await self._inner._gone(boxed)}
+        pairs = zip(records, boxed, strict=True)
+        return [record for record, memory in pairs if key_of(memory) in gone]
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         boxed = [self._boxed(record) for record in wanted.records]
-        kept = await self._inner._keep(Keep(boxed, wanted.new, wanted.once))
+        kept = await self._inner._keep(Keep(boxed, wanted.new, wanted.once, wanted.vectors))
         return self._given_back(kept, wanted.records)
 
     async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:

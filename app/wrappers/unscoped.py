@@ -16,6 +16,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -27,6 +28,7 @@ from app.core.memory.requests import (
     Replace,
     Users,
 )
+from app.embedding import Model, Vector
 from app.errors import InvalidInput
 from app.settings import Limits
 from app.wrappers.base import WrappingDriver
@@ -65,10 +67,25 @@ class UnscopedDriver(WrappingDriver):
     async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
         return await self._inner._page_knowledge(wanted)
 
-    async def _export(self) -> AsyncIterator[Record]:
-        async for record in self._inner._export():
-            if not _is_tenants(record):
-                yield record
+    async def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        """Those before the tenants' users, and those after them."""
+        end = MARK if wanted.end is None else min(MARK, wanted.end)
+        for part in (
+            replace(wanted, end=end, knowledge=False),
+            replace(wanted, start=max(AFTER_MARK, wanted.start)),
+        ):
+            if part.knowledge or part.end is None or part.start < part.end:
+                async for record in self._inner._export(part):
+                    yield record
+
+    async def _model(self) -> Model | None:
+        return await self._inner._model()
+
+    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
+        return await self._inner._vectors_of(records)
+
+    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
+        return await self._inner._gone(records)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         return await self._inner._keep(wanted)

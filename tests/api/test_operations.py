@@ -150,7 +150,7 @@ async def test_a_repair_that_fails_half_way_ends_what_was_cached(
     await recall()
     assert (await recall())["cached"] is True
 
-    async def fail(self: object) -> AsyncIterator[Record]:
+    async def fail(self: object, wanted: object) -> AsyncIterator[Record]:
         raise DriverError
         yield
 

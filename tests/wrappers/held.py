@@ -8,6 +8,7 @@ from app.core.memory.base import DriverHealth
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -113,9 +114,9 @@ class Held(InMemoryDriver):
             raise self.delete_error
         return await super()._forget(wanted)
 
-    async def _export(self) -> AsyncIterator[Record]:
+    async def _export(self, wanted: Export) -> AsyncIterator[Record]:
         await self._reach("export")
-        async for record in super()._export():
+        async for record in super()._export(wanted):
             yield record
 
     async def health_check(self) -> DriverHealth:
@@ -125,7 +126,7 @@ class Held(InMemoryDriver):
 
     async def ids(self) -> set[str]:
         """Of everything that is kept, as it is."""
-        return {record_id(record) async for record in super()._export()}
+        return {record_id(record) async for record in super()._export(Export())}
 
 
 async def until(condition: Any, seconds: float = 10.0) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.records import Kept, Record
-from app.core.memory.requests import Delete, Keep
+from app.core.memory.requests import Delete, Export, Keep
 from app.embedding import Embedder
 from app.errors import DriverTimeout, DriverUnavailable, InvalidInput
 from app.settings import Limits
@@ -78,8 +78,8 @@ async def test_what_is_updated_in_both_meanwhile_stays_updated(
 
         readings = 0
 
-        async def _export(self) -> AsyncIterator[Record]:
-            async for record in super()._export():
+        async def _export(self, wanted: Export) -> AsyncIterator[Record]:
+            async for record in super()._export(wanted):
                 yield record
             self.readings += 1
             if self.readings == 2:

@@ -66,6 +66,11 @@ class DocumentCursor(NamedTuple):
         )
 
 
+def after_user(user_id: str) -> str:
+    """The least id of a user after this one: none has U+0000."""
+    return f"{user_id}\x01"
+
+
 class UserCursor(NamedTuple):
     """The last user of a page; the next page starts with the first id after that one."""
 
@@ -73,8 +78,8 @@ class UserCursor(NamedTuple):
 
     @property
     def next_id(self) -> str:
-        """The least id after it: none has U+0000."""
-        return f"{self.user_id}\x01"
+        """The least id after it."""
+        return after_user(self.user_id)
 
     def encode(self) -> str:
         return base64.urlsafe_b64encode(self.user_id.encode()).decode()

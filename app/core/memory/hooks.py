@@ -19,6 +19,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -30,6 +31,7 @@ from app.core.memory.requests import (
     Replace,
     Users,
 )
+from app.embedding import Model, Vector
 from app.errors import CapabilityMissing
 from app.settings import Limits
 
@@ -158,8 +160,23 @@ class RecordHooks(BaseMemoryDriver):
         raise CapabilityMissing(f"The driver {self.name!r} can't list knowledge")
 
     @abstractmethod
-    def _export(self) -> AsyncIterator[Record]:
-        """Every record that the driver keeps, each once."""
+    def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        """The records that are wanted, each once, in the order that `Export` tells."""
+
+    async def _model(self) -> Model | None:
+        """The model that makes the driver's vectors; None where nobody can tell, or has them."""
+        return None
+
+    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
+        """Those of each record, as `Keep` takes them.
+
+        None where the driver does not have that version of the record, or gives no vectors.
+        """
+        return [None] * len(records)
+
+    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
+        """Those of the records that the driver has in no version. A backend may be quicker."""
+        return [record for record in records if await self._get(Get.of(record)) is None]
 
     @abstractmethod
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:

@@ -18,8 +18,9 @@ from app.core.memory.checks import (
 from app.core.memory.cursor import UserCursor
 from app.core.memory.filter import Filter, read_filter
 from app.core.memory.hooks import RecordHooks
-from app.core.memory.records import Knowledge, Memory, MemoryPage, Record, UserPage
-from app.core.memory.requests import Get, Page, Recall, RecallKnowledge, Recency, Users
+from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage
+from app.core.memory.requests import Export, Get, Page, Recall, RecallKnowledge, Recency, Users
+from app.embedding import Model, Vector
 from app.errors import CapabilityMissing
 
 
@@ -158,13 +159,48 @@ class ReadVerbs(RecordHooks):
         return await self._users(Users(start=start, limit=limit))
 
     @final
-    def export_records(self) -> AsyncIterator[Record]:
-        """Every user's memories and all knowledge, each once, a page at a time and in no order.
+    def export_records(
+        self, user_id: str | None = None, *, since: datetime | None = None
+    ) -> AsyncIterator[Record]:
+        """Every user's memories and all knowledge, each once; or the memories of one user.
 
-        What is stored or deleted meanwhile may or may not be among them.
+        The users come by their ids in code-point order, and the knowledge after them. With `since`
+        only what was stored or changed at that moment or later, by `updated_at`. What is stored or
+        deleted meanwhile may or may not be among them.
         """
         self._need_all("export records")
-        return self._export()
+        wanted = Export()
+        if user_id is not None:
+            check_scope(self._limits, user_id)
+            self._check_user(user_id)
+            wanted = Export.of_user(user_id)
+        return self._exported(wanted, None if since is None else check_moment(since, "since"))
+
+    async def _exported(self, wanted: Export, since: datetime | None) -> AsyncIterator[Record]:
+        async for record in self._export(wanted):
+            if since is None or record.updated_at >= since:
+                yield record
+
+    @final
+    async def model(self) -> Model | None:
+        """The model that makes the driver's vectors, where they can be exported and imported."""
+        return await self._model()
+
+    @final
+    async def vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
+        """The vectors of each exported record: shape (windows, dimension).
+
+        None of a record that has changed since, and where the driver gives no vectors.
+        """
+        self._check_users(records, "records")
+        return await self._vectors_of(records)
+
+    @final
+    async def gone(self, records: Sequence[Kept]) -> list[Kept]:
+        """Those of the exported records that the driver has no more, in whatever version."""
+        self._need_all("look records up")
+        self._check_users(records, "records")
+        return await self._gone(records)
 
 
 def _without(tags: Sequence[str] | None, wanted: Filter) -> Filter:

@@ -49,6 +49,7 @@ from app.core.memory.requests import (
     Page,
     Replace,
 )
+from app.embedding import Vector
 from app.errors import Contended, InvalidInput, PreconditionFailed
 
 _TRIES = 20
@@ -166,16 +167,19 @@ class RecordDriver(ReadVerbs, DocumentVerbs):
         return new_knowledge(new, self._limits, loc, clock=self.clock)
 
     @final
-    async def import_records(self, records: Sequence[Record]) -> None:
+    async def import_records(
+        self, records: Sequence[Record], vectors: Sequence[Vector | None] = ()
+    ) -> None:
         """Keep the records as they are: each is inserted, or replaces an older version of itself.
 
-        The version is `updated_at`. After an error some records may be kept; the same call made
-        again keeps the rest.
+        The version is `updated_at`. `vectors` are those of each record, as the driver's own `model`
+        made them; it makes those that are None. After an error some records may be kept; the same
+        call made again keeps the rest.
         """
         self._need_all("import records")
         self._check_users(records, "records")
         if records:
-            await self._keep(Keep(records))
+            await self._keep(Keep(records, vectors=vectors))
 
     @final
     async def update(

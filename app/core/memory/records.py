@@ -164,6 +164,7 @@ Record: TypeAlias = Memory | Knowledge
 Kept = TypeVar("Kept", bound=Memory | Knowledge)
 """Records of one kind, or of both."""
 Key: TypeAlias = tuple[str | None, str]
+Version: TypeAlias = tuple[Key, datetime]
 Same = TypeVar("Same")
 
 OLDER_VERSIONS: Final = timedelta(days=1)
@@ -353,9 +354,19 @@ def latest(records: Iterable[Kept], key: Callable[[Kept], Same]) -> dict[Same, K
     return found
 
 
+def place_of_owner(record: Record) -> tuple[bool, str]:
+    """What records are exported by: users by their ids in code-point order, knowledge last."""
+    return (False, record.user_id) if isinstance(record, Memory) else (True, "")
+
+
 def key_of(record: Record) -> Key:
     """What all versions of a record share, and no two records do: its owner and its id.
 
     Two users may have memories of one id, as an import brings them. Knowledge has no owner.
     """
     return record.user_id if isinstance(record, Memory) else None, record_id(record)
+
+
+def version_of(record: Record) -> Version:
+    """What no other version of any record has."""
+    return key_of(record), record.updated_at

@@ -3,13 +3,13 @@
 `RecordDriver` makes them; a field that is added here reaches every driver.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final, Generic, Literal, Self
+from typing import Final, Generic, Literal, Self, TypeAlias
 
 from app.core.memory.clock import ids_at
-from app.core.memory.cursor import Cursor, DocumentCursor, Place, cut
+from app.core.memory.cursor import Cursor, DocumentCursor, Place, after_user, cut
 from app.core.memory.filter import EVERYTHING, Filter
 from app.core.memory.records import (
     Kept,
@@ -18,15 +18,21 @@ from app.core.memory.records import (
     Memory,
     MemoryPage,
     Record,
+    Version,
     document_of,
     is_alive,
     key_of,
     position_of,
+    version_of,
 )
+from app.embedding import Vector
 
 Kind = Literal["memory", "knowledge"]
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
+
+Given: TypeAlias = Mapping[Version, Vector]
+"""Vectors that a record's driver need not make, by the version that they are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +99,23 @@ class Keep(Generic[Kept]):
     that is there is the answer, `repeated`, if it has the same `request`; if not, the driver keeps
     none of the records and raises `Conflict` with the place of that one. No id comes twice, and
     all are memories or all knowledge.
+
+    `vectors`: where the caller has them, those of each record in the order of `records`, as the
+    driver's own model makes them of its text: shape (windows, dimension). The driver makes those
+    that are None, and all where there are none.
     """
 
     records: Sequence[Kept]
     new: bool = False
     once: bool = False
+    vectors: Sequence[Vector | None] = ()
+
+    def given(self) -> Given:
+        """The vectors that the caller has, by the records that they are of."""
+        if not self.vectors:
+            return {}
+        pairs = zip(self.records, self.vectors, strict=True)
+        return {version_of(record): own for record, own in pairs if own is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,19 +311,41 @@ def _takes_part(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Users:
-    """`limit` users who have memories, by their ids in code-point order.
+class UserRange:
+    """The users from `start`, which is inside, to `end`, which is not, in code-point order.
 
-    From `start`, which is inside, to `end`, which is not; without an `end`, all that follow.
+    Without an `end`, all that follow.
     """
 
     start: str = ""
     end: str | None = None
-    limit: int = 50
 
     def has(self, user_id: str) -> bool:
         """Whether the user is between the two."""
         return self.start <= user_id and (self.end is None or user_id < self.end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Users(UserRange):
+    """`limit` of the users who have memories, by their ids."""
+
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export(UserRange):
+    """Every memory of the users, by the users' ids; then, where it is wanted, all `knowledge`."""
+
+    knowledge: bool = True
+
+    @classmethod
+    def of_user(cls, user_id: str) -> Self:
+        """The user's memories alone."""
+        return cls(start=user_id, end=after_user(user_id), knowledge=False)
+
+    def includes(self, record: Record) -> bool:
+        """Whether the record is wanted."""
+        return self.has(record.user_id) if isinstance(record, Memory) else self.knowledge
 
 
 def _is_in(wanted: Recall | Page, memory: Memory, now: datetime) -> bool:

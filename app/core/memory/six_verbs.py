@@ -9,6 +9,7 @@ from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -112,7 +113,7 @@ class SixVerbs(RecordDriver):
     async def _page(self, wanted: Page) -> MemoryPage:
         self._can_t("list memories")
 
-    def _export(self) -> AsyncIterator[Record]:
+    def _export(self, wanted: Export) -> AsyncIterator[Record]:
         self._can_t("export records")
 
     async def _forget(self, wanted: Forget) -> int:

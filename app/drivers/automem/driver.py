@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 from app.core.memory.base import DriverContext, DriverHealth
-from app.core.memory.cursor import user_page
+from app.core.memory.cursor import after_user, user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
@@ -25,6 +25,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -187,11 +188,19 @@ class AutomemDriver(RecordDriver):
         found = await self._listing.page(scope, wanted, self._has_knowledge(wanted))
         return wanted.of(_only(Knowledge, found))
 
-    async def _export(self) -> AsyncIterator[Record]:
-        async for rows in read_all(self._client, whole_scope(self._tags)):
-            for row in rows:
-                if self._is_alive(row.record):
-                    yield row.record
+    async def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        """User by user: AutoMem has everyone's memories in the order of their time."""
+        users = [wanted.start]
+        if wanted.end != after_user(wanted.start):
+            users = sorted(await self._counted(wanted))
+        scopes = [memory_scope(self._tags, user_id) for user_id in users]
+        if wanted.knowledge:
+            scopes.append(knowledge_scope(self._tags))
+        for scope in scopes:
+            async for rows in read_all(self._client, scope):
+                for row in rows:
+                    if self._is_alive(row.record):
+                        yield row.record
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         if wanted.once:
@@ -264,14 +273,19 @@ class AutomemDriver(RecordDriver):
         return await self._forgetter.forget(scope, wanted)
 
     async def _users(self, wanted: Users) -> UserPage:
+        counts = await self._counted(wanted)
+        users = nsmallest(wanted.limit + 1, counts)
+        return user_page([UserCount(one, counts[one]) for one in users], wanted.limit)
+
+    async def _counted(self, wanted: Users | Export) -> Counter[str]:
+        """How many memories each of the wanted users has."""
         counts: Counter[str] = Counter()
         async for rows in read_all(self._client, whole_scope(self._tags)):
             memories = (row.record for row in rows if isinstance(row.record, Memory))
             counts.update(
                 one.user_id for one in memories if wanted.has(one.user_id) and self._is_alive(one)
             )
-        users = nsmallest(wanted.limit + 1, counts)
-        return user_page([UserCount(one, counts[one]) for one in users], wanted.limit)
+        return counts
 
     def identity(self) -> frozenset[str]:
         """Its endpoint, and the machine where that is this one."""

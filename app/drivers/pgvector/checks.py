@@ -11,7 +11,7 @@ from pgvector.asyncpg import register_vector
 from app.drivers.pgvector import migrations
 from app.drivers.pgvector.errors import describe, translate
 from app.drivers.pgvector.sql import memories as sql
-from app.embedding import Embedder, Vector
+from app.embedding import AGREEMENT, SAMPLE, Embedder, Vector
 from app.errors import ConfigurationError, DatabaseChanged, DriverTimeout, DriverUnavailable
 from app.logs import get_logger
 from app.ranking.words import VERSION
@@ -20,9 +20,6 @@ from app.settings import DatabaseSettings, place, real
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
-_SAMPLE = "Ada keeps a copper kettle on the windowsill and waters the basil on Sundays."
-_AGREEMENT = 0.999
-"""Least cosine between one model's vectors of the sample, whatever engine computes them."""
 
 _LOCK_NOT_AVAILABLE = "55P03"
 _OLDEST_PGVECTOR = (0, 8)
@@ -89,7 +86,7 @@ class Checks:
         ours = self._embedder
         try:
             rows = await connection.fetch(
-                sql.AS_OPENED, self._sample, ours.dimension, _AGREEMENT, self.language, VERSION
+                sql.AS_OPENED, self._sample, ours.dimension, AGREEMENT, self.language, VERSION
             )
         except pg.InsufficientPrivilegeError as error:
             return await self._lacking(connection, error)
@@ -208,7 +205,7 @@ class Checks:
         same = dimension == ours.dimension
         name = None
         if same:
-            sample = self._sample = (await ours.embed([_SAMPLE]))[0]
+            sample = self._sample = (await ours.embed([SAMPLE]))[0]
             model = await connection.fetchrow(sql.MODEL, sample)
             if model is None:
                 await connection.execute(
@@ -216,7 +213,7 @@ class Checks:
                 )
                 model = await connection.fetchrow(sql.MODEL, sample)
             assert model is not None  # noqa: S101 - it was just remembered
-            same = model["agreement"] >= _AGREEMENT
+            same = model["agreement"] >= AGREEMENT
             name = model["name"]
         if not same:
             raise ConfigurationError(

@@ -31,6 +31,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -54,7 +55,7 @@ from app.drivers.pgvector.sweeper import Sweeper
 from app.drivers.pgvector.upkeep import IndexUpkeep
 from app.drivers.pgvector.vacuum import Vacuum
 from app.drivers.pgvector.writing import Writing
-from app.embedding import Embedder
+from app.embedding import Embedder, Model, Vector
 from app.errors import Contended, MemoryServiceError, PoolExhausted
 from app.pieces import in_pieces
 from app.ranking.ranked import Found
@@ -193,21 +194,49 @@ class PgvectorDriver(RecordDriver):
     async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
         return await self._knowledge.page(wanted)
 
-    async def _export(self) -> AsyncIterator[Record]:
-        last_memory = ("", UUID(int=0))
+    async def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        first, end = (wanted.start, UUID(int=0)), () if wanted.end is None else (wanted.end,)
+        statement = sql.export_memories(first=True, until_end=bool(end))
         while rows := await self.connections.fetch(
-            sql.EXPORT_MEMORIES, *last_memory, _EXPORT_PAGE, self._now()
+            statement, *first, _EXPORT_PAGE, self._now(), *end
         ):
             for memory in await in_pieces(_memory, rows):
                 yield memory
-            last_memory = (rows[-1]["user_id"], rows[-1]["memory_id"])
-        async for record in self._knowledge.export():
-            yield record
+            first = (rows[-1]["user_id"], rows[-1]["memory_id"])
+            statement = sql.export_memories(first=False, until_end=bool(end))
+        if wanted.knowledge:
+            async for record in self._knowledge.export():
+                yield record
+
+    async def _model(self) -> Model | None:
+        return await Model.of(self._embedder)
+
+    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
+        memories = [record for record in records if isinstance(record, Memory)]
+        knowledge = [record for record in records if isinstance(record, Knowledge)]
+        found = await self._writing.vectors(memories) if memories else {}
+        if knowledge:
+            found |= await self._knowledge.vectors(knowledge)
+        return [found.get((_row_of(record), record.updated_at)) for record in records]
+
+    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
+        keys = [_row_of(record) for record in records]
+        memories = [key for key in keys if key[0] is not None]
+        knowledge = [one for user, one in keys if user is None]
+        gone: set[tuple[str | None, UUID]] = set()
+        if memories:
+            users, ids = zip(*memories, strict=True)
+            rows = await self.connections.fetch(sql.GONE, users, ids, self._now())
+            gone |= {(row["owner"], row["id"]) for row in rows}
+        if knowledge:
+            gone |= {(None, one) for one in await self._knowledge.gone(knowledge)}
+        return [record for record in records if _row_of(record) in gone]
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         if wanted.once:
             return await self._keep_once(wanted.records)
         records: Iterable[Record] = wanted.records
+        given = wanted.given()
         if not wanted.new:  # one statement can't change a row twice
             records = latest(records, _row_of).values()
         memories = [record for record in records if isinstance(record, Memory)]
@@ -215,11 +244,11 @@ class PgvectorDriver(RecordDriver):
         if memories and wanted.new:
             await self._writing.store(memories)
         elif memories:
-            await self._writing.merge(sorted(memories, key=Cursor.after))
+            await self._writing.merge(sorted(memories, key=Cursor.after), given)
         if knowledge and wanted.new:
             await self._knowledge.store(knowledge)
         elif knowledge:
-            await self._knowledge.merge(sorted(knowledge, key=record_id))
+            await self._knowledge.merge(sorted(knowledge, key=record_id), given)
         return wanted.records
 
     async def _keep_once(self, records: Sequence[Kept]) -> Sequence[Kept]:

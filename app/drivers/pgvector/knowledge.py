@@ -12,14 +12,16 @@ from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
 from app.core.memory.once import repeated
-from app.core.memory.records import Knowledge, KnowledgePage, record_id
-from app.core.memory.requests import PageKnowledge, Put, RecallKnowledge
+from app.core.memory.records import Knowledge, KnowledgePage, record_id, version_of
+from app.core.memory.requests import Given, PageKnowledge, Put, RecallKnowledge
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.documents import clear
+from app.drivers.pgvector.reading import vectors_in
 from app.drivers.pgvector.sql import knowledge as sql
 from app.drivers.pgvector.sql import knowledge_windows as windows
 from app.drivers.pgvector.sql.knowledge import Search
+from app.drivers.pgvector.writing import VectorsOf
 from app.embedding import Embedder, Vector
 from app.errors import Contended
 from app.pieces import in_pieces
@@ -91,7 +93,7 @@ class KnowledgeTable:
                 await connection.executemany(sql.STORE, rows)
                 await connection.execute(windows.STORE, *_others(knowledge, vectors))
 
-    async def merge(self, knowledge: Sequence[Knowledge]) -> None:
+    async def merge(self, knowledge: Sequence[Knowledge], given: Given) -> None:
         """Keep what is not there, or only in an older version. No id comes twice.
 
         It comes in the order of its ids, so that two writers never deadlock.
@@ -102,7 +104,7 @@ class KnowledgeTable:
             return
         # Before the statement others may change what is there: whatever windows there are then go.
         short = {key: row for key, row in there.items() if not row["has_windows"]}
-        vectors = await self._embedded(wanted, short)
+        vectors = await self._embedded(wanted, short, given)
         async with self._connections.acquire() as connection, connection.transaction():
             await _merge(connection, wanted, vectors)
 
@@ -171,13 +173,21 @@ class KnowledgeTable:
         return {row["knowledge_id"]: row for row in rows}
 
     async def _embedded(
-        self, knowledge: Sequence[Knowledge], there: Mapping[UUID, asyncpg.Record] | None = None
+        self,
+        knowledge: Sequence[Knowledge],
+        there: Mapping[UUID, asyncpg.Record] | None = None,
+        given: Given | None = None,
     ) -> list[Vector]:
         """The vectors of each record's windows, shape (windows, dimension).
 
-        A content that is `there` keeps the vector of its row, and the windows that it has.
+        A content that is `there` keeps the vector of its row, and the windows that it has. What is
+        `given` is not made.
         """
+        versions = [version_of(record) for record in knowledge]
         vectors = {
+            place: given[one] for place, one in enumerate(versions) if given and one in given
+        }
+        vectors |= {
             place: np.asarray(row["embedding"].to_numpy(), np.float32)[np.newaxis]
             for place, record in enumerate(knowledge)
             if (row := there.get(UUID(record.knowledge_id)) if there else None) is not None
@@ -189,6 +199,24 @@ class KnowledgeTable:
             texts = [(knowledge[place].content, "") for place in changed]
             vectors |= zip(changed, await self._embedder.embed_texts(texts), strict=True)
         return [vectors[place] for place in range(len(knowledge))]
+
+    async def vectors(self, knowledge: Sequence[Knowledge]) -> VectorsOf:
+        """The vectors of those that are there in that version."""
+        ids = [record.knowledge_id for record in knowledge]
+        versions = [record.updated_at for record in knowledge]
+        rows = await self._connections.fetch(sql.VECTORS, ids, versions)
+        dimension = self._embedder.dimension
+        return {
+            ((None, row["knowledge_id"]), row["updated_at"]): vectors_in(
+                [row["first"], *row["others"]], dimension
+            )
+            for row in rows
+        }
+
+    async def gone(self, ids: Sequence[UUID]) -> list[UUID]:
+        """Those of the ids under which there is nothing."""
+        rows = await self._connections.fetch(sql.GONE, ids, self._now())
+        return [row["id"] for row in rows]
 
     async def get(self, knowledge_id: str) -> Knowledge | None:
         rows = await self._connections.fetch(sql.GET, knowledge_id, self._now())

@@ -11,15 +11,16 @@ import numpy as np
 from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
-from app.core.memory.records import Memory
-from app.core.memory.requests import Put
+from app.core.memory.records import Memory, version_of
+from app.core.memory.requests import Given, Put
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.documents import clear
+from app.drivers.pgvector.reading import vectors_in
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.turns import Turns, said_in
 from app.drivers.pgvector.words import by_size
-from app.embedding import Embedder
+from app.embedding import Embedder, Vector
 from app.errors import Conflict, Contended
 from app.pieces import in_pieces
 from app.ranking.outlines import packed, signs_in, signs_of
@@ -27,6 +28,8 @@ from app.ranking.speakers import name_before, said
 
 There: TypeAlias = Mapping[tuple[str, UUID], asyncpg.Record]
 """The rows of the database, by user and id."""
+VectorsOf: TypeAlias = dict[tuple[tuple[str | None, UUID], datetime], Vector]
+"""Vectors by the user, the id and the version of the record that they are of."""
 
 
 @dataclass(slots=True)
@@ -70,12 +73,23 @@ class Writing:
         """Insert new ones, all or none."""
         await self._write(sql.STORE, memories, {})
 
-    async def merge(self, memories: Sequence[Memory]) -> None:
+    async def merge(self, memories: Sequence[Memory], given: Given) -> None:
         """Keep those that are not there, or only in an older version. No id comes twice."""
         there = await self._there(memories)
         wanted = [memory for memory in memories if not _is_kept(memory, there)]
         if wanted:
-            await self._write(sql.MERGE, wanted, there)
+            await self._write(sql.MERGE, wanted, there, given=given)
+
+    async def vectors(self, memories: Sequence[Memory]) -> VectorsOf:
+        """The vectors of those that are there in that version."""
+        rows = await self._connections.fetch(sql.VECTORS, *_versions(memories))
+        dimension = self._embedder.dimension
+        return {
+            ((row["user_id"], row["memory_id"]), row["updated_at"]): vectors_in(
+                [row["first"], *row["others"]], dimension
+            )
+            for row in rows
+        }
 
     async def once(self, memories: Sequence[Memory], now: datetime) -> There:
         """Keep those under whose ids nothing is at that moment; the rows of the others.
@@ -125,10 +139,15 @@ class Writing:
         return cleared.alive
 
     async def _write(
-        self, statement: str, memories: Sequence[Memory], there: There, *over: datetime
+        self,
+        statement: str,
+        memories: Sequence[Memory],
+        there: There,
+        *over: datetime,
+        given: Given | None = None,
     ) -> int:
         """Keep the memories by the statement, of one with `over`; how many rows it wrote."""
-        vectors = await self._vectors(memories, there, at_version=bool(over))
+        vectors = await self._vectors(memories, there, given or {}, at_version=bool(over))
         columns = await self._columns(memories, vectors)
         arguments = [value for (value,) in columns] if over else columns
         if not vectors.windows:
@@ -142,11 +161,7 @@ class Writing:
 
     async def _there(self, memories: Sequence[Memory]) -> There:
         """What is kept under the memories' ids, with the vectors of what is older than they are."""
-        users, ids, versions = zip(
-            *((memory.user_id, memory.memory_id, memory.updated_at) for memory in memories),
-            strict=True,
-        )
-        rows = await self._connections.fetch(sql.THERE, users, ids, versions)
+        rows = await self._connections.fetch(sql.THERE, *_versions(memories))
         return {(row["user_id"], row["memory_id"]): row for row in rows}
 
     async def _columns(self, memories: Sequence[Memory], vectors: Vectors) -> list[tuple[Any, ...]]:
@@ -187,9 +202,14 @@ class Writing:
         return [*zip(*rows, strict=True)]
 
     async def _vectors(
-        self, memories: Sequence[Memory], there: There, *, at_version: bool
+        self,
+        memories: Sequence[Memory],
+        there: There,
+        given: Given | None = None,
+        *,
+        at_version: bool,
     ) -> Vectors:
-        """A text that has not changed keeps the vectors of its row.
+        """A text that has not changed keeps the vectors of its row; what is `given` is not made.
 
         Windows are kept only where the statement writes `at_version`: else others may have changed
         the text before it and back, and the windows are gone.
@@ -210,6 +230,10 @@ class Writing:
                 moved.append(place)
             elif row["context"] is not None:
                 found.context[place] = row["context"]
+        for place in moved:
+            mine = given.get(version_of(memories[place])) if given else None
+            if mine is not None and place not in found.first:
+                self._take(found, place, mine, there.get(_key(memories[place])))
         changed = [place for place in moved if place not in found.first]
         windows = [
             await self._embedder.windows(
@@ -224,13 +248,17 @@ class Writing:
             last = 0
             for place, own in zip(changed, windows, strict=True):
                 first, last = last, last + len(own)
-                found.signs[place] = signs_of(made[first:last])
-                found.first[place] = PgVector(made[first])
                 row = there.get(_key(memories[place])) if there else None
-                if len(own) > 1 or (row is not None and self._has_windows(row)):
-                    found.windows[place] = [PgVector(one) for one in made[first + 1 : last]]
+                self._take(found, place, made[first:last], row)
             found.context |= zip(in_context, map(PgVector, made[last:]), strict=True)
         return found
+
+    def _take(self, found: Vectors, place: int, own: Vector, row: asyncpg.Record | None) -> None:
+        """Let the memory of the place, which `row` is of if it is there, have these vectors."""
+        found.signs[place] = signs_of(own)
+        found.first[place] = PgVector(own[0])
+        if len(own) > 1 or (row is not None and self._has_windows(row)):
+            found.windows[place] = [PgVector(one) for one in own[1:]]
 
     def _has_windows(self, row: asyncpg.Record) -> bool:
         """Whether a row's text has several vectors."""
@@ -256,6 +284,12 @@ async def _keep(
 def columns_of(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
     """The columns of rows, also of none."""
     return [*zip(*rows, strict=True)] or [()] * width
+
+
+def _versions(memories: Sequence[Memory]) -> list[tuple[Any, ...]]:
+    """Users, ids and versions."""
+    threes = ((memory.user_id, memory.memory_id, memory.updated_at) for memory in memories)
+    return [*zip(*threes, strict=True)]
 
 
 def _key(memory: Memory) -> tuple[str, UUID]:

@@ -10,14 +10,11 @@ import numpy as np
 from app.drivers.redis.index import Index
 from app.drivers.redis.layout import Names
 from app.drivers.redis.server import Command, Script, Server
-from app.embedding import Embedder, Vector
+from app.embedding import AGREEMENT, SAMPLE, Embedder, Vector
 from app.errors import ConfigurationError, DatabaseChanged
 from app.ranking.words import VERSION
 from app.settings import RedisSettings
 
-_SAMPLE = "Ada keeps a copper kettle on the windowsill and waters the basil on Sundays."
-_AGREEMENT = 0.999
-"""Least cosine between one model's vectors of the sample, whatever engine computes them."""
 _LAYOUT = 1
 
 
@@ -51,7 +48,7 @@ class Database:
         async with self._opening:
             if self._identity is None:
                 await self._embedder.open()
-                sample = (await self._embedder.embed([_SAMPLE]))[0]
+                sample = (await self._embedder.embed([SAMPLE]))[0]
                 identity = await self._checked(sample)
                 await self.index.open(self._embedder.dimension)
                 self._identity = identity
@@ -133,7 +130,7 @@ class Database:
         same = known["dimension"] == ours.dimension
         if same:
             theirs = np.frombuffer(bytes.fromhex(known["sample"]), "<f4")
-            same = float(theirs @ sample) >= _AGREEMENT
+            same = float(theirs @ sample) >= AGREEMENT
         if not same:
             raise ConfigurationError(
                 f"MEMORY_EMBEDDING_MODEL: {ours.name!r} ({ours.dimension} dimensions) is not the "

@@ -23,6 +23,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -44,7 +45,7 @@ from app.drivers.redis.recall import RankedRecall
 from app.drivers.redis.scripts import DELETE, FIND, FORGET
 from app.drivers.redis.sweeper import Sweeper
 from app.drivers.redis.writing import Writing
-from app.embedding import Embedder
+from app.embedding import Embedder, Model, Vector
 from app.errors import MemoryServiceError, PoolExhausted
 from app.reranking import Reranking
 from app.settings import Limits, RecallSettings, RedisSettings
@@ -155,15 +156,27 @@ class RedisDriver(RecordDriver):
         found = await self._lists.knowledge(wanted, limit, lambda record: wanted.has(record, now))
         return wanted.of(found)
 
-    async def _export(self) -> AsyncIterator[Record]:
-        async for record in self._lists.all():
+    async def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        async for record in self._lists.all(wanted):
             if is_alive(record, self._now()):
                 yield record
+
+    async def _model(self) -> Model | None:
+        return await Model.of(self._embedder)
+
+    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
+        return await self._writing.vectors(records)
+
+    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
+        return await self._writing.gone(records, self._now())
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         if wanted.once:
             return await self._writing.once(wanted.records, self._now())
-        await (self._writing.store if wanted.new else self._writing.merge)(wanted.records)
+        if wanted.new:
+            await self._writing.store(wanted.records)
+        else:
+            await self._writing.merge(wanted.records, wanted.given())
         return wanted.records
 
     async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:

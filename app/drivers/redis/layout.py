@@ -164,6 +164,11 @@ def version_in(value: bytes) -> str:
     return value[:_DIGITS].decode()
 
 
+def expires_in(value: bytes) -> str:
+    """When it expires, as `digits`."""
+    return value[2 * _DIGITS : 3 * _DIGITS].decode()
+
+
 def windows_in(value: bytes) -> int:
     """How many windows knowledge has."""
     return int(value[_HEADER - 2 : _HEADER])

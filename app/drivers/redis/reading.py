@@ -5,7 +5,7 @@ from datetime import datetime
 
 from app.core.memory.cursor import Place
 from app.core.memory.records import Kept, Knowledge, Memory, Record, UserCount
-from app.core.memory.requests import Page, PageKnowledge, Recall, Users
+from app.core.memory.requests import Export, Page, PageKnowledge, Recall, Users
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import KNOWLEDGE, after, decoded, hashed, place
 from app.drivers.redis.scripts import LIST
@@ -101,9 +101,7 @@ class Lists:
     async def users(self, wanted: Users, now: datetime) -> list[UserCount]:
         """One more than the page has of the users who have a memory that has not expired."""
         names, found = self._database.names, list[UserCount]()
-        first = b"[" + wanted.start.encode() if wanted.start else b"-"
-        last = b"+" if wanted.end is None else b"(" + wanted.end.encode()
-        count = wanted.limit + 1
+        (first, last), count = _between(wanted), wanted.limit + 1
         while True:
             [users] = await self._database.ask(
                 ("ZRANGE", names.of("users"), first, last, "BYLEX", "LIMIT", 0, count)
@@ -124,13 +122,13 @@ class Lists:
         pairs = zip(users, counts, strict=True)
         return [UserCount(user, count) for user, count in pairs if count]
 
-    async def all(self) -> AsyncIterator[Record]:
-        """Every record: owner by owner, oldest first."""
+    async def all(self, wanted: Export) -> AsyncIterator[Record]:
+        """The records of an export: owner by owner, oldest first."""
         names = self._database.names
-        first = b"-"
+        first, last = _between(wanted)
         while True:
             [users] = await self._database.ask(
-                ("ZRANGE", names.of("users"), first, "+", "BYLEX", "LIMIT", 0, _MOST)
+                ("ZRANGE", names.of("users"), first, last, "BYLEX", "LIMIT", 0, _MOST)
             )
             for user in users:
                 async for record in self._of(hashed(user.decode("utf-8", "surrogatepass"))):
@@ -138,8 +136,9 @@ class Lists:
             if len(users) < _MOST:
                 break
             first = b"(" + users[-1]
-        async for record in self._of(KNOWLEDGE):
-            yield record
+        if wanted.knowledge:
+            async for record in self._of(KNOWLEDGE):
+                yield record
 
     async def _of(self, owner: str) -> AsyncIterator[Record]:
         key, first = self._database.names.of("l", owner), b"-"
@@ -150,3 +149,9 @@ class Lists:
             if len(members) < _MOST:
                 return
             first = b"(" + members[-1]
+
+
+def _between(wanted: Users | Export) -> tuple[bytes, bytes]:
+    """The two ends of a range of user ids, as Redis takes them."""
+    first = b"[" + wanted.start.encode() if wanted.start else b"-"
+    return first, b"+" if wanted.end is None else b"(" + wanted.end.encode()

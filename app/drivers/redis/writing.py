@@ -8,14 +8,15 @@ import numpy as np
 
 from app.core.memory.embedded import check_vectors, text_and_name
 from app.core.memory.once import repeated
-from app.core.memory.records import Kept, Memory, Record, is_alive, latest
-from app.core.memory.requests import Put
+from app.core.memory.records import Kept, Memory, Record, is_alive, latest, version_of
+from app.core.memory.requests import Given, Put
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import (
     KNOWLEDGE,
     decoded,
     digits,
     encoded,
+    expires_in,
     hashed,
     id_of,
     owner_of,
@@ -41,7 +42,7 @@ class Writing:
         vectors = await self._embedded(records)
         await self._database.run(MERGE, *await self._arguments(records, vectors))
 
-    async def merge(self, records: Sequence[Record]) -> None:
+    async def merge(self, records: Sequence[Record], given: Given) -> None:
         """Keep those that are not there, or only in an older version."""
         records = [*latest(records, lambda record: (owner_of(record), id_of(record))).values()]
         there = await self._there(records)
@@ -52,8 +53,32 @@ class Writing:
         ]
         if wanted:
             newer, older = zip(*wanted, strict=True)
-            vectors = await self._vectors(newer, older)
+            vectors = await self._vectors(newer, older, given)
             await self._database.run(MERGE, *await self._arguments(newer, vectors))
+
+    async def vectors(self, records: Sequence[Record]) -> list[Vector | None]:
+        """The vectors of each record; None where it is not there in that version.
+
+        No version ever comes back: where it is there at last, the vectors are its own.
+        """
+        knowledge = [record for record in records if owner_of(record) == KNOWLEDGE]
+        windows = dict(zip(map(id_of, knowledge), await self._there(knowledge), strict=True))
+        values = [windows.get(id_of(record)) or b"" for record in records]
+        kept = await self._kept([*zip(records, values, strict=True)])
+        there = await self._there(records)
+        return [
+            own if now is not None and version_in(now) == digits(record.updated_at) else None
+            for record, own, now in zip(records, kept, there, strict=True)
+        ]
+
+    async def gone(self, records: Sequence[Kept], now: datetime) -> list[Kept]:
+        """Those of the records that are not there, in whatever version, or have expired."""
+        there = await self._there(records)
+        return [
+            record
+            for record, old in zip(records, there, strict=True)
+            if old is None or expires_in(old) <= digits(now)
+        ]
 
     async def once(self, records: Sequence[Kept], now: datetime) -> list[Kept]:
         """Keep those under whose ids nothing is at that moment; all of them as they are there.
@@ -102,7 +127,7 @@ class Writing:
         there = await self._there([record])
         if there[0] is None or version_in(there[0]) != digits(over):
             return False
-        vectors = await self._vectors([record], there)
+        vectors = await self._vectors([record], there, {})
         arguments = await self._arguments([record], vectors)
         return bool(await self._database.run(REPLACE, digits(over), *arguments))
 
@@ -114,9 +139,12 @@ class Writing:
         )
 
     async def _vectors(
-        self, records: Sequence[Record], there: Sequence[bytes | None]
+        self, records: Sequence[Record], there: Sequence[bytes | None], given: Given
     ) -> list[Vector]:
-        """Those of each record. A text that has not changed keeps what it has."""
+        """Those of each record; what is `given` is not made.
+
+        A text that has not changed keeps what it has.
+        """
         olds = await in_pieces(lambda old: None if old is None else decoded(old), there)
         same = [
             place
@@ -125,6 +153,11 @@ class Writing:
         ]
         found = await self._kept([(records[place], there[place] or b"") for place in same])
         vectors = {place: own for place, own in zip(same, found, strict=True) if own is not None}
+        for place, record in enumerate(records):
+            own = given.get(version_of(record))
+            if own is not None and place not in vectors:
+                check_vectors(own, self._embedder.dimension)
+                vectors[place] = own
         changed = [place for place in range(len(records)) if place not in vectors]
         made = await self._embedded([records[place] for place in changed])
         vectors |= zip(changed, made, strict=True)

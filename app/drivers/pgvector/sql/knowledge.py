@@ -79,6 +79,25 @@ ALIVE = f"""
     join global_knowledge on knowledge_id = id and {_ALIVE.format(now="$2")}
 """
 
+# $1 ids and $2 versions, in pairs
+VECTORS = """
+    select record.knowledge_id, updated_at, vector_send(record.embedding::vector) as first,
+        array(
+            select vector_send(other.embedding::vector) from knowledge_windows as other
+            where other.knowledge_id = id order by n
+        ) as others
+    from unnest($1::uuid[], $2::timestamptz[]) as wanted (id, version)
+    join global_knowledge as record on record.knowledge_id = id and updated_at = version
+"""
+
+# $1 ids, $2 now
+GONE = f"""
+    select id from unnest($1::uuid[]) as wanted (id)
+    where not exists (
+        select from global_knowledge where knowledge_id = id and {_ALIVE.format(now="$2")}
+    )
+"""
+
 # The arguments of STORE; $13 the version that it takes the place of.
 REPLACE = f"""
     update global_knowledge set ({_CHANGED}) = row(

@@ -109,6 +109,26 @@ ALIVE = f"""
     join memories on user_id = owner and memory_id = id and {_ALIVE.format(now="$3")}
 """
 
+# $1 users, $2 ids and $3 versions, in threes
+VECTORS = """
+    select user_id, memory_id, updated_at, vector_send(embedding::vector) as first,
+        array(
+            select vector_send(other.embedding::vector) from memory_windows as other
+            where other.user_id = owner and other.memory_id = id order by n
+        ) as others
+    from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as wanted (owner, id, version)
+    join memories on user_id = owner and memory_id = id and updated_at = version
+"""
+
+# $1 users and $2 ids, in pairs; $3 now
+GONE = f"""
+    select owner, id from unnest($1::text[], $2::uuid[]) as wanted (owner, id)
+    where not exists (
+        select from memories
+        where user_id = owner and memory_id = id and {_ALIVE.format(now="$3")}
+    )
+"""
+
 # $1 users, $2 ids and $3 versions, in threes. What has that version already needs no vector.
 THERE = """
     select user_id, memory_id, updated_at, created_at, occurred_at, conversation_id, content,
@@ -220,12 +240,19 @@ MAY_VACUUM = """
 # PostgreSQL reads an index for deleted rows only where they are in 2 % of the pages or more.
 VACUUM = "vacuum (truncate off, skip_locked) memories"
 
-# $1 and $2 the last of the page before, $3 how many, $4 now
-EXPORT_MEMORIES = f"""
-    select {_MEMORY} from memories
-    where (user_id, memory_id) > ($1, $2) and {_ALIVE.format(now="$4")}
-    order by user_id, memory_id limit $3
-"""
+
+def export_memories(*, first: bool, until_end: bool) -> str:
+    """A page of memories by user and id: the `first`, or one after another; of users `until_end`.
+
+    Its arguments: the user and the id to begin with, or behind; how many; now; the end.
+    """
+    begin = f"(user_id, memory_id) {'>=' if first else '>'} ($1, $2)"
+    end = " and user_id < $5" if until_end else ""
+    return f"""
+        select {_MEMORY} from memories where {begin}{end} and {_ALIVE.format(now="$4")}
+        order by user_id, memory_id limit $3
+    """
+
 
 # A restore makes the tables, fills all of them, and only then makes the keys.
 WHOLE = """
