@@ -13,6 +13,7 @@ MemoryServiceError                    500 internal_error
 ├── BodyTooLarge                      413 body_too_large
 ├── UnsupportedMediaType              415 unsupported_media_type
 │   ├── UnsupportedEncoding
+│   ├── UnsupportedLines
 │   └── UnsupportedPatch
 ├── CapabilityMissing                 501 capability_missing
 ├── ShuttingDown                      503 shutting_down
@@ -177,6 +178,10 @@ class UnsupportedEncoding(UnsupportedMediaType):
     """Send the body uncompressed, without a Content-Encoding."""
 
     headers: ClassVar[dict[str, str]] = {"Accept-Encoding": "identity"}
+
+
+class UnsupportedLines(UnsupportedMediaType):
+    """Send the records as JSON lines, with Content-Type: application/x-ndjson."""
 
 
 class UnsupportedPatch(UnsupportedMediaType):

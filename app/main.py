@@ -12,7 +12,7 @@ from app.api.head import HeadMiddleware
 from app.api.openapi import openapi
 from app.api.problems import install_problems
 from app.api.request_id import RequestIdMiddleware
-from app.api.routes import admin, documents, health, knowledge, memories, users
+from app.api.routes import admin, documents, health, knowledge, memories, transfer, users
 from app.api.shutdown import ShutdownMiddleware
 from app.api.tenants import Tenants
 from app.core.memory.manager import MemoryDriverManager
@@ -47,6 +47,7 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
         users.router,
         documents.router,
         knowledge.router,
+        transfer.router,
         admin.router,
         health.router,
         health.metrics,

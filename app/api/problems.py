@@ -29,6 +29,13 @@ _log = get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
+class CutShort(Exception):
+    """An answer that has begun can't be ended: the connection is closed in the middle of it.
+
+    Whoever raises it has logged why.
+    """
+
+
 class ProblemPlace(BaseModel):
     """What is wrong with one value of the input."""
 
@@ -231,7 +238,8 @@ async def _disconnected(_: Request, __: Exception) -> Response:
 
 async def _unexpected(_: Request, error: Exception) -> Response:
     # Starlette calls this outside of the middleware that would add the id.
-    _log.error("unexpected_error", request_id=request_id.get(), exc_info=error)
+    if not isinstance(error, CutShort):
+        _log.error("unexpected_error", request_id=request_id.get(), exc_info=error)
     return problem(
         MemoryServiceError.status,
         MemoryServiceError.code,

@@ -239,6 +239,20 @@ class UsersParameters(Known):
     limit: TopK = 50
 
 
+class ExportParameters(Known):
+    """Which records to export."""
+
+    user_id: UserId | None = Field(
+        None, description="The memories of this user alone. By default all records."
+    )
+    since: Moment | None = Field(
+        None, description="Only what was stored or changed at this moment or later, as RFC 3339."
+    )
+    vectors: bool = Field(
+        False, description="With the vectors: an import by the same model need not make them."
+    )
+
+
 class RepairRequest(Fields):
     """Which driver to mend after which."""
 

@@ -204,6 +204,13 @@ class RecallKnowledgeResponse(_Answer):
         return cls.model_validate({"knowledge": found, **cls._how(found, driver)})
 
 
+class Imported(_Response):
+    """How many records of each kind the import had."""
+
+    memories: int
+    knowledge: int
+
+
 class Repaired(_Response):
     """How the target differed."""
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.auth import authorise, check_scope, scope_of
 from app.api.batches import with_entries_refused
-from app.api.body import first_repeated, parse
+from app.api.body import parse
 from app.api.limits import current_limits
 from app.api.paths import check_free_text, free_text
 from app.errors import (
@@ -26,6 +26,7 @@ from app.errors import (
     UnsupportedPatch,
 )
 from app.settings import Settings
+from app.strict_json import first_repeated
 from app.wrappers.cache.freshness import Freshness, freshness
 
 BODY_SECONDS = 60.0
@@ -140,7 +141,7 @@ async def _parse(request: Request, validate: _Validate, settings: Settings, most
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         raise UnsupportedMediaType
-    if _is_encoded(request):
+    if is_encoded(request):
         raise UnsupportedEncoding
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -153,7 +154,7 @@ async def _parse(request: Request, validate: _Validate, settings: Settings, most
     return parsed
 
 
-def _is_encoded(request: Request) -> bool:
+def is_encoded(request: Request) -> bool:
     """Whether the body's bytes are not those of its JSON, such as of one that is compressed."""
     headers = request.headers.getlist
     given = ",".join([*headers("content-encoding"), *headers("transfer-encoding")])

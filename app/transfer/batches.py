@@ -1,0 +1,25 @@
+"""Records a batch at a time, so that memory holds a few and a backend is asked seldom."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from app.core.memory.records import Record
+
+MOST: Final = 250
+"""Records of a batch."""
+MOST_CHARS: Final = 1_000_000
+"""Of the contents of a batch; one content may have more."""
+
+
+async def batches(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]:
+    """The records in their order, some at a time."""
+    batch: list[Record] = []
+    size = 0
+    async for record in records:
+        batch.append(record)
+        size += len(record.content)
+        if len(batch) == MOST or size >= MOST_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
