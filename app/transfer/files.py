@@ -105,7 +105,7 @@ def _zstd_name() -> str:
 def _compressing(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
     kind = compression(name)
     if kind == "gzip":
-        with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0) as file:
+        with gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0) as file:
             yield cast(IO[bytes], file)
     elif kind == "zstd":
         with _zstd_file()(raw, "wb") as file:

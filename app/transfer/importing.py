@@ -64,7 +64,7 @@ async def import_lines(
     model, ending, ended = None, Ending(), False
     async for raw in split(chunks, most):
         number += 1
-        with _at_line(number):
+        with _at_line(number, cut=not raw.endswith(b"\n")):
             if ended:
                 raise InvalidInput("nothing follows the last line of an export")
             fields = read_object(raw, most)
@@ -85,10 +85,7 @@ async def import_lines(
         batch.add(line)
     await batch.keep(told.kept)
     if not ended:
-        raise InvalidInput(
-            f"the file is cut: it ends after line {number}, without its last line, which tells "
-            "what has to be there"
-        )
+        raise _cut(number)
     return told
 
 
@@ -138,10 +135,19 @@ class _Batch:
             counts.add(line.record)
 
 
+def _cut(number: int) -> InvalidInput:
+    return InvalidInput(
+        f"the file is cut: it ends with line {number}, without its last line, which tells what "
+        "has to be there"
+    )
+
+
 @contextmanager
-def _at_line(number: int) -> Iterator[None]:
-    """In the block, bad input is told with the number of its line."""
+def _at_line(number: int, *, cut: bool) -> Iterator[None]:
+    """In the block, bad input is told with the number of its line, or as what is left of one."""
     try:
         yield
     except InvalidInput as error:
+        if cut:
+            raise _cut(number) from None
         raise InvalidInput(f"line {number}: {error}", (number, *error.loc)) from None

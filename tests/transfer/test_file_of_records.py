@@ -188,7 +188,7 @@ async def test_so_is_a_line_of_knowledge(
     target: RecordDriver, changes: dict[str, Any], place: tuple[str | int, ...]
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        await imported(target, json.dumps(KNOWN | changes).encode())
+        await imported(target, json.dumps(KNOWN | changes).encode() + b"\n")
     assert refused.value.loc == (1, *place)
 
 
