@@ -2,7 +2,7 @@
 
 import typer
 
-from app.commands import backups, database, files, journal, repair, serve
+from app.commands import backups, copy, database, files, journal, repair, serve
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.command()(serve.serve)
@@ -12,6 +12,7 @@ cli.add_typer(database.words, name="words")
 cli.command()(repair.repair)
 cli.command()(backups.backup)
 cli.command()(backups.restore)
+cli.command()(copy.copy)
 cli.command("export")(files.export)
 cli.command("import")(files.import_)
 

@@ -1,9 +1,13 @@
 """Records a batch at a time, so that memory holds a few and a backend is asked seldom."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, TypeVar
 
 from app.core.memory.records import Record
+from app.tasks import end
+
+Value = TypeVar("Value")
 
 MOST: Final = 250
 """Records of a batch."""
@@ -23,3 +27,21 @@ async def batches(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]
             batch, size = [], 0
     if batch:
         yield batch
+
+
+async def ahead(values: AsyncIterator[Value]) -> AsyncIterator[Value]:
+    """The values; the next one is made while the caller works on one."""
+    coming = asyncio.ensure_future(_next(values))
+    try:
+        while found := await coming:
+            coming = asyncio.ensure_future(_next(values))
+            yield found[0]
+    finally:
+        await end(coming)
+
+
+async def _next(values: AsyncIterator[Value]) -> tuple[Value, ...]:
+    """The next value, or nothing."""
+    async for value in values:
+        return (value,)
+    return ()

@@ -1,14 +1,15 @@
 """Makes one driver hold what another holds."""
 
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from app.core.memory.base import BaseMemoryDriver
-from app.core.memory.codec import encode
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Key, Memory, Record, key_of
 from app.errors import CapabilityMissing, InvalidInput
+from app.transfer.batches import batches
+from app.transfer.comparing import Differing, differences, digest, of_owner
+from app.transfer.deleting import delete
 from app.wrappers.base import WrappingDriver
 
 _BATCH = 200
@@ -74,38 +75,59 @@ async def repair(
 
     Callers may write to both meanwhile. `settled` returns when the source has every write that is
     pending for it now; repair then looks up in the source once more what it is about to delete in
-    the target, and what it has copied there. Takes about 100 bytes of memory for each record.
-    Raises `InvalidInput` where the two share records, `CapabilityMissing`, and what `settled` and
-    the drivers raise; called again, it goes on.
+    the target, and what it has copied there. Raises `InvalidInput` where the two share records,
+    `CapabilityMissing`, and what `settled` and the drivers raise; called again, it goes on.
     """
-    source, target = _complete(source_driver), _complete(target_driver)
-    _refuse_shared_records(source, target)
-    wanted = {key_of(record): _digest(record) async for record in source.export_records()}
-    different: set[Key] = set()
-    extra: list[Record] = []
-    async for record in target.export_records():
-        digest = wanted.pop(key_of(record), None)
-        if digest is None:
-            extra.append(replace(record, content=""))
-        elif digest != _digest(record):
-            different.add(key_of(record))
-    missing = set(wanted)
-    found = Difference(len(missing), len(different), len(extra))
-    if not dry_run:
-        await _lose(source, target, extra, settled)
-        async for batch in _batches(source, missing | different):
-            await _give(source, target, batch, different, settled)
-            await _lose(source, target, batch, settled)
-    return found
+    source, target = complete(source_driver), complete(target_driver)
+    refuse_shared_records(source, target)
+    missing = different = extra = 0
+    parts: list[Differing] = []
+
+    async def mend() -> None:
+        await _mend(source, target, parts, settled)
+        parts.clear()
+
+    async for part in differences(source, target):
+        missing, different = missing + len(part.missing), different + len(part.different)
+        extra += len(part.extra)
+        if not dry_run:
+            parts.append(part)
+            if sum(map(len, parts)) >= _BATCH:
+                await mend()
+    await mend()
+    return Difference(missing, different, extra)
 
 
-def _complete(driver: BaseMemoryDriver) -> RecordDriver:
+async def _mend(
+    source: RecordDriver,
+    target: RecordDriver,
+    parts: Sequence[Differing],
+    settled: Callable[[], Awaitable[None]],
+) -> None:
+    """Make the target hold what the source holds of these records."""
+    await _lose(source, target, [key for part in parts for key in part.extra], settled)
+    for part in parts:
+        wanted = part.missing | part.different
+        async for batch in batches(_those(source, part.user_id, wanted)):
+            await _give(source, target, batch, part.different, settled)
+            await _lose(source, target, [key_of(record) for record in batch], settled)
+
+
+async def _those(driver: RecordDriver, owner: str | None, keys: Set[Key]) -> AsyncIterator[Record]:
+    """The owner's records of these keys."""
+    if keys:
+        async for record in of_owner(driver, owner):
+            if key_of(record) in keys:
+                yield record
+
+
+def complete(driver: BaseMemoryDriver) -> RecordDriver:
     if not isinstance(driver, RecordDriver):
         raise CapabilityMissing(f"The driver {driver.name!r} can't export records")
     return driver
 
 
-def _refuse_shared_records(source: RecordDriver, target: RecordDriver) -> None:
+def refuse_shared_records(source: RecordDriver, target: RecordDriver) -> None:
     """Raise `InvalidInput` where a delete in the target would delete in the source too."""
     same = source.leaves() & target.leaves()
     known = (source.identity() or frozenset()) & (target.identity() or frozenset())
@@ -116,21 +138,6 @@ def _refuse_shared_records(source: RecordDriver, target: RecordDriver) -> None:
             f"{names}",
             ("target",),
         )
-
-
-async def _batches(driver: RecordDriver, keys: Set[Key]) -> AsyncIterator[list[Record]]:
-    """The driver's records of these owners and ids."""
-    if not keys:
-        return
-    batch: list[Record] = []
-    async for record in driver.export_records():
-        if key_of(record) in keys:
-            batch.append(record)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 async def _give(
@@ -159,7 +166,7 @@ async def _give(
         wanted, there = await _get(source, record), await _get(target, record)
         if wanted is None or there is None or _same(there, wanted) or not _same(there, record):
             continue
-        await _delete(target, record)
+        await delete(target, key_of(record))
         again.append(wanted)
     if again:
         await target.import_records(again)
@@ -168,15 +175,14 @@ async def _give(
 async def _lose(
     source: RecordDriver,
     target: RecordDriver,
-    records: Sequence[Record],
+    keys: Sequence[Key],
     settled: Callable[[], Awaitable[None]],
 ) -> None:
     """Delete in the target those of the records that the source lacks, once it is settled."""
-    if records:
+    if keys:
         await settled()
-    for record in records:
-        if await _get(source, record) is None:
-            await _delete(target, record)
+        for key in await source.gone(keys):
+            await delete(target, key)
 
 
 async def _get(driver: RecordDriver, record: Record) -> Record | None:
@@ -186,16 +192,5 @@ async def _get(driver: RecordDriver, record: Record) -> Record | None:
     return await driver.get_knowledge(record.knowledge_id)
 
 
-async def _delete(driver: RecordDriver, record: Record) -> None:
-    if isinstance(record, Memory):
-        await driver.delete(record.memory_id, record.user_id)
-    else:
-        await driver.delete_knowledge(record.knowledge_id)
-
-
-def _digest(record: Record) -> bytes:
-    return hashlib.sha256(encode([replace(record, score=None)]).encode()).digest()[:16]
-
-
 def _same(one: Record, other: Record) -> bool:
-    return _digest(one) == _digest(other)
+    return digest(one) == digest(other)

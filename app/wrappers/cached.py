@@ -13,6 +13,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.records import (
     Kept,
+    Key,
     Knowledge,
     KnowledgePage,
     Memory,
@@ -155,8 +156,8 @@ class CachedDriver(WrappingDriver):
     async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
         return await self._inner._vectors_of(records)
 
-    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
-        return await self._inner._gone(records)
+    async def _gone(self, keys: Sequence[Key]) -> set[Key]:
+        return await self._inner._gone(keys)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         scopes = {_scope_of(record) for record in wanted.records}

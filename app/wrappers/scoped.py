@@ -17,6 +17,7 @@ from app.core.memory.records import (
     DOC_ID,
     POSITION,
     Kept,
+    Key,
     Knowledge,
     KnowledgePage,
     Memory,
@@ -25,7 +26,6 @@ from app.core.memory.records import (
     Record,
     UserCount,
     UserPage,
-    key_of,
 )
 from app.core.memory.requests import (
     Delete,
@@ -141,11 +141,12 @@ class ScopedDriver(WrappingDriver):
     async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
         return await self._inner._vectors_of([self._boxed(record) for record in records])
 
-    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
-        boxed = [self._boxed(record) for record in records]
-        gone = {key_of(memory) for memory in await self._inner._gone(boxed)}
-        pairs = zip(records, boxed, strict=True)
-        return [record for record, memory in pairs if key_of(memory) in gone]
+    async def _gone(self, keys: Sequence[Key]) -> set[Key]:
+        boxed: dict[Key, Key] = {
+            (self._knowledge if user is None else self._prefix + user, one): (user, one)
+            for user, one in keys
+        }
+        return {boxed[key] for key in await self._inner._gone([*boxed])}
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         boxed = [self._boxed(record) for record in wanted.records]

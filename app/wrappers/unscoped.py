@@ -7,6 +7,7 @@ from app.core.memory.base import BaseMemoryDriver, DriverHealth
 from app.core.memory.cursor import user_page
 from app.core.memory.records import (
     Kept,
+    Key,
     Knowledge,
     KnowledgePage,
     Memory,
@@ -84,8 +85,8 @@ class UnscopedDriver(WrappingDriver):
     async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
         return await self._inner._vectors_of(records)
 
-    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
-        return await self._inner._gone(records)
+    async def _gone(self, keys: Sequence[Key]) -> set[Key]:
+        return await self._inner._gone(keys)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         return await self._inner._keep(wanted)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Knowledge, Memory, Record, place_of_owner
+from app.core.memory.records import Knowledge, Memory, Record, key_of, place_of_owner
 from app.embedding import Embedder
 from app.errors import InvalidInput
 
@@ -82,8 +82,21 @@ async def test_what_is_gone_is_told_from_what_was_changed(driver: RecordDriver) 
     )
     await driver.import_records([expired])
     asked: list[Record] = [kept, changed, deleted, known, lost, others, expired]
-    assert await driver.gone(asked) == [deleted, lost, others, expired]
-    assert await driver.gone([]) == []
+    gone = await driver.gone([key_of(record) for record in asked])
+    assert gone == {key_of(record) for record in (deleted, lost, others, expired)}
+    assert await driver.gone([]) == set()
+
+
+async def test_an_export_may_start_at_a_user_or_with_the_knowledge(driver: RecordDriver) -> None:
+    for each in USERS:
+        await driver.store(each, f"A kettle of {each}.")
+    known = await driver.store_global_knowledge("Kettles boil.", "physics")
+    for user_id in USERS:
+        found = [one async for one in driver.export_records(start=user_id)]
+        owners = [one.user_id for one in found if isinstance(one, Memory)]
+        assert owners == sorted(each for each in USERS if each >= user_id)
+        assert found[-1] == known
+    assert [one async for one in driver.export_records(start=None)] == [known]
 
 
 async def test_vectors_travel_with_their_records(

@@ -74,9 +74,9 @@ def hostile_records() -> list[Record]:
     return records
 
 
-async def exported(driver: RecordDriver, **options: bool) -> bytes:
+async def exported(driver: RecordDriver, *, vectors: bool = False) -> bytes:
     """The file that an export makes."""
-    return b"".join([piece async for piece in export_lines(driver, **options)])
+    return b"".join([piece async for piece in export_lines(driver, vectors=vectors)])
 
 
 async def imported(

@@ -10,6 +10,7 @@ from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.clock import CLOCK, Clock
 from app.core.memory.records import (
     Kept,
+    Key,
     Knowledge,
     KnowledgePage,
     Memory,
@@ -174,9 +175,9 @@ class RecordHooks(BaseMemoryDriver):
         """
         return [None] * len(records)
 
-    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
-        """Those of the records that the driver has in no version. A backend may be quicker."""
-        return [record for record in records if await self._get(Get.of(record)) is None]
+    async def _gone(self, keys: Sequence[Key]) -> set[Key]:
+        """Those under which the driver has nothing. A backend may be quicker."""
+        return {key for key in keys if await self._get(Get.of_key(key)) is None}
 
     @abstractmethod
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:

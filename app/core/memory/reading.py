@@ -18,7 +18,7 @@ from app.core.memory.checks import (
 from app.core.memory.cursor import UserCursor
 from app.core.memory.filter import Filter, read_filter
 from app.core.memory.hooks import RecordHooks
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, UserPage
+from app.core.memory.records import Key, Knowledge, Memory, MemoryPage, Record, UserPage
 from app.core.memory.requests import Export, Get, Page, Recall, RecallKnowledge, Recency, Users
 from app.embedding import Model, Vector
 from app.errors import CapabilityMissing
@@ -160,16 +160,21 @@ class ReadVerbs(RecordHooks):
 
     @final
     def export_records(
-        self, user_id: str | None = None, *, since: datetime | None = None
+        self,
+        user_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        start: str | None = "",
     ) -> AsyncIterator[Record]:
         """Every user's memories and all knowledge, each once; or the memories of one user.
 
         The users come by their ids in code-point order, and the knowledge after them. With `since`
-        only what was stored or changed at that moment or later, by `updated_at`. What is stored or
+        only what was stored or changed at that moment or later, by `updated_at`. `start` is the
+        first user, where it is not the very first; None: the knowledge alone. What is stored or
         deleted meanwhile may or may not be among them.
         """
         self._need_all("export records")
-        wanted = Export()
+        wanted = Export(end="") if start is None else Export(start=start)
         if user_id is not None:
             check_scope(self._limits, user_id)
             self._check_user(user_id)
@@ -196,11 +201,13 @@ class ReadVerbs(RecordHooks):
         return await self._vectors_of(records)
 
     @final
-    async def gone(self, records: Sequence[Kept]) -> list[Kept]:
-        """Those of the exported records that the driver has no more, in whatever version."""
+    async def gone(self, keys: Sequence[Key]) -> set[Key]:
+        """Those of the owners and ids of exported records under which there is nothing now."""
         self._need_all("look records up")
-        self._check_users(records, "records")
-        return await self._gone(records)
+        for n, (user_id, _) in enumerate(keys):
+            if user_id is not None:
+                self._check_user(user_id, ("keys", n))
+        return await self._gone(keys)
 
 
 def _without(tags: Sequence[str] | None, wanted: Filter) -> Filter:

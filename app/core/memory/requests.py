@@ -13,6 +13,7 @@ from app.core.memory.cursor import Cursor, DocumentCursor, Place, after_user, cu
 from app.core.memory.filter import EVERYTHING, Filter
 from app.core.memory.records import (
     Kept,
+    Key,
     Knowledge,
     KnowledgePage,
     Memory,
@@ -196,7 +197,12 @@ class Get:
     @classmethod
     def of(cls, record: Memory | Knowledge) -> Self:
         """What finds the record, in whatever version."""
-        user_id, one = key_of(record)
+        return cls.of_key(key_of(record))
+
+    @classmethod
+    def of_key(cls, key: Key) -> Self:
+        """The same by the record's owner and id."""
+        user_id, one = key
         return cls("knowledge" if user_id is None else "memory", one, user_id)
 
 

@@ -18,6 +18,7 @@ from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Kept,
+    Key,
     Knowledge,
     KnowledgePage,
     Memory,
@@ -219,18 +220,17 @@ class PgvectorDriver(RecordDriver):
             found |= await self._knowledge.vectors(knowledge)
         return [found.get((_row_of(record), record.updated_at)) for record in records]
 
-    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
-        keys = [_row_of(record) for record in records]
-        memories = [key for key in keys if key[0] is not None]
-        knowledge = [one for user, one in keys if user is None]
-        gone: set[tuple[str | None, UUID]] = set()
+    async def _gone(self, keys: Sequence[Key]) -> set[Key]:
+        memories = {(user, UUID(one)): (user, one) for user, one in keys if user is not None}
+        knowledge = {UUID(one): (user, one) for user, one in keys if user is None}
+        gone: set[Key] = set()
         if memories:
             users, ids = zip(*memories, strict=True)
             rows = await self.connections.fetch(sql.GONE, users, ids, self._now())
-            gone |= {(row["owner"], row["id"]) for row in rows}
+            gone |= {memories[row["owner"], row["id"]] for row in rows}
         if knowledge:
-            gone |= {(None, one) for one in await self._knowledge.gone(knowledge)}
-        return [record for record in records if _row_of(record) in gone]
+            gone |= {knowledge[one] for one in await self._knowledge.gone([*knowledge])}
+        return gone
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         if wanted.once:

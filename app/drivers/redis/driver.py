@@ -13,6 +13,7 @@ from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Kept,
+    Key,
     Knowledge,
     KnowledgePage,
     Memory,
@@ -167,8 +168,8 @@ class RedisDriver(RecordDriver):
     async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
         return await self._writing.vectors(records)
 
-    async def _gone(self, records: Sequence[Kept]) -> list[Kept]:
-        return await self._writing.gone(records, self._now())
+    async def _gone(self, keys: Sequence[Key]) -> set[Key]:
+        return await self._writing.gone(keys, self._now())
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         if wanted.once:

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
+from uuid import UUID
 
 import numpy as np
 
 from app.core.memory.embedded import check_vectors, text_and_name
 from app.core.memory.once import repeated
-from app.core.memory.records import Kept, Memory, Record, is_alive, latest, version_of
+from app.core.memory.records import Kept, Key, Memory, Record, is_alive, latest, version_of
 from app.core.memory.requests import Given, Put
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import (
@@ -71,14 +72,19 @@ class Writing:
             for record, own, now in zip(records, kept, there, strict=True)
         ]
 
-    async def gone(self, records: Sequence[Kept], now: datetime) -> list[Kept]:
-        """Those of the records that are not there, in whatever version, or have expired."""
-        there = await self._there(records)
-        return [
-            record
-            for record, old in zip(records, there, strict=True)
+    async def gone(self, keys: Sequence[Key], now: datetime) -> set[Key]:
+        """Those under which nothing is, or what has expired."""
+        names = self._database.names
+        owners = [KNOWLEDGE if user is None else hashed(user) for user, _ in keys]
+        places = zip(owners, keys, strict=True)
+        there = await self._database.ask(
+            *(("HGET", names.of("r", owner), UUID(one).bytes) for owner, (_, one) in places)
+        )
+        return {
+            key
+            for key, old in zip(keys, there, strict=True)
             if old is None or expires_in(old) <= digits(now)
-        ]
+        }
 
     async def once(self, records: Sequence[Kept], now: datetime) -> list[Kept]:
         """Keep those under whose ids nothing is at that moment; all of them as they are there.
