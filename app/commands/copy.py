@@ -24,7 +24,7 @@ from app.transfer.counting import count_memories
 from app.transfer.repair import complete, refuse_shared_records
 from app.transfer.state import State
 
-_AGAIN_SECONDS = 10.0
+_AGAIN_SECONDS = 60.0
 """How long a verification waits, all in all, for writes that are under way."""
 _DIFFERENT = 3
 """The exit code where the two differ."""

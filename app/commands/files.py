@@ -4,7 +4,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -20,7 +21,9 @@ from app.settings import Settings
 from app.transfer.counting import count_memories
 from app.transfer.exporting import export_lines
 from app.transfer.files import STANDARD, opened, pieces, written
-from app.transfer.importing import Imported, import_lines
+from app.transfer.foreign.forms import FORMS, records_in
+from app.transfer.foreign.mapping import Said
+from app.transfer.importing import Imported, import_lines, import_records
 from app.transfer.lines import Ending
 
 T = TypeVar("T")
@@ -78,6 +81,18 @@ def export(
 def import_(
     file: File,
     driver: Driver = None,
+    form: Annotated[
+        str,
+        typer.Option(help=f"What made the file: export, or {', '.join(FORMS)}."),
+    ] = "export",
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="FIELD=PATH: where a field is in another program's file."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE: a field of every record of such a file."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Read and check the file only.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -90,15 +105,23 @@ def import_(
     settings = read_settings()
     limits = settings.limits.widened()
     checked, told = Imported(), Imported()
+    said = _said(form, maps, sets)
+    now = _made(file)
+
+    async def read(chosen: RecordDriver, told: Imported, *, dry_run: bool) -> None:
+        with opened(file) as source:
+            if form == "export":
+                chunks = pieces(source, file)
+                await import_lines(chosen, chunks, limits, told=told, dry_run=dry_run)
+            else:
+                records = records_in(form, source, file, said, now, limits)
+                await import_records(chosen, records, told=told, dry_run=dry_run)
 
     async def work(chosen: RecordDriver) -> None:
         if file != STANDARD or dry_run:
-            with opened(file) as source:
-                chunks = pieces(source, file)
-                await import_lines(chosen, chunks, limits, told=checked, dry_run=True)
+            await read(chosen, checked, dry_run=True)
         if not dry_run:
-            with opened(file) as source:
-                await import_lines(chosen, pieces(source, file), limits, told=told)
+            await read(chosen, told, dry_run=False)
 
     with shown("import", lambda: told.kept.total, lambda: checked.kept.total, as_json=as_json):
         _run(settings, driver, work, "POST /v1/import")
@@ -110,6 +133,26 @@ def import_(
     typer.echo(f"{counts.memories} memories and {counts.knowledge} records of knowledge {did} in.")
     if told.own_vectors is False and not dry_run:
         typer.echo("The vectors of the file are another model's; they were made anew.", err=True)
+
+
+def _said(form: str, maps: list[str] | None, sets: list[str] | None) -> Said:
+    """What the command line says of another program's file; ends the command where it is wrong."""
+    if form != "export" and form not in FORMS:
+        refuse(f"--form: {form!r} is none of export, {', '.join(FORMS)}")
+    if form == "export" and (maps or sets):
+        refuse("--map and --set are for files of other programs: say --form, too")
+    try:
+        return Said.of(maps or (), sets or ())
+    except InvalidInput as error:
+        refuse(str(error))
+
+
+def _made(file: str) -> datetime:
+    """When what does not say so was created: the same for each import of the same file."""
+    try:
+        return datetime.fromtimestamp(int(Path(file).stat().st_mtime), UTC)
+    except OSError:  # standard input; a file that is not there is told of later
+        return datetime.now(UTC)
 
 
 class _Total:

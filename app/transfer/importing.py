@@ -1,6 +1,6 @@
 """The lines of a file as a driver's records, a batch at a time."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -91,14 +91,14 @@ async def import_lines(
 
 async def import_records(
     driver: RecordDriver,
-    records: AsyncIterator[Line],
+    records: Iterable[Line],
     *,
     told: Imported | None = None,
     dry_run: bool = False,
 ) -> Imported:
     """Keep records that another program's file has, in the same way."""
     told, batch = told or Imported(), _Batch(driver, dry_run=dry_run)
-    async for line in records:
+    for line in records:
         if batch.is_full(line):
             await batch.keep(told.kept)
         batch.add(line)

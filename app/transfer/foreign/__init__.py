@@ -1,0 +1,1 @@
+"""Files of other programs, as records of this service."""
