@@ -1,4 +1,4 @@
-"""`python -m benchmarks.transfer`: copies between backends, next to what their clients can do alone.
+"""`python -m benchmarks.transfer`: copies between backends, next to what their clients do alone.
 
 So many records with vectors go from PostgreSQL to PostgreSQL, to Redis, and from Redis back. Each
 copy is held against the clients' own reads and writes of the same rows, one after the other, in the

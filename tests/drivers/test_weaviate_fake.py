@@ -39,7 +39,6 @@ ENTIRE: list[tuple[str, Any]] = [
             vectors=True,
         ),
     ),
-    ("Search", bodies.following("Mds", ["a"], 3, "x")),
     (
         "BatchObjects",
         bodies.batch(

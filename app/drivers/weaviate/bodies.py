@@ -212,18 +212,6 @@ def search(
     return body
 
 
-def following(collection: str, properties: Sequence[str], limit: int, last: str) -> Search:
-    """The next objects of all, by their ids, after the one of that id."""
-    return {
-        "collection": collection,
-        "limit": limit,
-        "uses127Api": True,
-        "metadata": {"uuid": True},
-        "properties": {"nonRefProperties": list(properties)},
-        "after": last,
-    }
-
-
 def batch(things: Sequence[Thing], level: Level | None) -> Batch:
     """Keep the objects, each in the place of what has its id."""
     body: Batch = {"objects": [_object(thing) for thing in things]}

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from secrets import token_hex
 from time import monotonic
 from typing import Any, Final
@@ -18,7 +18,7 @@ from app.drivers.weaviate.client import WeaviateClient
 from app.drivers.weaviate.errors import ObjectsRefused, kind_of
 from app.drivers.weaviate.layout import LAYOUT, Names
 from app.drivers.weaviate.schema import Class, classes, difference
-from app.embedding import Embedder, Vector
+from app.embedding import AGREEMENT, SAMPLE, Embedder, Vector
 from app.errors import (
     ConfigurationError,
     DatabaseChanged,
@@ -33,11 +33,6 @@ from app.single_flight import SingleFlight
 OLDEST: Final = (1, 38, 10)
 """Older servers take a batch on a read-only shard for stored, but for one object."""
 
-_SAMPLE = "Ada keeps a copper kettle on the windowsill and waters the basil on Sundays."
-_AGREEMENT = 0.999
-"""Least cosine between one model's vectors of the sample, whatever engine computes them."""
-_FIRST = "00000000-0000-0000-0000-000000000000"
-"""Before every id: without one, several shards come in no order."""
 _AT_ONCE = 500
 _BYTES_AT_ONCE = 8_000_000
 """Objects, and their bytes, about, that are sent in one call."""
@@ -78,7 +73,7 @@ class Database:
         async with self._opening:
             if self._identity is None:
                 await self._embedder.open()
-                sample = (await self._embedder.embed([_SAMPLE]))[0]
+                sample = (await self._embedder.embed([SAMPLE]))[0]
                 await self._check_server()
                 self._identity = await self._made(sample)
                 self._checked = monotonic()
@@ -115,20 +110,6 @@ class Database:
                 collection, bodies.any_of(bodies.ID, some), properties, len(some)
             )
         return found
-
-    async def all_of(
-        self, collection: str, properties: Sequence[str], size: int
-    ) -> AsyncIterator[list[Row]]:
-        """Every object of the collection, in pieces of that size."""
-        last = _FIRST
-        while True:
-            body = bodies.following(collection, properties, size, last)
-            rows = rows_in(await self._call("Search", body))
-            if rows:
-                yield rows
-                last = rows[-1].uuid
-            if len(rows) < size:
-                return
 
     async def count(self, collection: str, filters: Filter) -> int:
         """How many objects the filter lets through."""
@@ -288,7 +269,7 @@ class Database:
         same = known["dimension"] == ours.dimension
         if same:
             theirs = np.frombuffer(base64.b64decode(known["sample"]), "<f4")
-            same = float(theirs @ sample) >= _AGREEMENT
+            same = float(theirs @ sample) >= AGREEMENT
         if not same:
             raise ConfigurationError(
                 f"MEMORY_EMBEDDING_MODEL: {ours.name!r} ({ours.dimension} dimensions) is not the "

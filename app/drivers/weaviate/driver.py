@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, Self
 
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
-from app.core.memory.cursor import user_page
+from app.core.memory.cursor import UserCursor, after_user, user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
@@ -22,6 +22,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -53,6 +54,7 @@ from app.settings import Limits, RecallSettings, WeaviateSettings
 
 _HEALTH_SECONDS = 2.0
 _MOST_OWNERS = 1_000
+_USERS_AT_ONCE = 100
 
 
 class WeaviateDriver(RecordDriver):
@@ -174,10 +176,27 @@ class WeaviateDriver(RecordDriver):
         )
         return wanted.of(found)
 
-    async def _export(self) -> AsyncIterator[Record]:
-        async for record in self._lists.all():
-            if is_alive(record, self._now()):
-                yield record
+    async def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        async for user_id in self._exported_users(wanted):
+            async for record in self._lists.of_owner(hashed(user_id)):
+                if is_alive(record, self._now()):
+                    yield record
+        if wanted.knowledge:
+            async for record in self._lists.of_owner(KNOWLEDGE):
+                if is_alive(record, self._now()):
+                    yield record
+
+    async def _exported_users(self, wanted: Export) -> AsyncIterator[str]:
+        if wanted.end == after_user(wanted.start):
+            yield wanted.start
+            return
+        start: str | None = wanted.start
+        while start is not None:
+            page = await self._users(Users(start=start, end=wanted.end, limit=_USERS_AT_ONCE))
+            for user in page.users:
+                yield user.user_id
+            last = page.next_cursor
+            start = None if last is None else UserCursor.decode(last).next_id
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         if wanted.once:

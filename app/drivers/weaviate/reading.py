@@ -23,7 +23,7 @@ from app.drivers.weaviate.bodies import (
 )
 from app.drivers.weaviate.database import Database
 from app.drivers.weaviate.layout import KNOWLEDGE, decoded, hashed, milliseconds, place_of
-from app.drivers.weaviate.puts import OF_PUTS, Puts, is_shown
+from app.drivers.weaviate.puts import OF_PUTS, Puts
 from app.errors import DriverError
 from app.logs import get_logger
 from app.pieces import in_pieces
@@ -212,18 +212,11 @@ class Lists:
                 break
         return found[:limit]
 
-    async def all(self) -> AsyncIterator[Record]:
-        """Every record that is shown, in no order."""
-        names = self._database.names
-        properties = ("owner", "window", "record", *OF_PUTS)
-        for collection in (names.memories, names.knowledge):
-            async for rows in self._database.all_of(collection, properties, _MANY):
-                for owner, own in _by_owner(rows).items():
-                    docs = {row.texts["doc"] for row in own if "doc" in row.texts}
-                    heads = await self._puts.heads(owner, docs) if docs else {}
-                    shown = [row for row in own if is_shown(row, heads)]
-                    for record in await in_pieces(record_of, shown):
-                        yield record
+    async def of_owner(self, owner: str) -> AsyncIterator[Record]:
+        """Every record of the owner that is shown, newest first."""
+        async for rows in self.rows(owner, (), ("record",)):
+            for record in await in_pieces(record_of, rows):
+                yield record
 
 
 def scope(
@@ -243,13 +236,4 @@ def scope(
         found.append(equal("group", hashed(group)))
     if doc is not None:
         found.append(equal("doc", hashed(doc)))
-    return found
-
-
-def _by_owner(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The objects that have a record, by whose it is."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.numbers.get("window") == 0 and "owner" in row.texts:
-            found.setdefault(row.texts["owner"], []).append(row)
     return found
