@@ -181,7 +181,8 @@ async def _lose(
     """Delete in the target those of the records that the source lacks, once it is settled."""
     if keys:
         await settled()
-        for key in await source.gone(keys):
+    for start in range(0, len(keys), _BATCH):
+        for key in await source.gone(keys[start : start + _BATCH]):
             await delete(target, key)
 
 

@@ -200,3 +200,19 @@ async def test_what_fails_later_is_no_whole_answer(
             with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
                 await client.get("/v1/export")
     assert [log["event"] for log in logs if log["log_level"] != "debug"] == ["export_cut_short"]
+
+
+async def test_a_large_body_that_is_wrong_at_its_beginning_is_answered(
+    embedder: Embedder,
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"memory_id":"7"}\n'
+        for _ in range(300):
+            yield b"x" * 99_999 + b"\n"
+
+    with listening(build_app(embedder)) as port:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            refused = await client.post("/v1/import", content=body(), headers=LINES)
+            read_problem(refused, 422, "invalid_input")
+            assert refused.json()["errors"][0]["loc"] == ["body", 1, "created_at"]
+            assert (await client.get("/health/live")).status_code == 200
