@@ -14,7 +14,7 @@ RUN pip --python /venv/bin/python install --no-deps -c constraints.txt \
 
 COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-e = p['optional-dependencies']; print(*p['dependencies'], *e['automem'], *e['cache'], *e['pgvector'], *e['redis'], *e['weaviate'], *e['embedding'], *e['journal'], sep='\n')" \
+e = p['optional-dependencies']; print(*p['dependencies'], *e['automem'], *e['cache'], *e['pgvector'], *e['pinecone'], *e['redis'], *e['weaviate'], *e['embedding'], *e['journal'], sep='\n')" \
     > requirements.txt \
     && pip --python /venv/bin/python install -c constraints.txt -r requirements.txt
 

@@ -56,7 +56,7 @@ clean:
 	@touch $@
 
 .venv/.embedded: .venv/.torch pyproject.toml
-	@$(PIP) --editable '.[automem,cache,embedded,redis,weaviate]'
+	@$(PIP) --editable '.[automem,cache,embedded,pinecone,redis,weaviate]'
 	@touch $@
 
 .venv/.dev: .venv/.torch pyproject.toml
@@ -64,5 +64,5 @@ clean:
 	@touch $@ .venv/.embedded
 
 .venv/.bench: .venv/.torch pyproject.toml
-	@$(PIP) --editable '.[automem,cache,bench,redis,weaviate]'
+	@$(PIP) --editable '.[automem,cache,bench,pinecone,redis,weaviate]'
 	@touch $@ .venv/.embedded

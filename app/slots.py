@@ -21,10 +21,10 @@ class Slots:
         self._seconds = seconds
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """Hold a slot; raises `NoSlotFree`."""
+    async def one(self, seconds: float | None = None) -> AsyncIterator[None]:
+        """Hold a slot; `seconds` in the place of the usual wait. Raises `NoSlotFree`."""
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds if seconds is None else seconds):
                 await self._free.acquire()
         except TimeoutError:
             raise NoSlotFree from None

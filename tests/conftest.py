@@ -20,7 +20,7 @@ __all__ = ["loop_of_the_tests", "pytest_runtest_makereport"]
 
 write_into_memory()
 for _name in list(os.environ):
-    if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_", "REDIS_", "WEAVIATE_")):
+    if _name.startswith(("AUTOMEM_", "MEMORY_", "DATABASE_", "PINECONE_", "REDIS_", "WEAVIATE_")):
         del os.environ[_name]
 # One engine on every machine: auto may take another where the processor has bf16. Whoever wants to
 # see what another does sets TEST_EMBEDDING_ENGINE: every test that names no engine is on it.
@@ -31,10 +31,10 @@ os.environ["MEMORY_EMBEDDING_ENGINE"] = _engine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Likewise: one export for all of them, and none of the user's.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
-# No test but one against a real AutoMem or Weaviate meets a certificate, and to read all that the
-# machine trusts takes each HTTP client longer than most tests: here and in the services there are
-# none.
-if not {"TEST_AUTOMEM_URL", "TEST_WEAVIATE_URL"} & os.environ.keys():
+# No test but one against a real AutoMem, Pinecone or Weaviate meets a certificate, and to read all
+# that the machine trusts takes each HTTP client longer than most tests: here and in the services
+# there are none.
+if not {"TEST_AUTOMEM_URL", "TEST_PINECONE_HOST", "TEST_WEAVIATE_URL"} & os.environ.keys():
     os.environ.pop("SSL_CERT_FILE", None)
     os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 for _group in all_groups():

@@ -255,6 +255,8 @@ def test_a_driver_that_could_not_be_built_is_tried_again(manager: MemoryDriverMa
         ("asyncpg", "pgvector"),
         ("pgvector", "pgvector"),
         ("redis", "redis"),
+        ("httpx", "pinecone"),
+        ("stamina", "pinecone"),
         ("httpx", "weaviate"),
     ],
 )

@@ -152,18 +152,19 @@ def test_a_wrong_configuration_refuses_to_start_in_one_line(
         (
             "type='failoverr'\ninner=['inmemory']",
             "drivers.f.type: 'failoverr' not found; did you mean failover? There are automem, "
-            "cached, failover, inmemory, pgvector, redis, replicated, scoped, weaviate, and dotted "
-            "paths package.module:Class",
+            "cached, failover, inmemory, pgvector, pinecone, redis, replicated, scoped, weaviate, "
+            "and dotted paths package.module:Class",
         ),
         (
             "type='zzz'",
             "drivers.f.type: 'zzz' not found; there are automem, cached, failover, inmemory, "
-            "pgvector, redis, replicated, scoped, weaviate, and dotted paths package.module:Class",
+            "pgvector, pinecone, redis, replicated, scoped, weaviate, and dotted paths "
+            "package.module:Class",
         ),
         (
             "type='failover'\ninner=['her', 'inmemory']",
             "drivers.f.inner: 'her' not found; did you mean here? There are automem, here, "
-            "inmemory, pgvector, redis, weaviate, and dotted paths package.module:Class",
+            "inmemory, pgvector, pinecone, redis, weaviate, and dotted paths package.module:Class",
         ),
         (
             "type='failover'\ninner=['replicated']",

@@ -9,6 +9,7 @@ from app.settings.backends import (
     RESTORING,
     AutomemSettings,
     DatabaseSettings,
+    PineconeSettings,
     RedisSettings,
     WeaviateSettings,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "LimitSettings",
     "Limits",
     "NamedDriver",
+    "PineconeSettings",
     "RecallSettings",
     "RedisSettings",
     "ReplicatedSettings",

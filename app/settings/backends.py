@@ -5,7 +5,15 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 
-from app.settings.group import DriverSettings, folder, group, http_url, postgresql_url, visible
+from app.settings.group import (
+    DriverSettings,
+    folder,
+    group,
+    http_url,
+    index_host,
+    postgresql_url,
+    visible,
+)
 from app.settings.redis_url import redis_search_url
 
 CLUSTER = "postgresql"
@@ -123,6 +131,40 @@ class AutomemSettings(DriverSettings):
         if writable and info.data.get("legacy_tag") is None:
             raise ValueError("needs AUTOMEM_LEGACY_TAG")
         return writable
+
+
+class PineconeSettings(DriverSettings):
+    """An index of Pinecone, for the pinecone driver. Durations are in seconds."""
+
+    model_config = group("PINECONE_")
+
+    api_key: SecretStr | None = Field(None, description="a key of the index's project")
+    host: str | None = Field(
+        None,
+        description="the index's own host, such as memory-a1b2c3.svc.aped-4627-b74a.pinecone.io",
+    )
+    namespace: str = Field(
+        "memory",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="what the names of all namespaces begin with; each has records of its own",
+    )
+    pool_size: int = Field(20, ge=1, le=1_000, description="connections at most")
+    timeout: float = Field(
+        10.0,
+        gt=0,
+        le=600,
+        description="seconds for one call with its repeats, and the wait for a connection",
+    )
+
+    @field_validator("api_key")
+    @classmethod
+    def _header(cls, key: SecretStr | None) -> SecretStr | None:
+        return visible(key)
+
+    @field_validator("host")
+    @classmethod
+    def _index(cls, host: str | None) -> str | None:
+        return index_host(host)
 
 
 class RedisSettings(DriverSettings):

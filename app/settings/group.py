@@ -104,6 +104,24 @@ def http_url(url: str) -> str:
     return str(parts).rstrip("/")
 
 
+def index_host(host: str | None) -> str | None:
+    """The URL of a host that is given with or without https://, as Pinecone names it without.
+
+    Raises ValueError for what is neither.
+    """
+    if host is None:
+        return None
+    try:
+        url = http_url(host if "://" in host else f"https://{host}")
+    except ValueError:
+        url = ""
+    if urlsplit(url).path or not url:
+        raise ValueError(
+            "must be the host of an index, such as memory-a1b2c3.svc.aped-4627-b74a.pinecone.io"
+        )
+    return url
+
+
 def _more(url: HttpUrl) -> bool:
     """Whether it has what the URL of an API has not."""
     given = (url.username, url.password, url.query, url.fragment)

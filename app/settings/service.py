@@ -19,6 +19,7 @@ from app.errors import ConfigurationError
 from app.settings.backends import (
     AutomemSettings,
     DatabaseSettings,
+    PineconeSettings,
     RedisSettings,
     WeaviateSettings,
 )
@@ -85,6 +86,7 @@ class Settings(BaseSettings):
     rerank: RerankSettings = Field(default_factory=RerankSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     automem: AutomemSettings = Field(default_factory=AutomemSettings)
+    pinecone: PineconeSettings = Field(default_factory=PineconeSettings)
     redis: RedisSettings = Field(default_factory=RedisSettings)
     weaviate: WeaviateSettings = Field(default_factory=WeaviateSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from app.settings.backends import (
     AutomemSettings,
     DatabaseSettings,
+    PineconeSettings,
     RedisSettings,
     WeaviateSettings,
 )
@@ -70,6 +71,11 @@ TYPES: Final[Mapping[str, DriverType]] = {
         path="app.drivers.pgvector:PgvectorDriver",
         extra="pgvector",
         settings=DatabaseSettings,
+    ),
+    "pinecone": DriverType(
+        path="app.drivers.pinecone:PineconeDriver",
+        extra="pinecone",
+        settings=PineconeSettings,
     ),
     "redis": DriverType(
         path="app.drivers.redis:RedisDriver",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.conformance.makers import Maker, automem, inmemory, pgvector, redis, weaviate
+from tests.conformance.makers import Maker, automem, inmemory, pgvector, pinecone, redis, weaviate
 from tests.conformance.wrapped import cached, failover, replicated, scoped
 from tests.storm import STORM, times
 
@@ -40,6 +40,7 @@ DRIVERS = [
     ),
     Case("inmemory", inmemory),
     Case("pgvector", pgvector),
+    Case("pinecone", pinecone),
     Case("redis", redis),
     Case("weaviate", weaviate),
 ]
@@ -76,6 +77,12 @@ if STORM:  # the nest has pgvector below every wrapping driver; these have it be
         Case("failover-redis", failover(redis, pgvector)),
         Case("replicated-redis", replicated(pgvector, redis, acknowledge="all", reads="replicas")),
         Case("scoped-cached-redis", scoped(cached(redis, redis=True))),
+        Case("failover-pinecone", failover(pinecone, pgvector, writes="journal")),
+        Case(
+            "replicated-pinecone",
+            replicated(pgvector, pinecone, acknowledge="all", reads="replicas"),
+        ),
+        Case("scoped-cached-pinecone", scoped(cached(pinecone))),
         Case("failover-weaviate", failover(weaviate, pgvector, writes="journal")),
         Case(
             "replicated-weaviate",

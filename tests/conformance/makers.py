@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -16,6 +16,7 @@ from app.drivers.automem import AutomemDriver
 from app.drivers.automem.mapping import Tags
 from app.drivers.inmemory import InMemoryDriver
 from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pinecone import PineconeDriver
 from app.drivers.redis import RedisDriver
 from app.drivers.weaviate import WeaviateDriver
 from app.embedding import Embedder
@@ -23,12 +24,14 @@ from app.settings import (
     AutomemSettings,
     DatabaseSettings,
     Limits,
+    PineconeSettings,
     RedisSettings,
     WeaviateSettings,
 )
 from tests.conftest import NewDatabase
-from tests.drivers import automem_fake, weaviate_fake
+from tests.drivers import automem_fake, pinecone_fake, weaviate_fake
 from tests.drivers.automem_fake import FakeAutomem
+from tests.drivers.pinecone_left import namespaces_of_its_own
 from tests.drivers.weaviate_fake import FakeWeaviate
 from tests.drivers.weaviate_server import collections_of_its_own
 
@@ -125,3 +128,17 @@ async def automem(around: Surroundings) -> AsyncIterator[RecordDriver]:
             (await client.delete("/memory/by-tag", params=tags)).raise_for_status()
             left = (await client.get("/memory/by-tag", params=tags)).raise_for_status().json()
         assert left["memories"] == []
+
+
+@asynccontextmanager
+async def pinecone(around: Surroundings) -> AsyncIterator[RecordDriver]:
+    """On the index of TEST_PINECONE_HOST and TEST_PINECONE_API_KEY, else on the fake."""
+    real = os.environ.get("TEST_PINECONE_HOST")
+    async with AsyncExitStack() as stack:
+        if real is not None:
+            settings = await stack.enter_async_context(namespaces_of_its_own(real))
+        else:
+            fake = await stack.enter_async_context(pinecone_fake.running(around.embedder.dimension))
+            settings = PineconeSettings(api_key=SecretStr(pinecone_fake.KEY), host=fake.url)
+        async with PineconeDriver(settings, around.embedder, around.limits) as driver:
+            yield driver

@@ -4,7 +4,6 @@ It does what AutoMem 0.16.1 was seen or read to do, and keeps what it stores in 
 one does: a graph, which is written at once, and vectors, which follow.
 """
 
-import asyncio
 import hashlib
 import json
 import math
@@ -17,14 +16,12 @@ from urllib.parse import parse_qs
 from uuid import UUID, uuid4
 
 import numpy as np
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
-from uvicorn.server import ServerState
 
 from app.embedding import Embedder
 from tests.drivers.automem_ranking import (
@@ -35,6 +32,7 @@ from tests.drivers.automem_ranking import (
     merged,
     weigh,
 )
+from tests.drivers.served import served
 
 TOKEN = "hunter2-token"  # noqa: S105 - no secret
 LONGEST_URL = 4_094
@@ -392,21 +390,5 @@ async def _nowhere(message: Message) -> None:
 async def running(embedder: Embedder) -> AsyncIterator[FakeAutomem]:
     """A fake that listens on a free port of this machine."""
     fake = FakeAutomem(embedder)
-    config = uvicorn.Config(fake, lifespan="off", log_config=None, access_log=False)
-    config.load()
-    state = ServerState()
-    # Without uvicorn's own server, which looks ten times a second whether it shall end.
-    protocol: Any = config.http_protocol_class
-    server = await asyncio.get_running_loop().create_server(
-        lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
-    )
-    fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with served(fake) as fake.url:
         yield fake
-    finally:
-        server.close()
-        for connection in list(state.connections):
-            connection.transport.abort()
-        for task in state.tasks:
-            task.cancel()
-        await asyncio.gather(*state.tasks, return_exceptions=True)

@@ -1,0 +1,513 @@
+"""A small Pinecone that speaks HTTP on a real socket, with the traps of the real one.
+
+It does what the data plane of a serverless index is documented or was seen to do. Its time is its
+own: what is written is shown once so much of it has passed as `delays` say.
+"""
+
+import asyncio
+import base64
+import json
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from tests.drivers.pinecone_filter import check, lets
+from tests.drivers.pinecone_space import Space, Stored, checked
+from tests.drivers.served import served
+
+KEY = "pcsk_hunter2"
+NAME = "memory"
+LONGEST_URL = 16_384
+LARGEST_BODY = 2 * 2**20
+LARGEST_ANSWER = 4_194_304
+
+Fault = Callable[[Request], Awaitable[Response | None]]
+"""What is done before a route; its answer, if any, is given in place of the route's."""
+
+_BODIES = {
+    "/vectors/upsert": {"vectors", "namespace"},
+    "/query": {
+        "vector",
+        "id",
+        "topK",
+        "namespace",
+        "filter",
+        "includeValues",
+        "includeMetadata",
+        "sparseVector",
+    },
+    "/vectors/delete": {"ids", "deleteAll", "filter", "namespace"},
+    "/vectors/fetch_by_metadata": {"namespace", "filter", "limit", "paginationToken"},
+    "/describe_index_stats": {"filter"},
+    "/namespaces": {"name", "schema"},
+}
+"""The fields that each body may have: another is refused."""
+_DOCUMENTS = (
+    "This index has a document schema, so writes must go through the documents API at "
+    "/namespaces/{namespace}/documents/upsert"
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that came."""
+
+    method: str
+    path: str
+    query: list[tuple[str, str]]
+    headers: dict[str, str]
+    body: Any
+
+
+class FakePinecone:
+    """The index's state, and switches for what can go wrong."""
+
+    def __init__(self, dimension: int = 384) -> None:
+        self.url = ""
+        self.dimension = dimension
+        self.metric = "cosine"
+        self.schema: frozenset[str] | None = None
+        """The fields that filters know; None: all."""
+        self.spaces: dict[str, Space] = {}
+        self.time = 0.0
+        self.delays = dict.fromkeys(("query", "fetch", "list", "namespaces"), 0.0)
+        """After how many of its seconds each kind of read shows a write."""
+        self.lags: list[float] = [0.0]
+        """How much later each of its servers, which answer in turn, shows it."""
+        self.tells_lsn = True
+        self.misses = False
+        """Whether every other query misses one that it should find."""
+        self.shuffles = True
+        self.noise = 0.00112
+        self.missing_differs = False
+        self.most_namespaces = 100_000
+        self.counts_as_text = False
+        self.has_documents = False
+        """Whether it is an index of documents, which takes no vectors and has none."""
+        self.initializing = 0
+        """So many looks at the index find it not ready."""
+        self.asked: list[Asked] = []
+        self.without_version = 0
+        self.faults: deque[tuple[str, Fault]] = deque()
+        """Each is done once, before the next request of a path that begins so."""
+        self.lose_answers: deque[str] = deque()
+        """For each, the next answer of a path that begins so is lost after it has been done."""
+        self._server = AsyncExitStack()
+        self._turn = 0
+        self._by_metadata: deque[float] = deque(maxlen=5)
+        self._random = random.Random(5)
+        self._app = Starlette(
+            routes=[
+                Route("/vectors/upsert", self._upsert, methods=["POST"]),
+                Route("/vectors/delete", self._delete, methods=["POST"]),
+                Route("/vectors/fetch", self._fetch, methods=["GET"]),
+                Route("/vectors/fetch_by_metadata", self._fetch_by_metadata, methods=["POST"]),
+                Route("/vectors/list", self._list, methods=["GET"]),
+                Route("/query", self._query, methods=["POST"]),
+                Route("/describe_index_stats", self._stats, methods=["POST"]),
+                Route("/namespaces", self._namespaces, methods=["GET"]),
+                Route("/namespaces", self._make_namespace, methods=["POST"]),
+                Route("/namespaces/{name}", self._namespace, methods=["GET"]),
+                Route("/namespaces/{name}", self._drop_namespace, methods=["DELETE"]),
+                Route("/indexes/{name}", self._describe, methods=["GET"]),
+            ],
+            exception_handlers={HTTPException: _problem},
+        )
+
+    async def start(self) -> None:
+        """Listen, on the same port as before."""
+        port = int(self.url.rpartition(":")[2] or 0)
+        self.url = await self._server.enter_async_context(served(self, port))
+
+    async def kill(self) -> None:
+        """Hang up on everybody, in the middle of whatever is done, and listen no more."""
+        server, self._server = self._server, AsyncExitStack()
+        await server.aclose()
+
+    def fail(self, path: str, fault: Fault | Response, times: int = 1) -> None:
+        """Do this in place of the next so many requests of the path."""
+
+        async def answer(_: Request) -> Response | None:
+            return fault if isinstance(fault, Response) else await fault(_)
+
+        self.faults.extend([(path, answer)] * times)
+
+    def calls(self, path: str) -> list[Asked]:
+        """The requests of the path."""
+        return [each for each in self.asked if each.path == path]
+
+    def vectors(self, kind: str = "") -> dict[str, Stored]:
+        """All that is kept, whatever is shown of it; of one `k` if it is given."""
+        return {
+            f"{name}/{one}": stored
+            for name, space in self.spaces.items()
+            for one, stored in space.now.items()
+            if kind in ("", stored.metadata.get("k"))
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await Request(scope, receive).body()
+        request = Request(scope, _again(body))
+        path = scope["path"]
+        headers = dict(request.headers)
+        parsed = _parsed(body)
+        self.asked.append(
+            Asked(request.method, path, request.query_params.multi_items(), headers, parsed)
+        )
+        self.without_version += "x-pinecone-api-version" not in headers
+        app: Any = self._app
+        fault = next((each for each in self.faults if path.startswith(each[0])), None)
+        if fault is not None:
+            self.faults.remove(fault)
+            answer = await fault[1](request)
+            app = answer if answer is not None else app
+        elif headers.get("api-key") != KEY:
+            app = _unauthorized(path)
+        elif len(path) + len(scope["query_string"]) > LONGEST_URL:
+            app = HTMLResponse("<h1>414 Request-URI Too Large</h1>", 414)
+        elif len(body) > LARGEST_BODY:
+            app = _error(3, "Your request is larger than the maximum supported size - 2MB", 400)
+        elif path in _BODIES and body and not parsed.keys() <= _BODIES[path]:
+            app = _error(3, f"unknown fields {parsed.keys() - _BODIES[path]}", 400)
+        lost = next((each for each in self.lose_answers if path.startswith(each)), None)
+        if lost is not None:
+            self.lose_answers.remove(lost)
+            await app(scope, request.receive, _nowhere)
+            start = {"type": "http.response.start", "status": 200}
+            await send({**start, "headers": [(b"content-length", b"9")]})
+            raise ConnectionAbortedError("the answer is lost")  # uvicorn hangs up
+        await app(scope, request.receive, _named(send))
+
+    def _space(self, name: str, *, make: bool = False) -> Space | None:
+        name = name or "__default__"
+        if name not in self.spaces and make:
+            if len(self.spaces) >= self.most_namespaces:
+                raise HTTPException(403, "plain:Request failed. You've reached max namespaces")
+            self.spaces[name] = Space()
+        return self.spaces.get(name)
+
+    def _seen(self, name: str, kind: str) -> tuple[dict[str, Stored], int]:
+        """What a read of the kind shows, and up to which write."""
+        space = self._space(name)
+        if space is None or self.has_documents:
+            return {}, 0
+        lag = self.lags[self._turn % len(self.lags)]
+        self._turn += 1
+        if not self.delays[kind] and not lag:
+            return space.seen(inf)
+        return space.seen(self.time - self.delays[kind] - lag)
+
+    def _written(self, answer: dict[str, Any], lsn: int) -> Response:
+        headers = {"x-pinecone-request-lsn": str(lsn)} if self.tells_lsn else None
+        return JSONResponse(answer, headers=headers)
+
+    async def _upsert(self, request: Request) -> Response:
+        if self.has_documents:
+            raise HTTPException(400, _DOCUMENTS)
+        body = await _json(request)
+        vectors = body.get("vectors")
+        if not isinstance(vectors, list) or not 1 <= len(vectors) <= 1_000:
+            raise HTTPException(400, "an upsert takes 1 to 1000 vectors")
+        kept = dict(checked(each, self.dimension) for each in vectors)
+        space = self._space(_name(body.get("namespace", "")), make=True)
+        assert space is not None
+        lsn = space.write(self.time, {**kept})
+        return self._written({"upsertedCount": len(vectors)}, lsn)
+
+    async def _delete(self, request: Request) -> Response:
+        body = await _json(request)
+        wanted, ids = body.get("filter"), body.get("ids")
+        if wanted is not None:
+            check(wanted)
+            if not wanted:
+                raise HTTPException(400, "Delete with empty metadata filter is not allowed")
+        elif not body.get("deleteAll") and (not isinstance(ids, list) or len(ids) > 1_000):
+            raise HTTPException(400, "a delete takes up to 1000 ids")
+        space = self._space(_name(body.get("namespace", "")))
+        if space is None:
+            raise HTTPException(404, "Namespace not found")
+        if wanted is not None:  # whatever the ids are
+            ids = [one for one, each in space.now.items() if self._lets(wanted, each)]
+        elif body.get("deleteAll"):
+            ids = [*space.now]
+        lsn = space.write(self.time, dict.fromkeys(ids or []))
+        return self._written({}, lsn)
+
+    def _lets(self, wanted: Any, stored: Stored) -> bool:
+        return lets(
+            wanted,
+            stored.metadata,
+            schema=self.schema,
+            missing_differs=self.missing_differs,
+        )
+
+    async def _query(self, request: Request) -> Response:
+        body = await _json(request)
+        top_k, vector = body.get("topK"), body.get("vector")
+        if not isinstance(top_k, int) or not 1 <= top_k <= 10_000:
+            raise HTTPException(400, "topK must be between 1 and 10000")
+        wanted = body.get("filter") or {}
+        check(wanted)
+        if not isinstance(vector, list) or len(vector) != self.dimension:
+            told = f"Vector dimension {len(vector or [])} does not match the dimension of the index"
+            raise HTTPException(400, f"{told} {self.dimension}")
+        name = _name(body.get("namespace", ""))
+        shown, lsn = self._seen(name, "query")
+        found = [(one, each) for one, each in shown.items() if self._lets(wanted, each)]
+        if self.misses and found and self._turn % 2:
+            found.pop(self._random.randrange(len(found)))
+        matches = self._matches(found, np.array(vector, np.float32), top_k, body)
+        answer = {"matches": matches, "namespace": name, "usage": {"readUnits": 1}, "results": []}
+        size = len(json.dumps(answer))
+        if size > LARGEST_ANSWER:
+            told = f"Error, message length too large: found {size} bytes, the limit is:"
+            raise HTTPException(400, f"{told} {LARGEST_ANSWER} bytes")
+        headers = {"x-pinecone-max-indexed-lsn": str(lsn)} if self.tells_lsn else None
+        return JSONResponse(answer, headers=headers)
+
+    def _matches(
+        self, found: list[tuple[str, Stored]], vector: Any, top_k: int, body: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        if not found:
+            return []
+        values = np.stack([each.values for _, each in found])
+        lengths = np.linalg.norm(values, axis=1) * np.linalg.norm(vector)
+        cosines = values @ vector / lengths
+        nearest = np.argsort(-cosines, kind="stable")[:top_k].tolist()
+        if self.shuffles:
+            self._random.shuffle(nearest)
+        matches = []
+        for n in nearest:
+            one, stored = found[n]
+            noise = self._random.uniform(0, self.noise)
+            match: dict[str, Any] = {"id": one, "score": float(cosines[n]) + noise}
+            if body.get("includeValues"):
+                match["values"] = stored.values.tolist()
+            if body.get("includeMetadata"):
+                match["metadata"] = stored.metadata
+            matches.append(match)
+        return matches
+
+    async def _fetch(self, request: Request) -> Response:
+        ids = request.query_params.getlist("ids")
+        if not 1 <= len(ids) <= 1_000:
+            raise HTTPException(400, "a fetch takes 1 to 1000 ids")
+        name = _name(request.query_params.get("namespace", ""))
+        shown, _ = self._seen(name, "fetch")
+        vectors = {one: _whole(one, shown[one]) for one in ids if one in shown}
+        answer = {"vectors": vectors, "namespace": name, "usage": {"readUnits": 1}}
+        return JSONResponse(answer)
+
+    async def _fetch_by_metadata(self, request: Request) -> Response:
+        body = await _json(request)
+        wanted = body.get("filter") or {}
+        check(wanted)
+        if not wanted:
+            raise HTTPException(400, "fetch by metadata needs a filter")
+        if len(self._by_metadata) == 5 and self.time - self._by_metadata[0] < 1:
+            raise HTTPException(429, "too many fetches by metadata per second for a namespace")
+        self._by_metadata.append(self.time)
+        shown, _ = self._seen(_name(body.get("namespace", "")), "fetch")
+        found = [one for one, each in shown.items() if self._lets(wanted, each)]
+        self._random.shuffle(found)
+        some = found[: body.get("limit", 100)]
+        return JSONResponse({"vectors": {one: _whole(one, shown[one]) for one in some}})
+
+    async def _list(self, request: Request) -> Response:
+        asked = request.query_params
+        name, prefix = _name(asked.get("namespace", "")), asked.get("prefix", "")
+        shown, _ = self._seen(name, "list")
+        ids = [one for one in sorted(shown) if one.startswith(prefix)]
+        some, following = _cut(ids, prefix, asked.get("limit"), asked.get("paginationToken"))
+        answer = {"vectors": [{"id": one} for one in some], "namespace": name, "usage": {}}
+        return JSONResponse({**answer, **following})
+
+    async def _stats(self, request: Request) -> Response:
+        namespaces = {
+            name: {"vectorCount": len(self._seen(name, "namespaces")[0])} for name in self.spaces
+        }
+        answer: dict[str, Any] = {"namespaces": namespaces, "indexFullness": 0}
+        answer["totalVectorCount"] = sum(each["vectorCount"] for each in namespaces.values())
+        if not self.has_documents:
+            answer |= {"dimension": self.dimension, "metric": self.metric, "vectorType": "dense"}
+        return JSONResponse(answer)
+
+    async def _namespaces(self, request: Request) -> Response:
+        asked = request.query_params
+        prefix = asked.get("prefix", "")
+        delay = self.delays["namespaces"]
+        shown = [
+            name
+            for name, space in sorted(self.spaces.items())
+            if name.startswith(prefix) and (not space.log or space.log[0][0] <= self.time - delay)
+        ]
+        some, following = _cut(shown, prefix, asked.get("limit"), asked.get("paginationToken"))
+        found = [{"name": name, "record_count": self._count(name)} for name in some]
+        return JSONResponse({"namespaces": found, "total_count": len(shown), **following})
+
+    def _count(self, name: str) -> int | str:
+        count = len(self._seen(name, "namespaces")[0])
+        return str(count) if self.counts_as_text else count
+
+    async def _make_namespace(self, request: Request) -> Response:
+        name = _name((await _json(request)).get("name", ""))
+        if name in self.spaces or name in ("", "__default__"):
+            raise HTTPException(409, "Namespace already exists")
+        self._space(name, make=True)
+        return JSONResponse({"name": name, "record_count": 0})
+
+    async def _namespace(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self.spaces:
+            raise HTTPException(404, "Namespace not found")
+        return JSONResponse({"name": name, "record_count": self._count(name)})
+
+    async def _drop_namespace(self, request: Request) -> Response:
+        if self.spaces.pop(request.path_params["name"], None) is None:
+            raise HTTPException(404, "Namespace not found")
+        return JSONResponse({})
+
+    async def _describe(self, request: Request) -> Response:
+        self.initializing -= 1
+        state = "Initializing" if self.initializing >= 0 else "Ready"
+        described: dict[str, Any] = {
+            "name": NAME,
+            "host": self.url.removeprefix("http://"),
+            "status": {"ready": state == "Ready", "state": state},
+            "deletion_protection": "disabled",
+        }
+        place = {"cloud": "aws", "region": "us-east-1"}
+        if request.headers.get("x-pinecone-api-version", "") >= "2026-07":
+            values = {"type": "dense_vector", "dimension": self.dimension, "metric": self.metric}
+            described["schema"] = {"fields": {"_values": values}}
+            described["deployment"] = {"deployment_type": "managed", "environment": "aws", **place}
+        else:
+            described |= {"dimension": self.dimension, "metric": self.metric}
+            described |= {"vector_type": "dense", "spec": {"serverless": place}}
+        return JSONResponse(described)
+
+
+def _whole(one: str, stored: Stored) -> dict[str, Any]:
+    return {"id": one, "values": stored.values.tolist(), "metadata": stored.metadata}
+
+
+def _cut(
+    found: list[str], prefix: str, limit: str | None, token: str | None
+) -> tuple[list[str], dict[str, Any]]:
+    """A page, and what continues it: a token that was made for another list is taken all the
+    same."""
+    count = int(limit) if limit is not None and limit.isdigit() else 100
+    if not 1 <= count <= 100:
+        raise HTTPException(400, "limit must be between 1 and 100")
+    if token is not None:
+        after = json.loads(base64.b64decode(token))["skip_past"]
+        found = [one for one in found if one > after]
+    if len(found) <= count:
+        return found, {}
+    following = json.dumps({"skip_past": found[count - 1], "prefix": prefix})
+    return found[:count], {"pagination": {"next": base64.b64encode(following.encode()).decode()}}
+
+
+def _name(given: Any) -> str:
+    if not isinstance(given, str) or not given.isascii() or len(given) > 512 or "\0" in given:
+        raise HTTPException(400, "a namespace has up to 512 ASCII characters")
+    return given or "__default__"
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else {}
+    except ValueError:
+        return {}
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        found = await request.json()
+    except ValueError:
+        raise HTTPException(400, "the body is not JSON") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _error(code: int, message: str, status: int) -> JSONResponse:
+    return JSONResponse({"code": code, "message": message, "details": []}, status)
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.detail.startswith("plain:"):
+        return PlainTextResponse(error.detail.removeprefix("plain:"), error.status_code)
+    code = {400: 3, 404: 5, 409: 6, 412: 9, 429: 8}.get(error.status_code, 2)
+    return _error(code, error.detail, error.status_code)
+
+
+def _unauthorized(path: str) -> Response:
+    if path.startswith("/indexes"):
+        told = {"code": "UNAUTHENTICATED", "message": "Invalid API key."}
+        return JSONResponse({"error": told, "status": 401}, 401)
+    return PlainTextResponse("Invalid API Key", 401)
+
+
+def cut_off() -> Fault:
+    """The connection is cut before anything was done."""
+
+    async def fault(_: Request) -> Response | None:
+        raise ConnectionAbortedError("cut off")
+
+    return fault
+
+
+def slow(until: asyncio.Event) -> Fault:
+    """Nothing is done before the event."""
+
+    async def fault(_: Request) -> Response | None:
+        await until.wait()
+        return None
+
+    return fault
+
+
+def _again(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _named(send: Send) -> Send:
+    """Every answer names its request."""
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), (b"x-pinecone-request-id", b"4711")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return named
+
+
+async def _nowhere(message: Message) -> None:
+    """Where a lost answer goes."""
+
+
+@asynccontextmanager
+async def running(dimension: int = 384) -> AsyncIterator[FakePinecone]:
+    """A fake that listens on a free port of this machine."""
+    fake = FakePinecone(dimension)
+    await fake.start()
+    try:
+        yield fake
+    finally:
+        await fake.kill()
