@@ -7,6 +7,8 @@ model takes part. In a round each driver is measured in turn; a ratio is that of
 pgvector runs on an embedded server of its own. redis takes part with `--redis URL`, of a Redis that
 nobody else uses, or with the one that the extra `dev` brings. weaviate takes part with
 `--weaviate URL`, in collections of its own, which are deleted; its key is TEST_WEAVIATE_API_KEY.
+pinecone takes part with `--pinecone HOST`, in namespaces of its own, which are deleted; its key is
+TEST_PINECONE_API_KEY.
 """
 
 import argparse
@@ -159,7 +161,24 @@ async def weaviate(given: argparse.Namespace, embedder: Embedder) -> AsyncIterat
         yield driver
 
 
-BACKENDS: dict[str, Maker] = {"pgvector": pgvector, "redis": redis, "weaviate": weaviate}
+@asynccontextmanager
+async def pinecone(given: argparse.Namespace, embedder: Embedder) -> AsyncIterator[RecordDriver]:
+    from app.drivers.pinecone import PineconeDriver
+    from tests.drivers.pinecone_left import namespaces_of_its_own
+
+    async with (
+        namespaces_of_its_own(given.pinecone) as settings,
+        PineconeDriver(settings, embedder, Limits(), RecallSettings()) as driver,
+    ):
+        yield driver
+
+
+BACKENDS: dict[str, Maker] = {
+    "pgvector": pgvector,
+    "redis": redis,
+    "pinecone": pinecone,
+    "weaviate": weaviate,
+}
 """How a driver is made, by its name; the first is the one that the others are held against."""
 
 
@@ -203,12 +222,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drivers", description=__doc__)
     parser.add_argument("--texts", type=Path, help="a file of texts, in place of made ones")
     parser.add_argument("--redis", metavar="URL", help="a Redis with the query engine")
+    parser.add_argument("--pinecone", metavar="HOST", help="an empty index of 384 dimensions")
     parser.add_argument("--weaviate", metavar="URL", help="a Weaviate 1.38.10 or newer")
     parser.add_argument("others", nargs="*", help=f"some of {', '.join([*BACKENDS][1:])}; else all")
     given = parser.parse_args()
     first, *others = BACKENDS
-    if given.weaviate is None:
-        others.remove("weaviate")
+    for name in ("pinecone", "weaviate"):
+        if getattr(given, name) is None:
+            others.remove(name)
     wanted = [name for name in others if not given.others or name in given.others]
     asyncio.run(_run(given, [first, *wanted]))
 
