@@ -1,4 +1,4 @@
-"""A pgvector driver on a database of its own, an automem driver on a fake, with any settings."""
+"""A pgvector driver on a database of its own, others on fakes, with any settings."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -9,14 +9,23 @@ from pydantic import SecretStr
 
 from app.drivers.automem import AutomemDriver
 from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pinecone import PineconeDriver
 from app.embedding import Embedder
-from app.settings import AutomemSettings, DatabaseSettings, Limits, RecallSettings
-from tests.drivers import automem_fake
+from app.settings import (
+    AutomemSettings,
+    DatabaseSettings,
+    Limits,
+    PineconeSettings,
+    RecallSettings,
+)
+from tests.drivers import automem_fake, pinecone_fake
 from tests.drivers.automem_fake import FakeAutomem
+from tests.drivers.pinecone_fake import FakePinecone
 from tests.remembering import Remembering
 
 OpenDriver: TypeAlias = Callable[..., Awaitable[PgvectorDriver]]
 OpenAutomem: TypeAlias = Callable[..., Awaitable[AutomemDriver]]
+OpenPinecone: TypeAlias = Callable[..., Awaitable[PineconeDriver]]
 
 
 OF_PGVECTOR = {
@@ -28,6 +37,13 @@ OF_AUTOMEM = {
     "retries": "app.drivers.automem.client.REPEATS",
     "batch": "app.drivers.automem.writing.BATCH",
     "search_chars": "app.drivers.automem.mapping.SEARCH_CHARS",
+}
+OF_PINECONE = {
+    "answer_bytes": "app.drivers.pinecone.index.ANSWER_BYTES",
+    "most_bytes": "app.drivers.pinecone.storing.MOST_BYTES",
+    "most_read": "app.drivers.pinecone.reading.MOST_READ",
+    "overlay_bytes": "app.drivers.pinecone.overlay.MOST_BYTES",
+    "repeats": "app.drivers.pinecone.client.REPEATS",
 }
 """What no setting changes, and a test may."""
 
@@ -97,3 +113,44 @@ async def open_automem(
 async def automem(open_automem: OpenAutomem) -> AutomemDriver:
     """A driver on the fake, with the default settings."""
     return await open_automem()
+
+
+@pytest.fixture
+async def index(embedder: Embedder) -> AsyncIterator[FakePinecone]:
+    """An index of Pinecone with all its traps, empty."""
+    async with pinecone_fake.running(embedder.dimension) as index:
+        yield index
+        assert not index.without_version
+
+
+@pytest.fixture
+async def open_pinecone(
+    index: FakePinecone, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OpenPinecone]:
+    """Opens drivers on the index, as `open_driver` does; their overlays have the index's time."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(
+            *,
+            recall: RecallSettings | None = None,
+            instead: Embedder | None = None,
+            **settings: Any,
+        ) -> PineconeDriver:
+            for name in settings.keys() & OF_PINECONE.keys():
+                monkeypatch.setattr(OF_PINECONE[name], settings.pop(name))
+            known = {"host": index.url, "api_key": SecretStr(pinecone_fake.KEY)}
+            given = PineconeSettings(**{**known, **settings})
+            driver = PineconeDriver(
+                given, instead or embedder, Limits(), recall, seconds=lambda: index.time
+            )
+            await stack.enter_async_context(driver)
+            index.asked.clear()
+            return driver
+
+        yield opened
+
+
+@pytest.fixture
+async def pinecone(open_pinecone: OpenPinecone) -> PineconeDriver:
+    """A driver on the index, with the default settings."""
+    return await open_pinecone()
