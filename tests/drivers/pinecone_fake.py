@@ -5,7 +5,6 @@ own: what is written is shown once so much of it has passed as `delays` say.
 """
 
 import asyncio
-import base64
 import json
 import random
 from collections import deque
@@ -19,10 +18,22 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from tests.drivers.pinecone_answers import (
+    BODIES,
+    DOCUMENTS,
+    body_of,
+    cut,
+    namespace_in,
+    parsed,
+    problem,
+    refusal,
+    unauthorized,
+    whole,
+)
 from tests.drivers.pinecone_filter import check, lets
 from tests.drivers.pinecone_space import Space, Stored, checked
 from tests.drivers.served import served
@@ -35,29 +46,6 @@ LARGEST_ANSWER = 4_194_304
 
 Fault = Callable[[Request], Awaitable[Response | None]]
 """What is done before a route; its answer, if any, is given in place of the route's."""
-
-_BODIES = {
-    "/vectors/upsert": {"vectors", "namespace"},
-    "/query": {
-        "vector",
-        "id",
-        "topK",
-        "namespace",
-        "filter",
-        "includeValues",
-        "includeMetadata",
-        "sparseVector",
-    },
-    "/vectors/delete": {"ids", "deleteAll", "filter", "namespace"},
-    "/vectors/fetch_by_metadata": {"namespace", "filter", "limit", "paginationToken"},
-    "/describe_index_stats": {"filter"},
-    "/namespaces": {"name", "schema"},
-}
-"""The fields that each body may have: another is refused."""
-_DOCUMENTS = (
-    "This index has a document schema, so writes must go through the documents API at "
-    "/namespaces/{namespace}/documents/upsert"
-)
 
 
 @dataclass(frozen=True)
@@ -123,7 +111,7 @@ class FakePinecone:
                 Route("/namespaces/{name}", self._drop_namespace, methods=["DELETE"]),
                 Route("/indexes/{name}", self._describe, methods=["GET"]),
             ],
-            exception_handlers={HTTPException: _problem},
+            exception_handlers={HTTPException: problem},
         )
 
     async def start(self) -> None:
@@ -162,9 +150,9 @@ class FakePinecone:
         request = Request(scope, _again(body))
         path = scope["path"]
         headers = dict(request.headers)
-        parsed = _parsed(body)
+        given = parsed(body)
         self.asked.append(
-            Asked(request.method, path, request.query_params.multi_items(), headers, parsed)
+            Asked(request.method, path, request.query_params.multi_items(), headers, given)
         )
         self.without_version += "x-pinecone-api-version" not in headers
         app: Any = self._app
@@ -174,13 +162,13 @@ class FakePinecone:
             answer = await fault[1](request)
             app = answer if answer is not None else app
         elif headers.get("api-key") != KEY:
-            app = _unauthorized(path)
+            app = unauthorized(path)
         elif len(path) + len(scope["query_string"]) > LONGEST_URL:
             app = HTMLResponse("<h1>414 Request-URI Too Large</h1>", 414)
         elif len(body) > LARGEST_BODY:
-            app = _error(3, "Your request is larger than the maximum supported size - 2MB", 400)
-        elif path in _BODIES and body and not parsed.keys() <= _BODIES[path]:
-            app = _error(3, f"unknown fields {parsed.keys() - _BODIES[path]}", 400)
+            app = refusal(3, "Your request is larger than the maximum supported size - 2MB", 400)
+        elif path in BODIES and body and not given.keys() <= BODIES[path]:
+            app = refusal(3, f"unknown fields {given.keys() - BODIES[path]}", 400)
         lost = next((each for each in self.lose_answers if path.startswith(each)), None)
         if lost is not None:
             self.lose_answers.remove(lost)
@@ -215,19 +203,19 @@ class FakePinecone:
 
     async def _upsert(self, request: Request) -> Response:
         if self.has_documents:
-            raise HTTPException(400, _DOCUMENTS)
-        body = await _json(request)
+            raise HTTPException(400, DOCUMENTS)
+        body = await body_of(request)
         vectors = body.get("vectors")
         if not isinstance(vectors, list) or not 1 <= len(vectors) <= 1_000:
             raise HTTPException(400, "an upsert takes 1 to 1000 vectors")
         kept = dict(checked(each, self.dimension) for each in vectors)
-        space = self._space(_name(body.get("namespace", "")), make=True)
+        space = self._space(namespace_in(body.get("namespace", "")), make=True)
         assert space is not None
         lsn = space.write(self.time, {**kept})
         return self._written({"upsertedCount": len(vectors)}, lsn)
 
     async def _delete(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await body_of(request)
         wanted, ids = body.get("filter"), body.get("ids")
         if wanted is not None:
             check(wanted)
@@ -235,7 +223,7 @@ class FakePinecone:
                 raise HTTPException(400, "Delete with empty metadata filter is not allowed")
         elif not body.get("deleteAll") and (not isinstance(ids, list) or len(ids) > 1_000):
             raise HTTPException(400, "a delete takes up to 1000 ids")
-        space = self._space(_name(body.get("namespace", "")))
+        space = self._space(namespace_in(body.get("namespace", "")))
         if space is None:
             raise HTTPException(404, "Namespace not found")
         if wanted is not None:  # whatever the ids are
@@ -254,7 +242,7 @@ class FakePinecone:
         )
 
     async def _query(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await body_of(request)
         top_k, vector = body.get("topK"), body.get("vector")
         if not isinstance(top_k, int) or not 1 <= top_k <= 10_000:
             raise HTTPException(400, "topK must be between 1 and 10000")
@@ -263,7 +251,7 @@ class FakePinecone:
         if not isinstance(vector, list) or len(vector) != self.dimension:
             told = f"Vector dimension {len(vector or [])} does not match the dimension of the index"
             raise HTTPException(400, f"{told} {self.dimension}")
-        name = _name(body.get("namespace", ""))
+        name = namespace_in(body.get("namespace", ""))
         shown, lsn = self._seen(name, "query")
         found = [(one, each) for one, each in shown.items() if self._lets(wanted, each)]
         if self.misses and found and self._turn % 2:
@@ -304,14 +292,14 @@ class FakePinecone:
         ids = request.query_params.getlist("ids")
         if not 1 <= len(ids) <= 1_000:
             raise HTTPException(400, "a fetch takes 1 to 1000 ids")
-        name = _name(request.query_params.get("namespace", ""))
+        name = namespace_in(request.query_params.get("namespace", ""))
         shown, _ = self._seen(name, "fetch")
-        vectors = {one: _whole(one, shown[one]) for one in ids if one in shown}
+        vectors = {one: whole(one, shown[one]) for one in ids if one in shown}
         answer = {"vectors": vectors, "namespace": name, "usage": {"readUnits": 1}}
         return JSONResponse(answer)
 
     async def _fetch_by_metadata(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await body_of(request)
         wanted = body.get("filter") or {}
         check(wanted)
         if not wanted:
@@ -319,18 +307,18 @@ class FakePinecone:
         if len(self._by_metadata) == 5 and self.time - self._by_metadata[0] < 1:
             raise HTTPException(429, "too many fetches by metadata per second for a namespace")
         self._by_metadata.append(self.time)
-        shown, _ = self._seen(_name(body.get("namespace", "")), "fetch")
+        shown, _ = self._seen(namespace_in(body.get("namespace", "")), "fetch")
         found = [one for one, each in shown.items() if self._lets(wanted, each)]
         self._random.shuffle(found)
         some = found[: body.get("limit", 100)]
-        return JSONResponse({"vectors": {one: _whole(one, shown[one]) for one in some}})
+        return JSONResponse({"vectors": {one: whole(one, shown[one]) for one in some}})
 
     async def _list(self, request: Request) -> Response:
         asked = request.query_params
-        name, prefix = _name(asked.get("namespace", "")), asked.get("prefix", "")
+        name, prefix = namespace_in(asked.get("namespace", "")), asked.get("prefix", "")
         shown, _ = self._seen(name, "list")
         ids = [one for one in sorted(shown) if one.startswith(prefix)]
-        some, following = _cut(ids, prefix, asked.get("limit"), asked.get("paginationToken"))
+        some, following = cut(ids, prefix, asked.get("limit"), asked.get("paginationToken"))
         answer = {"vectors": [{"id": one} for one in some], "namespace": name, "usage": {}}
         return JSONResponse({**answer, **following})
 
@@ -353,7 +341,7 @@ class FakePinecone:
             for name, space in sorted(self.spaces.items())
             if name.startswith(prefix) and (not space.log or space.log[0][0] <= self.time - delay)
         ]
-        some, following = _cut(shown, prefix, asked.get("limit"), asked.get("paginationToken"))
+        some, following = cut(shown, prefix, asked.get("limit"), asked.get("paginationToken"))
         found = [{"name": name, "record_count": self._count(name)} for name in some]
         return JSONResponse({"namespaces": found, "total_count": len(shown), **following})
 
@@ -362,7 +350,7 @@ class FakePinecone:
         return str(count) if self.counts_as_text else count
 
     async def _make_namespace(self, request: Request) -> Response:
-        name = _name((await _json(request)).get("name", ""))
+        name = namespace_in((await body_of(request)).get("name", ""))
         if name in self.spaces or name in ("", "__default__"):
             raise HTTPException(409, "Namespace already exists")
         self._space(name, make=True)
@@ -397,67 +385,6 @@ class FakePinecone:
             described |= {"dimension": self.dimension, "metric": self.metric}
             described |= {"vector_type": "dense", "spec": {"serverless": place}}
         return JSONResponse(described)
-
-
-def _whole(one: str, stored: Stored) -> dict[str, Any]:
-    return {"id": one, "values": stored.values.tolist(), "metadata": stored.metadata}
-
-
-def _cut(
-    found: list[str], prefix: str, limit: str | None, token: str | None
-) -> tuple[list[str], dict[str, Any]]:
-    """A page, and what continues it: a token that was made for another list is taken all the
-    same."""
-    count = int(limit) if limit is not None and limit.isdigit() else 100
-    if not 1 <= count <= 100:
-        raise HTTPException(400, "limit must be between 1 and 100")
-    if token is not None:
-        after = json.loads(base64.b64decode(token))["skip_past"]
-        found = [one for one in found if one > after]
-    if len(found) <= count:
-        return found, {}
-    following = json.dumps({"skip_past": found[count - 1], "prefix": prefix})
-    return found[:count], {"pagination": {"next": base64.b64encode(following.encode()).decode()}}
-
-
-def _name(given: Any) -> str:
-    if not isinstance(given, str) or not given.isascii() or len(given) > 512 or "\0" in given:
-        raise HTTPException(400, "a namespace has up to 512 ASCII characters")
-    return given or "__default__"
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body) if body else {}
-    except ValueError:
-        return {}
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        found = await request.json()
-    except ValueError:
-        raise HTTPException(400, "the body is not JSON") from None
-    return found if isinstance(found, dict) else {}
-
-
-def _error(code: int, message: str, status: int) -> JSONResponse:
-    return JSONResponse({"code": code, "message": message, "details": []}, status)
-
-
-async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.detail.startswith("plain:"):
-        return PlainTextResponse(error.detail.removeprefix("plain:"), error.status_code)
-    code = {400: 3, 404: 5, 409: 6, 412: 9, 429: 8}.get(error.status_code, 2)
-    return _error(code, error.detail, error.status_code)
-
-
-def _unauthorized(path: str) -> Response:
-    if path.startswith("/indexes"):
-        told = {"code": "UNAUTHENTICATED", "message": "Invalid API key."}
-        return JSONResponse({"error": told, "status": 401}, 401)
-    return PlainTextResponse("Invalid API Key", 401)
 
 
 def cut_off() -> Fault:
