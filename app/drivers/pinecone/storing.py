@@ -29,7 +29,7 @@ from app.ranking.words import hashes, words
 
 _A_VECTOR: Final = 200
 """Bytes of a vector in JSON beside its numbers and its metadata, or some more."""
-_LONGEST_WAIT: Final = 3
+_MOST_ASKED: Final = 3
 """How many namespaces are asked whether they show what was written, where there is no room."""
 
 _log = get_logger(__name__)
@@ -162,7 +162,7 @@ class Storing:
     async def _make_room(self, size: int) -> None:
         """Wait for Pinecone to show what was written before, where this process can't keep more."""
         overlay, vector = self._reading.overlay, constant(self._index.dimension)
-        for _ in range(_LONGEST_WAIT):
+        for _ in range(_MOST_ASKED):
             namespace = overlay.behind(size)
             if namespace is None:
                 return
