@@ -330,6 +330,11 @@ class UserRange:
         """Whether the user is between the two."""
         return self.start <= user_id and (self.end is None or user_id < self.end)
 
+    @property
+    def only(self) -> str | None:
+        """The user whom alone the range can have, if it is one."""
+        return self.start if self.end == after_user(self.start) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Users(UserRange):

@@ -22,6 +22,7 @@ from app.core.memory.records import (
 )
 from app.core.memory.requests import (
     Delete,
+    Export,
     Forget,
     Get,
     Keep,
@@ -163,8 +164,12 @@ class PineconeDriver(RecordDriver):
     async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
         return wanted.of(await self._lists.knowledge(wanted, wanted.limit + 1))
 
-    async def _export(self) -> AsyncIterator[Record]:
-        for owner in [*await self._owners.all(), KNOWLEDGE]:
+    async def _export(self, wanted: Export) -> AsyncIterator[Record]:
+        if wanted.only is not None:
+            owners = [hashed(wanted.only)]
+        else:
+            owners = [owner for _, owner in await self._owners.within(wanted)]
+        for owner in [*owners, KNOWLEDGE] if wanted.knowledge else owners:
             async for rows in self._reading.all(owner):
                 for row in await self._writing.seen(rows):
                     if is_alive(row.looked_at, self._now()):

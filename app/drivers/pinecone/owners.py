@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from app.core.memory.records import UserCount
-from app.core.memory.requests import Users
+from app.core.memory.requests import UserRange, Users
 from app.drivers.pinecone.index import at_once
 from app.drivers.pinecone.layout import Row, constant, head_id, user_of
 from app.drivers.pinecone.reading import Reading
@@ -62,13 +62,7 @@ class Owners:
 
     async def page(self, wanted: Users) -> list[UserCount]:
         """One more than the page has of the users who have a memory that has not expired."""
-        owners = await self.all()
-        names = await at_once(self._name_of, owners)
-        users = sorted(
-            (name, owner)
-            for name, owner in zip(names, owners, strict=True)
-            if name is not None and wanted.has(name)
-        )
+        users = await self.within(wanted)
         found: list[UserCount] = []
         while users and len(found) <= wanted.limit:
             some, users = users[: wanted.limit + 1], users[wanted.limit + 1 :]
@@ -76,6 +70,16 @@ class Owners:
             pairs = zip(some, counts, strict=True)
             found += [UserCount(name, count) for (name, _), count in pairs if count]
         return found
+
+    async def within(self, wanted: UserRange) -> list[tuple[str, str]]:
+        """The users in the range who may have memories, by their ids, each with the owner."""
+        owners = await self.all()
+        names = await at_once(self._name_of, owners)
+        return sorted(
+            (name, owner)
+            for name, owner in zip(names, owners, strict=True)
+            if name is not None and wanted.has(name)
+        )
 
     async def _name_of(self, owner: str) -> str | None:
         """The user's id, which each memory has; None where there is no memory."""

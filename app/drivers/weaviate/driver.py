@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, Self
 
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
-from app.core.memory.cursor import UserCursor, after_user, user_page
+from app.core.memory.cursor import UserCursor, user_page
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
@@ -187,8 +187,8 @@ class WeaviateDriver(RecordDriver):
                     yield record
 
     async def _exported_users(self, wanted: Export) -> AsyncIterator[str]:
-        if wanted.end == after_user(wanted.start):
-            yield wanted.start
+        if wanted.only is not None:
+            yield wanted.only
             return
         start: str | None = wanted.start
         while start is not None:
