@@ -11,7 +11,9 @@ import pytest
 
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Memory
+from app.core.memory.requests import Replace
 from app.errors import InvalidInput, PreconditionFailed
+from app.wrappers.base import WrappingDriver
 from tests.conformance.cases import WAYS, Case
 
 OLD = "Ada bought a copper kettle."
@@ -192,6 +194,22 @@ async def test_an_answer_from_before_is_not_given_after_an_update(driver: Record
         assert [each.content for each in found] == [f"{OLD} It whistles."]
     known = await driver.recall_global_knowledge("kettle")
     assert [each.content for each in known] == [f"{OLD} It whistles."]
+
+
+@pytest.mark.parametrize("content", [OLD, NEW])
+async def test_an_update_whose_answer_was_lost_is_found_to_be_made(
+    driver: RecordDriver, content: str
+) -> None:
+    if isinstance(driver, WrappingDriver):
+        pytest.skip("it asks its drivers")
+    memory = await updated(driver, await stored(driver), {"content": content, "tags": ["travel"]})
+    knowledge = await driver.store_global_knowledge(OLD, "travel")
+    for record in (memory, knowledge):
+        assert await driver._replace(Replace(record, record.updated_at))
+        later = replace(record, updated_at=record.updated_at + timedelta(seconds=1))
+        assert not await driver._replace(Replace(later, later.updated_at))
+    assert await driver.get(memory.memory_id, "ada") == memory
+    assert await driver.get_knowledge(knowledge.knowledge_id) == knowledge
 
 
 async def test_an_updated_memory_keeps_its_place_among_the_newest(driver: RecordDriver) -> None:

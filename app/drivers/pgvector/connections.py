@@ -76,7 +76,6 @@ class Connections:
             if settings.url is None
             else None
         )
-        self._most = settings.pool_max_size or _most(embedded=self._server is not None)
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening: asyncio.Task[asyncpg.Pool[asyncpg.Record]] | None = None
         self._reachability = Reachability("postgresql", settings.called("url"))
@@ -248,6 +247,17 @@ class Connections:
         assert self._settings.url is not None  # noqa: S101 - there is no server without it
         return self._settings.url.get_secret_value()
 
+    @property
+    def _most(self) -> int:
+        """Connections at most.
+
+        A server on the same machine works off no more at once than it has processors for, and each
+        of its connections takes five megabytes.
+        """
+        if self._settings.pool_max_size is not None:
+            return self._settings.pool_max_size
+        return _POOL_MAX_SIZE if self._server is None else min(_POOL_MAX_SIZE, 2 * cores() + 2)
+
     def facts(self) -> dict[str, Any]:
         """The pool's figures for `/health`."""
         pool = self._pool
@@ -372,12 +382,3 @@ async def _keep_session(_: Connection) -> None:
 def _retrieve(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled():
         task.exception()
-
-
-def _most(*, embedded: bool) -> int:
-    """Connections at most, where no setting says it.
-
-    A server on the same machine works off no more at once than it has processors for, and each
-    of its connections takes five megabytes.
-    """
-    return min(_POOL_MAX_SIZE, 2 * cores() + 2) if embedded else _POOL_MAX_SIZE

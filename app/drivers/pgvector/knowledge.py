@@ -153,6 +153,8 @@ class KnowledgeTable:
         found = there.get(UUID(record.knowledge_id))
         if found is None or found["updated_at"] != over:
             return False
+        if over == record.updated_at:  # it was made before, and only its answer was lost
+            return True
         vectors = await self._embedded([record], there)
         [row] = _rows([record], vectors)
         if len(vectors[0]) == 1 and not found["has_windows"]:

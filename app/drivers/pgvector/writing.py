@@ -123,6 +123,8 @@ class Writing:
         found = there.get(_key(memory))
         if found is None or found["updated_at"] != over:
             return False
+        if over == memory.updated_at:  # it was made before, and only its answer was lost
+            return True
         return await self._write(sql.REPLACE, [memory], there, over) > 0
 
     async def put(self, wanted: Put[Memory]) -> int:
