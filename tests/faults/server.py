@@ -53,10 +53,15 @@ class Server(EmbeddedPostgres):
 
 
 async def rows(url: str) -> Rows:
-    """User and content of every memory, and content of all knowledge, by id."""
+    """User and content of every memory, and content of all knowledge, by id; of none expired."""
     connection = await asyncpg.connect(url)
-    memories = await connection.fetch("select memory_id, user_id, content from memories")
-    knowledge = await connection.fetch("select knowledge_id, content from global_knowledge")
+    there = "expires_at is null or expires_at > now()"
+    memories = await connection.fetch(
+        f"select memory_id, user_id, content from memories where {there}"  # noqa: S608
+    )
+    knowledge = await connection.fetch(
+        f"select knowledge_id, content from global_knowledge where {there}"  # noqa: S608
+    )
     await connection.close()
     kept: Rows = {str(row["memory_id"]): (row["user_id"], row["content"]) for row in memories}
     kept |= {str(row["knowledge_id"]): (None, row["content"]) for row in knowledge}
