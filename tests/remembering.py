@@ -39,7 +39,10 @@ class Remembering(Embedder):
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:
             self._vectors.update(zip(new, await self._model.embed(new), strict=True))
-        return np.stack([self._vectors[text] for text in texts])
+        found = np.zeros((len(texts), self.dimension), np.float32)
+        for n, text in enumerate(texts):
+            found[n] = self._vectors[text]
+        return found
 
     async def windows(self, text: str, prefix: str = "") -> Windows:
         if (text, prefix) not in self._windows:

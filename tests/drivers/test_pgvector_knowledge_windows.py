@@ -201,7 +201,10 @@ async def filled(postgres: EmbeddedPostgres, template: str) -> str:
             "global_knowledge",
             columns=COLUMNS,
             records=[
-                (ids[n], category, f"fact {n}", "{}", *[start - timedelta(seconds=n)] * 2, vector)
+                (
+                    *(ids[n], category, f"fact {n}", None, "{}"),
+                    *(start - timedelta(seconds=n), start - timedelta(seconds=n), vector),
+                )
                 for n, (category, vector) in enumerate(
                     zip(categories, clustered(len(categories), 1), strict=True)
                 )
@@ -337,7 +340,9 @@ async def test_one_record_of_many_windows_keeps_no_other_from_being_found(
         await connection.copy_records_to_table(
             "global_knowledge",
             columns=COLUMNS,
-            records=[(one, "c", "text", "{}", now, now, far[n]) for n, one in enumerate(records)],
+            records=[
+                (one, "c", "text", None, "{}", now, now, far[n]) for n, one in enumerate(records)
+            ],
         )
         rows: list[tuple[Any, ...]] = [(one, 1, "c", far[n]) for n, one in enumerate(records[9:])]
         for one in records[:9]:
