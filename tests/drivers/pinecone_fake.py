@@ -147,7 +147,7 @@ class FakePinecone:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await Request(scope, receive).body()
-        request = Request(scope, _again(body))
+        request = Request(scope, _again(body, receive))
         path = scope["path"]
         headers = dict(request.headers)
         given = parsed(body)
@@ -172,11 +172,11 @@ class FakePinecone:
         lost = next((each for each in self.lose_answers if path.startswith(each)), None)
         if lost is not None:
             self.lose_answers.remove(lost)
-            await app(scope, request.receive, _nowhere)
+            await app(scope, _again(body, receive), _nowhere)
             start = {"type": "http.response.start", "status": 200}
             await send({**start, "headers": [(b"content-length", b"9")]})
             raise ConnectionAbortedError("the answer is lost")  # uvicorn hangs up
-        await app(scope, request.receive, _named(send))
+        await app(scope, _again(body, receive), _named(send))
 
     def _space(self, name: str, *, make: bool = False) -> Space | None:
         name = name or "__default__"
@@ -406,11 +406,14 @@ def slow(until: asyncio.Event) -> Fault:
     return fault
 
 
-def _again(body: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The body once more, and then what follows it: that the client has left."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    return receive
+    async def received() -> Message:
+        return left.pop() if left else await receive()
+
+    return received
 
 
 def _named(send: Send) -> Send:
