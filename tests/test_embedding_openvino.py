@@ -186,6 +186,7 @@ def agreeing(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return 1.0
 
     monkeypatch.setattr(openvino, "_agreement", compared)
+    monkeypatch.setattr(openvino, "_seconds", lambda _: 1.0)
     return made
 
 
@@ -213,6 +214,34 @@ async def test_what_was_compared_is_kept_for_the_next_start(
     monkeypatch.setattr(agreement, "AGREEMENT", 0.5)  # what is asked for is another
     await vector_of(small, graphs)
     assert len(agreeing) == 2
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.95])
+async def test_a_processor_that_is_slower_in_bf16_computes_in_fp32(
+    small: Path,
+    graphs: Path,
+    agreeing: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+) -> None:
+    own = openvino.OpenVinoEngine.__init__
+    opened_in: list[str] = []
+
+    def claims(self: Any, *arguments: Any, **named: Any) -> None:
+        own(self, *arguments, **named)
+        self.precision = arguments[3] if arguments[3:] and arguments[3] else "bf16"
+        opened_in.append(self.precision)
+
+    monkeypatch.setattr(openvino.OpenVinoEngine, "__init__", claims)
+    times = {"f32": seconds, "bf16": 1.0}
+    monkeypatch.setattr(openvino, "_seconds", lambda engine: times[engine.precision])
+    is_quicker = seconds < 0.9
+    await vector_of(small, graphs)
+    assert opened_in == ["bf16", "f32"]
+    assert len(agreeing) == (2 if is_quicker else 1)
+    await vector_of(small, graphs)
+    assert opened_in[2:] == ["f32" if is_quicker else "bf16"]
+    assert len(agreeing) == (2 if is_quicker else 1)
 
 
 @pytest.mark.parametrize("name", ["graph.bin", "graph.xml", "verdict.json"])

@@ -105,5 +105,5 @@ def _key(openvino: Any) -> str:
     core = openvino.Core()
     asked = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
     processor = [str(core.get_property("CPU", name)) for name in asked]
-    said = [openvino.__version__, *processor, agreement.AGREEMENT, agreement.SAMPLES]
+    said = [openvino.__version__, *processor, agreement.AGREEMENT, agreement.SAMPLES, "timed"]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
