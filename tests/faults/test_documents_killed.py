@@ -11,11 +11,11 @@ import signal
 import pytest
 
 from app.embedding import Embedder
+from tests.faults import backends
 from tests.faults.documents import Documents
 from tests.faults.load import settled
 from tests.faults.server import Server, rows
 from tests.faults.setting import Setting, two
-from tests.faults.test_redis_killed import rows_of
 from tests.redis_server import RedisServer
 from tests.service.service import Service
 from tests.storm import times
@@ -63,7 +63,9 @@ async def test_a_document_is_old_or_new_whenever_its_service_is_killed(
     settings = {"MEMORY_DRIVER": backend, "DATABASE_URL": url, "REDIS_URL": search.url}
     documents = Documents(seed=5)
     await _kill_services(Setting(settings, url, url), documents)
-    documents.check(await rows(url) if backend == "pgvector" else await rows_of(search, embedder))
+    documents.check(
+        await rows(url) if backend == "pgvector" else await backends.redis(search).rows(embedder)
+    )
 
 
 @pytest.mark.parametrize("backend", ["pgvector", "redis"])
@@ -87,7 +89,9 @@ async def test_a_document_is_old_or_new_whenever_its_backend_is_killed(
                 await documents.progress(1)
         assert "Traceback" not in service.output
     assert documents.reads
-    documents.check(await rows(url) if backend == "pgvector" else await rows_of(search, embedder))
+    documents.check(
+        await rows(url) if backend == "pgvector" else await backends.redis(search).rows(embedder)
+    )
 
 
 @pytest.mark.parametrize("kind", ["failover", "replicated"])
