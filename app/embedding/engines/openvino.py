@@ -2,7 +2,8 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from queue import LifoQueue
 from statistics import median
@@ -138,7 +139,8 @@ def _compared(
             engine = OpenVinoEngine(folder, manifest, threads, graph=graph)
             cosine = _accepted(engine, reference)
             if cosine is not None:
-                quick = _quicker(engine, OpenVinoEngine(folder, manifest, threads, _EXACT, graph))
+                exact = partial(OpenVinoEngine, folder, manifest, threads, _EXACT, graph)
+                quick = _quicker(engine, exact)
                 if quick is not engine and (own := _accepted(quick, reference)) is not None:
                     engine, cosine = quick, own
                 kept.keep(graph, engine.precision, cosine)
@@ -153,11 +155,12 @@ def _compared(
         wanted = _EXACT
 
 
-def _quicker(chosen: OpenVinoEngine, exact: OpenVinoEngine) -> OpenVinoEngine:
-    """`chosen`, unless `exact` is clearly quicker: some processors are slower in their bf16."""
-    if chosen.precision == exact.precision or _seconds(exact) > _CLEARLY * _seconds(chosen):
+def _quicker(chosen: OpenVinoEngine, in_fp32: Callable[[], OpenVinoEngine]) -> OpenVinoEngine:
+    """`chosen`, unless fp32 is clearly quicker: some processors are slower in their bf16."""
+    if chosen.precision == _EXACT:
         return chosen
-    return exact
+    exact = in_fp32()
+    return exact if _seconds(exact) <= _CLEARLY * _seconds(chosen) else chosen
 
 
 def _seconds(engine: Engine) -> float:
