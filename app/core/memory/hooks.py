@@ -18,6 +18,7 @@ from app.core.memory.records import (
     Record,
     UserPage,
 )
+from app.core.memory.reembedding import Reembedding
 from app.core.memory.requests import (
     Delete,
     Export,
@@ -32,7 +33,7 @@ from app.core.memory.requests import (
     Replace,
     Users,
 )
-from app.embedding import Model, Vector
+from app.embedding import Embedder, Model, Vector
 from app.errors import CapabilityMissing
 from app.settings import Limits
 
@@ -137,6 +138,16 @@ class RecordHooks(BaseMemoryDriver):
 
         By default it serves all.
         """
+
+    def reembedding(self, embedder: Embedder) -> Reembedding:
+        """The way to vectors of the embedder's model, not opened; the caller closes the embedder.
+
+        Raises `CapabilityMissing` where the driver has none.
+        """
+        raise CapabilityMissing(
+            f"The driver {self.name!r} can't take another model: declare a second one with that "
+            "model in a new collection, and copy the records by `memory-driver copy`"
+        )
 
     # Hooks: a driver implements them; a wrapping driver calls those of the drivers that it holds.
 
