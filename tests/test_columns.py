@@ -74,11 +74,16 @@ def test_columns_let_through_what_the_evaluator_does(case: Case) -> None:
 def test_renewed_columns_are_as_made_anew(first: Case, then: Case, data: st.DataObject) -> None:
     before = memories(first[0], first[1])
     after = [one for one in before if data.draw(st.booleans())]
-    after += memories(then[0], then[1])[: max(len(after), 1)]
-    after = data.draw(st.permutations(after))
+    new = memories(then[0], then[1])
     columns = columns_of(before)
     for wanted in (*first[2], *then[2]):
         columns.mask(read(wanted))
+    extended = columns.extended(new[:1]).extended(new[1:])
+    for wanted in data.draw(st.permutations((*first[2], *then[2])))[1:]:
+        check_same(extended, [*before, *new], wanted)
+    after = data.draw(st.permutations([*after, *new[: max(len(after), 1)]]))
+    for wanted in (*first[2], *then[2]):
+        check_same(extended.renewed(after), after, wanted)
     renewed = columns.renewed(after)
     for wanted in (*first[2], *then[2]):
         check_same(renewed, after, wanted)
@@ -100,7 +105,9 @@ def test_renewing_reads_only_what_is_new_and_keeps_nothing_of_what_went() -> Non
     size = columns.size
     asked.clear()
     new = replace(before[0], memory_id="new", metadata={"k": "another"})
-    more = columns.renewed([*before, new])
+    more = columns.extended([new])
+    assert not asked
+    more.mask(read({"metadata": {"k": "text"}}))
     assert asked == ["new"]
     assert columns.size < more.size < columns.size + 1_000
     fewer = more.renewed(before[:50])

@@ -71,6 +71,13 @@ class Candidates:
         raw = self.ids[rows].astype(">u8").tobytes()
         return [raw[n : n + 16] for n in range(0, len(raw), 16)]
 
+    def first_at(self) -> Rows:
+        """Shape (n,): where whoever keeps the vectors keeps the first of each candidate."""
+        if len(self.vector_row) == len(self):
+            return self.vector_at
+        firsts: Rows = np.searchsorted(self.vector_row, np.arange(len(self)))
+        return self.vector_at[firsts]
+
     def having(self, words: Sequence[int]) -> list[Rows]:
         """For the hash of each word, those that have it."""
         wanted = np.array(words, np.int32)

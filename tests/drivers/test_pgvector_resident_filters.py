@@ -1,17 +1,19 @@
 """Users who are kept in the service's memory, recalled with a filter."""
 
+from random import Random
 from typing import Any
 
 import pytest
 
-from app.core.memory.records import NewMemory
+from app.core.memory.records import Memory, NewMemory
 from app.drivers.pgvector import PgvectorDriver
 from app.drivers.pgvector.sql import recall as sql
 from app.embedding import Embedder
 from app.settings import RecallSettings
 from tests.conftest import NewDatabase
 from tests.drivers.conftest import OpenDriver
-from tests.drivers.resident import Chance, become_resident, execute, residents, statements
+from tests.drivers.resident import WINDOW, Chance, become_resident, execute, residents, statements
+from tests.storm import times
 
 OPEN: dict[str, Any] = {"metadata": {"state": "open"}}
 AFTER: dict[str, Any] = {"occurred": {"from": "2030-01-01T00:00:00Z"}}
@@ -130,3 +132,39 @@ async def test_what_filters_compare_is_counted_and_makes_room(
         if facts["resident_users"] < 2:
             return
     pytest.fail(f"two users are kept still: {facts}")
+
+
+@pytest.mark.parametrize("seed", range(times(2, 20)))
+async def test_filters_stay_right_while_memories_come_change_and_go(
+    driver: PgvectorDriver, seed: int
+) -> None:
+    """Texts of one window and of several; most of the memories go once, so that vectors move."""
+    chance = Random(seed)
+    kept: dict[str, Memory] = {}
+    async for record in driver.export_records("ada"):
+        assert isinstance(record, Memory)
+        kept[record.content] = record
+    for step in range(150):
+        if step == 100:
+            for memory in [*kept.values()][3:]:
+                await driver.delete(memory.memory_id, "ada")
+            kept = dict([*kept.items()][:3])
+        elif kept and chance.random() < 0.2:
+            memory = kept.pop(chance.choice([*kept]))
+            await driver.delete(memory.memory_id, "ada")
+        elif kept and chance.random() < 0.2:
+            memory = kept[chance.choice([*kept])]
+            patch = {"metadata": {"state": chance.choice(["open", "late"])}}
+            changed = await driver.update(memory.memory_id, "ada", patch)
+            assert changed is not None
+            kept[memory.content] = changed
+        else:
+            content = f"kettle {step + 10}{WINDOW * chance.randrange(3)}"
+            kept[content] = await driver.store(
+                "ada", content, metadata={"state": chance.choice(["open", "late"])}
+            )
+        if chance.random() < 0.3:
+            expected = [m.content for m in kept.values() if m.metadata["state"] == "open"]
+            wanted = sorted(content.removeprefix("kettle ") for content in expected)
+            assert await found(driver, OPEN) == wanted[:100]
+    assert await residents(driver) == 1

@@ -55,6 +55,12 @@ class _Moved:
     now: Places
     """Of each row of before, its place; -1 where it is gone."""
 
+    @classmethod
+    def behind(cls, before: int, count: int) -> Self:
+        """Those of before stay where they are, and new ones follow: `count` in all."""
+        places = np.arange(count)
+        return cls(np.where(places < before, places, -1), places[:before])
+
     @property
     def fresh(self) -> Places:
         """The places of the new rows."""
@@ -64,15 +70,28 @@ class _Moved:
 class _Column:
     """The different values at one key, in order, and which of n records has which."""
 
-    def __init__(self, there: Mask, rows: Places, codes: Places, different: Sequence[Scalar]):
+    def __init__(
+        self,
+        there: Mask,
+        rows: Places,
+        codes: Places,
+        different: Sequence[Scalar],
+        value_bytes: int | None = None,
+    ) -> None:
         """`there`: which records have the key; each of `rows` has the value of the code beside it,
-        which is its place in `different`.
+        which is its place in `different`. All of these take `value_bytes`, if that is known.
         """
         self._there, self._rows, self._codes = there, rows, codes
         self._different = different
+        if value_bytes is None:
+            value_bytes = sum(map(_value_bytes, different))
+        self._value_bytes = value_bytes
         arrays = self._there.nbytes + self._rows.nbytes + self._codes.nbytes
-        self.size = arrays + sum(map(_value_bytes, self._different))
+        self.size = arrays + value_bytes
         """Bytes that it takes, about."""
+
+    def __len__(self) -> int:
+        return len(self._there)
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]], key: str, count: int) -> Self | None:
@@ -93,11 +112,12 @@ class _Column:
         there = np.zeros(count, np.bool_)
         known = moved.before >= 0
         there[known] = self._there[moved.before[known]]
-        different = [*self._different]
+        different, value_bytes = [*self._different], self._value_bytes
         if not stays.all():  # what nobody has any more is not kept
             used = np.bincount(codes, minlength=len(different)) > 0
             different = [*compress(different, used)]
             codes = (np.cumsum(used) - 1)[codes]
+            value_bytes = sum(map(_value_bytes, different))
         places = moved.fresh
         new_there, new_rows, values = _read(zip(places.tolist(), fresh, strict=True), key, inf)
         there[places] = new_there
@@ -115,6 +135,7 @@ class _Column:
             np.concatenate([rows, np.array(new_rows, np.int32)]).astype(np.int32),
             np.concatenate([codes, np.array(new_codes, np.int32)]).astype(np.int32),
             different,
+            value_bytes + sum(map(_value_bytes, added)),
         )
 
     def mask(self, condition: Condition) -> Mask:
@@ -153,8 +174,25 @@ class Columns(Generic[Row]):
         self.size = 0
         """Bytes that they take, about."""
 
+    def __len__(self) -> int:
+        return self._count
+
+    def extended(self, new: Sequence[Row]) -> Self:
+        """The columns of the rows and of new ones behind them, which are read when a filter asks.
+
+        What it costs does not depend on how many columns there are.
+        """
+        columns = type(self)([*self._rows, *new], self._reader)
+        columns._occurred, columns._created = self._occurred, self._created
+        columns._tags, columns.size = self._tags, self.size
+        columns._keys.update(self._keys)
+        return columns
+
     def renewed(self, rows: Sequence[Row]) -> Self:
-        """The columns of other rows, most of which are among these: only what is new is read."""
+        """The columns of other rows, most of which are among these: only what is new is read.
+
+        Nothing is kept of those that are not among the others.
+        """
         columns = type(self)(rows, self._reader)
         places = {id(row): place for place, row in enumerate(self._rows)}
         before = np.array([places.get(id(row), -1) for row in rows], np.int64)
@@ -162,33 +200,62 @@ class Columns(Generic[Row]):
         known = np.flatnonzero(before >= 0)
         now[before[known]] = known
         moved = _Moved(before, now)
-        new = [rows[place] for place in moved.fresh]
-        if 2 * len(new) > len(rows):
+        if 2 * len(moved.fresh) > len(rows):
             return columns
-        columns._occurred = _moved(self._occurred, moved, new, self._reader.occurred)
-        columns._created = _moved(self._created, moved, new, self._reader.created)
-        if self._tags is not None:
-            tags = [{"": self._reader.tags(row)} for row in new]
-            columns._tags = self._tags.renewed(moved, tags, "")
-        if self._keys:
-            metadata = [self._reader.metadata(row) for row in new]
-            kept = (
-                (key, column.renewed(moved, metadata, key)) for key, column in self._keys.items()
-            )
-            columns._keys.update((key, column) for key, column in kept if column is not None)
+        if self._occurred is not None:
+            occurred = self._moments(self._occurred, self._reader.occurred)
+            columns._occurred = columns._moved(occurred, moved, self._reader.occurred)
+        if self._created is not None:
+            created = self._moments(self._created, self._reader.created)
+            columns._created = columns._moved(created, moved, self._reader.created)
+        tags = self._whole(self._tags, None)
+        columns._tags = columns._renewed(tags, moved, None)
+        for key, column in self._keys.items():
+            renewed = columns._renewed(self._whole(column, key), moved, key)
+            if renewed is not None:
+                columns._keys[key] = renewed
         columns.size = columns._measured()
         return columns
+
+    def _moments(self, known: Moments | None, read: Callable[[Row], int]) -> Moments:
+        """Those of all rows; some, from the first on, may be known."""
+        if known is None:
+            return _moments(self._rows, read)
+        if len(known) == self._count:
+            return known
+        return self._moved(known, _Moved.behind(len(known), self._count), read)
+
+    def _moved(self, moments: Moments, moved: _Moved, read: Callable[[Row], int]) -> Moments:
+        """The moments of these rows, of which some were elsewhere before."""
+        found: Moments = np.zeros(self._count, np.int64)
+        known = moved.before >= 0
+        found[known] = moments[moved.before[known]]
+        found[~known] = _moments((self._rows[place] for place in moved.fresh), read)
+        return found
+
+    def _whole(self, column: _Column | None, key: str | None) -> _Column | None:
+        """The column with all rows; of tags where there is no key."""
+        if column is None or len(column) == self._count:
+            return column
+        return self._renewed(column, _Moved.behind(len(column), self._count), key)
+
+    def _renewed(self, column: _Column | None, moved: _Moved, key: str | None) -> _Column | None:
+        """The column of these rows, of which some were elsewhere before."""
+        if column is None:
+            return None
+        new = [self._rows[place] for place in moved.fresh]
+        if key is None:
+            return column.renewed(moved, [{"": self._reader.tags(row)} for row in new], "")
+        return column.renewed(moved, [self._reader.metadata(row) for row in new], key)
 
     def mask(self, wanted: Filter) -> Mask:
         """Which of the records the filter lets through, shape (n,)."""
         mask = np.ones(self._count, np.bool_)
         if wanted.occurred:
-            if self._occurred is None:
-                self._occurred = _moments(self._rows, self._reader.occurred)
+            self._occurred = self._moments(self._occurred, self._reader.occurred)
             mask &= _inside(wanted.occurred, self._occurred)
         if wanted.created:
-            if self._created is None:
-                self._created = _moments(self._rows, self._reader.created)
+            self._created = self._moments(self._created, self._reader.created)
             mask &= _inside(wanted.created, self._created)
         if wanted.has_tags:
             mask &= self._by_tags(wanted)
@@ -199,6 +266,7 @@ class Columns(Generic[Row]):
 
     def _by_tags(self, wanted: Filter) -> Mask:
         """Tags are as a list of texts in the metadata."""
+        self._tags = self._whole(self._tags, None)
         if self._tags is None:
             tags = ({"": tags} for tags in self._read_tags())
             self._tags = _Column.of(tags, "", self._count)
@@ -210,10 +278,11 @@ class Columns(Generic[Row]):
         return mask
 
     def _by_key(self, condition: Condition) -> Mask:
-        column = self._keys.get(condition.key)
+        column = self._whole(self._keys.get(condition.key), condition.key)
         if column is None:
             column = _Column.of(self._read_metadata(), condition.key, self._count)
         if column is None:
+            self._keys.pop(condition.key, None)
             return np.array([condition.holds(own) for own in self._read_metadata()], np.bool_)
         self._keys[condition.key] = column
         self._keys.move_to_end(condition.key)
@@ -262,19 +331,6 @@ def _place(different: Sequence[Scalar], value: Scalar) -> int | None:
 
 def _moments(rows: Iterable[Row], read: Callable[[Row], int]) -> Moments:
     return np.array([*map(read, rows)], np.int64)
-
-
-def _moved(
-    moments: Moments | None, moved: _Moved, new: Sequence[Row], read: Callable[[Row], int]
-) -> Moments | None:
-    """The moments of the rows where they are now; None where nobody has asked for them."""
-    if moments is None:
-        return None
-    found: Moments = np.zeros(len(moved.before), np.int64)
-    known = moved.before >= 0
-    found[known] = moments[moved.before[known]]
-    found[~known] = _moments(new, read)
-    return found
 
 
 def _value_bytes(value: Scalar) -> int:

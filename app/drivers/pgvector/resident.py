@@ -1,7 +1,6 @@
 """One user in the service's memory: read as a snapshot of PostgreSQL has it, and read on."""
 
 import asyncio
-import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from sys import getsizeof
@@ -10,10 +9,9 @@ from typing import Any
 import asyncpg
 import numpy as np
 
-from app.core.memory.columns import Columns, Reader
 from app.core.memory.filter import Filter
-from app.core.memory.moments import to_microseconds
 from app.drivers.pgvector.checks import Pooled
+from app.drivers.pgvector.filtering import Filtering
 from app.drivers.pgvector.reading import (
     Scope,
     read_all,
@@ -47,10 +45,8 @@ class Derived:
 
     answers: dict[Hashable, Answer] = field(default_factory=dict)
     """The last answers, by what was asked: they hold as long as the memories do not change."""
-    columns: Columns[asyncpg.Record] | None = None
+    filtering: Filtering | None = None
     """What filters compare, once one was asked for."""
-    columns_are_old: bool = False
-    """Whether memories have changed since the columns were made: they are of those of before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +73,8 @@ class Resident:
     @property
     def all_bytes(self) -> int:
         """Bytes that it takes with what was worked out of it, about."""
-        columns = self.derived.columns
-        return self.size if columns is None else self.size + columns.size
+        filtering = self.derived.filtering
+        return self.size if filtering is None else self.size + filtering.size
 
     def remember(self, asked: Hashable, answer: Answer) -> None:
         """Keep the answer, in the place of the first where there are `MOST_ANSWERS`.
@@ -96,30 +92,9 @@ class Resident:
         """Which of the candidates the filter lets through; None: all. Their records are there."""
         if not wanted:
             return None
-        return self._columns().mask(wanted)
-
-    def _columns(self) -> Columns[asyncpg.Record]:
-        derived = self.derived
-        if derived.columns is None or derived.columns_are_old:
-            own = self.records or {}
-            rows = [own[key] for key in self.candidates.keys(np.arange(len(self.candidates)))]
-            old = derived.columns
-            derived.columns = Columns(rows, _READER) if old is None else old.renewed(rows)
-            derived.columns_are_old = False
-        return derived.columns
-
-    def forget_what_went(self) -> None:
-        """Keep nothing of memories that are gone in what was worked out of those of before."""
-        if self.derived.columns is not None:
-            self._columns()
-
-
-_READER: Reader[asyncpg.Record] = Reader(
-    occurred=lambda row: to_microseconds(row["occurred_at"] or row["created_at"]),
-    created=lambda row: to_microseconds(row["created_at"]),
-    tags=lambda row: row["tags"],
-    metadata=lambda row: json.loads(row["metadata"]),
-)
+        if self.derived.filtering is None:
+            self.derived.filtering = Filtering.of(self.candidates, self.records or {})
+        return self.derived.filtering.mask(self.candidates, wanted)
 
 
 class ResidentReader:
@@ -200,21 +175,26 @@ class ResidentReader:
         made = await self._with_windows(
             connection, user_id, new, vectors_in(firsts, self._embedder.dimension)
         )
-        vectors = np.concatenate([kept, made])
-        if len(vectors) > 2 * len(candidates.vector_at) + 100:
-            vectors = vectors[candidates.vector_at]
-            order = np.arange(len(vectors), dtype=np.int32)
-            candidates = replace(candidates, vector_at=order)
         records = dict(resident.records)
         went = [records.pop(key) for key in gone if key in records]
         came = await read_records(connection, user_id, new.keys(np.arange(len(new))))
         records |= came
+        vectors = np.concatenate([kept, made])
+        packs = len(vectors) > 2 * len(candidates.vector_at) + 100
+        if packs:
+            vectors = vectors[candidates.vector_at]
+            order = np.arange(len(vectors), dtype=np.int32)
+            candidates = replace(candidates, vector_at=order)
+        filtering = resident.derived.filtering
+        if filtering is not None:
+            filtering = (
+                filtering.renewed(candidates, records)
+                if went or packs
+                else filtering.extended(new, records)
+            )
         texts = resident.texts - _texts(went) + _texts(came.values())
-        seen = replace(resident, snapshot=snapshot)
-        filled = _filled(seen, candidates, vectors, records, texts)
-        if went:
-            filled.forget_what_went()
-        return filled
+        seen = replace(resident, snapshot=snapshot, derived=Derived(filtering=filtering))
+        return _filled(seen, candidates, vectors, records, texts)
 
     async def _with_windows(
         self, connection: Pooled, user_id: str, candidates: Candidates, firsts: Vector
@@ -255,7 +235,6 @@ def _filled(
         records=records,
         size=size,
         texts=texts,
-        derived=Derived(columns=resident.derived.columns, columns_are_old=True),
     )
 
 
