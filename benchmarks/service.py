@@ -96,7 +96,10 @@ class Service:
 
 
 def _megabytes(process: psutil.Process) -> float:
-    full = process.memory_full_info()
+    try:
+        full = process.memory_full_info()
+    except psutil.NoSuchProcess:  # a worker of PostgreSQL that has just ended
+        return 0.0
     return float(getattr(full, "pss", full.uss)) / 1e6
 
 

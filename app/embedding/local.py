@@ -14,7 +14,7 @@ from app.embedding.cutting import Cutter
 from app.embedding.engines.opening import open_engine
 from app.settings import EmbeddingSettings
 
-_PASS_TOKENS = 512
+_PASS_TOKENS = 256
 """More in one pass are not faster on a CPU, and make who comes next wait longer."""
 
 _NICENESS = 5
