@@ -1,6 +1,11 @@
 """HEAD for every path that GET has: the same answer without its body (RFC 9110, 9.3.2)."""
 
+from typing import Final
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+WITHOUT_BODY: Final = "without_body"
+"""What a request has in its scope when nobody will see the body of the answer."""
 
 
 class HeadMiddleware:
@@ -19,7 +24,7 @@ class HeadMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        asked = {**scope, "method": "GET"}
+        asked = {**scope, "method": "GET", WITHOUT_BODY: True}
         try:
             await self._app(asked, receive, answer)
         finally:

@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import Request
 from starlette.responses import StreamingResponse
 
+from app.api.head import WITHOUT_BODY
 from app.api.problems import CutShort
 from app.api.route import BODY_SECONDS, is_encoded
 from app.errors import BodyTimeout, MemoryServiceError, UnsupportedEncoding, UnsupportedLines
@@ -29,9 +30,12 @@ _log = get_logger(__name__)
 async def answer_with(request: Request, pieces: AsyncGenerator[bytes, None]) -> StreamingResponse:
     """An answer of these pieces; what goes wrong before the first one is raised.
 
-    What goes wrong later closes the connection, so that no client takes a part for the whole.
+    What goes wrong later closes the connection, so that no client takes a part for the whole. For a
+    HEAD only the first is made.
     """
     first = await anext(pieces, b"")
+    if WITHOUT_BODY in request.scope:
+        await pieces.aclose()
 
     async def all_pieces() -> AsyncIterator[bytes]:
         yield first

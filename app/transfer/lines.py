@@ -40,6 +40,7 @@ from app.settings import Limits
 
 _LARGE: Final = 65_536
 """Bytes of a line from which on its bounds are checked before it is read."""
+_TIMES: Final = {"created_at", "updated_at", "occurred_at", "expires_at"}
 _VECTOR_BYTES: Final = 8 * 4_096
 """Of a window's vector as text, of a model with that many dimensions, and more."""
 
@@ -114,6 +115,9 @@ def line_of(record: Record, vectors: Vector | None = None) -> bytes:
     """The record's line."""
     fields = as_object(record)
     del fields["score"]
+    for name in _TIMES & fields.keys():
+        if fields[name] is not None and fields[name].endswith("+00:00"):
+            fields[name] = f"{fields[name][:-6]}Z"  # as the API has them
     if fields["request"] is None:
         del fields["request"]
     if vectors is not None:

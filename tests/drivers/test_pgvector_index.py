@@ -335,10 +335,12 @@ async def test_an_interrupted_rebuild_is_told_and_cleaned_up(
         async with connected(url) as holder, holder.transaction():
             # Somebody's open transaction holds a concurrent build or drop until it is over.
             await holder.execute(f"lock table global_knowledge in {held} mode")
+            who = holder.get_server_pid()
             rebuilding = asyncio.create_task(indexes.rebuild(url, "hnsw"))
             while not await connection.fetchval(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where application_name = 'memory-driver-index' and wait_event_type = 'Lock'"
+                " where application_name = 'memory-driver-index' and $1 = any(pg_blocking_pids(pid))",
+                who,
             ):
                 assert not rebuilding.done()
                 await asyncio.sleep(0.05)

@@ -69,7 +69,7 @@ async def test_a_file_is_json_lines_in_the_words_of_the_api(driver: RecordDriver
     stored = await driver.store("ada", "A kettle\u2028.", "kitchen", ["home"], {"n": 1.0})
     known = await driver.store_global_knowledge("Kettles boil.", "physics", title="Heat")
     first, second, last = (await exported(driver)).decode().split("\n")[:-1]
-    moment = stored.created_at.isoformat()
+    moment = stored.created_at.isoformat().replace("+00:00", "Z")
     assert json.loads(first) == {
         "memory_id": stored.memory_id,
         "user_id": "ada",
@@ -90,8 +90,8 @@ async def test_a_file_is_json_lines_in_the_words_of_the_api(driver: RecordDriver
         "doc_id": None,
         "position": None,
         "metadata": {},
-        "created_at": known.created_at.isoformat(),
-        "updated_at": known.created_at.isoformat(),
+        "created_at": known.created_at.isoformat().replace("+00:00", "Z"),
+        "updated_at": known.created_at.isoformat().replace("+00:00", "Z"),
         "expires_at": None,
     }
     end = json.loads(last)["end"]
