@@ -8,14 +8,11 @@ import numpy as np
 
 from app.drivers.pinecone.index import Index
 from app.drivers.pinecone.layout import LAYOUT, filler, numbers
-from app.embedding import Embedder, Vector
+from app.embedding import AGREEMENT, SAMPLE, Embedder, Vector
 from app.errors import ConfigurationError
 from app.ranking.words import VERSION
 from app.settings import PineconeSettings
 
-_SAMPLE: Final = "Ada keeps a copper kettle on the windowsill and waters the basil on Sundays."
-_AGREEMENT: Final = 0.999
-"""Least cosine between one model's vectors of the sample, whatever engine computes them."""
 _ABOUT: Final = "about"
 
 
@@ -39,7 +36,7 @@ class Database:
                 await self._embedder.open()
                 self.index.dimension = self._embedder.dimension
                 await self._check_index()
-                sample = (await self._embedder.embed([_SAMPLE]))[0]
+                sample = (await self._embedder.embed([SAMPLE]))[0]
                 await self._check_records(sample)
                 self.is_open = True
 
@@ -101,7 +98,7 @@ class Database:
         It is known by its vector of one sentence, whatever it is called.
         """
         theirs = np.array(known["sample"], np.float32)
-        if len(theirs) != len(sample) or float(theirs @ sample) < _AGREEMENT:
+        if len(theirs) != len(sample) or float(theirs @ sample) < AGREEMENT:
             raise ConfigurationError(
                 f"MEMORY_EMBEDDING_MODEL: {self._embedder.name!r} is not the model of the vectors "
                 f"there ({known['model']}): set it back, or choose another "
