@@ -1,23 +1,29 @@
 """`python -m benchmarks.transfer`: copies between backends, next to what their clients do alone.
 
-So many records with vectors go from PostgreSQL to PostgreSQL, to Redis, and from Redis back. Each
-copy is held against the clients' own reads and writes of the same rows, one after the other, in the
-same run: a ratio of 1 is a copy that costs what they cost. All is equal by digest at the end. The
-memory is that of this process, which is the copy's: how much more it had at most.
+So many records with vectors go from PostgreSQL to PostgreSQL, to Redis, and from Redis back. They
+go in rounds: in each, the clients alone read and write the rows of so many users, in batches as
+large as a copy's, and the copies bring the same users. So both have the same machine: a ratio of 1
+is a copy that costs what the clients' reads and writes cost, one after the other. All is equal by
+digest at the end.
+
+The clients write the same columns under the same indexes: into PostgreSQL by the statement that
+inserts, without a look at what is there, and into Redis the hashes, and the sorted sets and names
+that lists and deletes need.
 
 PostgreSQL is an embedded server of its own; Redis as of `benchmarks.drivers`. No model takes part.
 """
 
 import argparse
 import asyncio
-import resource
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -33,19 +39,45 @@ from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.sql.recall import EVERY_COLUMN
 from app.drivers.redis import RedisDriver
+from app.drivers.redis.layout import Names, hashed
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits, RedisSettings
+from app.transfer.batches import MOST
 from app.transfer.copying import copy, verify
 from app.transfer.state import State
 from benchmarks.data import load
 from benchmarks.drivers import Made
 
-_PAGE: Final = 250
-"""Records at once, in a copy and by the clients alone."""
 _EACH: Final = 100
 """Records of a user."""
+_ROUND: Final = 10_000
+"""Records of a round."""
 _START: Final = datetime(2026, 5, 8, tzinfo=UTC)
-_NAMESPACE: Final = "copied"
+_NAMES: Final = Names("copied")
+
+
+@dataclass(slots=True)
+class _Seconds:
+    """What the records of each round took."""
+
+    rounds: list[float] = field(default_factory=list)
+
+    def rate(self, records: int) -> float:
+        """Records a second, all in all."""
+        return records / sum(self.rounds)
+
+
+@dataclass(slots=True)
+class _Copy:
+    """One of the copies."""
+
+    name: str
+    source: RecordDriver
+    target: RecordDriver
+    alone: tuple[str, str]
+    """Which of the clients' reads and writes it is held against."""
+    copying: _Seconds = field(default_factory=_Seconds)
+    verifying: float = 0.0
 
 
 async def _run(given: argparse.Namespace) -> None:
@@ -63,54 +95,44 @@ async def _run(given: argparse.Namespace) -> None:
             await stack.enter_async_context(_pgvector(url, embedder)) for url in urls[:3]
         ]
         url = given.redis or stack.enter_context(running(*KEEPING, search=True)).url
-        settings = RedisSettings(url=SecretStr(url), namespace=_NAMESPACE)
+        settings = RedisSettings(url=SecretStr(url), namespace=_NAMES.namespace)
         there = await stack.enter_async_context(RedisDriver(settings, embedder, Limits()))
-        await _fill(first, embedder, given.records)
-
+        clients = await stack.enter_async_context(_clients(urls[0], urls[3], url))
         copies = [
-            await _measure("pgvector to pgvector", first, second, folder, given.records),
-            await _measure("pgvector to redis", first, there, folder, given.records),
-            await _measure("redis to pgvector", there, third, folder, given.records),
+            _Copy("pgvector to pgvector", first, second, ("asyncpg reads", "asyncpg writes")),
+            _Copy("pgvector to redis", first, there, ("asyncpg reads", "redis-py writes")),
+            _Copy("redis to pgvector", there, third, ("redis-py reads", "asyncpg writes")),
         ]
-        postgres, redis = await _raw_postgres(urls[0], urls[3]), await _raw_redis(url)
-        alone = [sum(postgres), postgres[0] + redis[1], redis[0] + postgres[1]]
+        for start in range(0, given.records, _ROUND):
+            count = min(_ROUND, given.records - start)
+            await _fill(first, start, count)
+            users = [_user(n) for n in range(start, start + count, _EACH)]
+            for each in copies:
+                await _copied(each, folder / "state", users[0], count)
+            await clients.postgres(users)
+            await clients.redis(users)
+        for each in copies:
+            began = perf_counter()
+            _need((await verify(each.source, each.target)).none, f"{each.name}: the two differ")
+            each.verifying = perf_counter() - began
         _need((await verify(first, third)).none, "what came back is not what left")
-    _print(given.records, copies, alone)
-    rates = [given.records / seconds for seconds in (*postgres, *redis)]
-    print(
-        "\nThe clients alone: asyncpg reads {:,.0f} records/s and writes {:,.0f}, ".format(*rates)
-    )
-    print("redis-py reads {:,.0f} and writes {:,.0f}.".format(*rates[2:]))
+        _need(await _same_rows(urls[0], urls[3]), "the client has written something else")
+    _print(given.records, copies, clients)
 
 
-class _Copy(NamedTuple):
-    """One copy: its name, the seconds of it and of its verification, and the memory, MB."""
-
-    name: str
-    copying: float
-    verifying: float
-    memory: float
-
-
-def _print(records: int, copies: Sequence[_Copy], alone: Sequence[float]) -> None:
-    print("| copy | records/s | of the clients' own | verified, records/s | memory, MB |")
+def _print(records: int, copies: Sequence[_Copy], clients: "_Clients") -> None:
+    print("| copy | records/s | of the clients' own | in each round | verified, records/s |")
     print("|---|---|---|---|---|")
-    for each, seconds in zip(copies, alone, strict=True):
-        rates = f"{records / each.copying:,.0f} | {seconds / each.copying:.2f}"
-        print(f"| {each.name} | {rates} | {records / each.verifying:,.0f} | {each.memory:.0f} |")
-
-
-async def _measure(
-    name: str, source: RecordDriver, target: RecordDriver, folder: Path, records: int
-) -> _Copy:
-    before, began = _resident(), perf_counter()
-    told = await copy(source, target, State.read(folder / "state", {"copy": name}))
-    copying = perf_counter() - began
-    (folder / "state").unlink()
-    _need(told.records == records and told.vectors, f"{name}: records or vectors are missing")
-    began = perf_counter()
-    _need((await verify(source, target)).none, f"{name}: the two differ")
-    return _Copy(name, copying, perf_counter() - began, _resident() - before)
+    for each in copies:
+        reads, writes = (clients.seconds[name].rounds for name in each.alone)
+        alone = [sum(pair) for pair in zip(reads, writes, strict=True)]
+        ratios = [one / own for one, own in zip(alone, each.copying.rounds, strict=True)]
+        whole = sum(alone) / sum(each.copying.rounds)
+        between = f"{min(ratios):.2f} to {max(ratios):.2f}, median {median(ratios):.2f}"
+        rates = f"{each.copying.rate(records):,.0f} | {whole:.2f} | {between}"
+        print(f"| {each.name} | {rates} | {records / each.verifying:,.0f} |")
+    told = (f"{name} {took.rate(records):,.0f}" for name, took in clients.seconds.items())
+    print(f"\nThe clients alone, records/s: {', '.join(told)}.")
 
 
 def _need(holds: bool, otherwise: str) -> None:
@@ -118,9 +140,15 @@ def _need(holds: bool, otherwise: str) -> None:
         raise SystemExit(otherwise)
 
 
-def _resident() -> float:
-    """The most memory that this process has had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+async def _copied(each: _Copy, file: Path, user_id: str, count: int) -> None:
+    """Copy the records of that user and of those behind: all that the target lacks."""
+    state = State.read(file, {"copy": each.name})
+    state.owner = user_id
+    began = perf_counter()
+    told = await copy(each.source, each.target, state)
+    each.copying.rounds.append(perf_counter() - began)
+    state.forget()
+    _need(told.records == count and told.vectors, f"{each.name}: records or vectors are missing")
 
 
 async def _database(server: EmbeddedPostgres, name: str) -> str:
@@ -137,75 +165,129 @@ async def _pgvector(url: str, embedder: Embedder) -> AsyncIterator[PgvectorDrive
         yield driver
 
 
-async def _fill(driver: RecordDriver, embedder: Embedder, count: int) -> None:
+def _user(n: int) -> str:
+    return f"user {n // _EACH:08}"
+
+
+async def _fill(driver: RecordDriver, start: int, count: int) -> None:
     texts = load(None, 0, 0, 5_000).memories
-    for start in range(0, count, _PAGE):
-        memories = [
-            Memory(
-                memory_id=str(UUID(int=n + 1)),
-                user_id=f"user {n // _EACH:08}",
-                content=f"{texts[n % len(texts)][1]} ({n})",
-                conversation_id=f"talk {n % 7}",
-                tags=["made"],
-                metadata={"speaker": "Ada", "n": n},
-                created_at=_START + timedelta(seconds=n),
+    memories = [
+        Memory(
+            memory_id=str(UUID(int=n + 1)),
+            user_id=_user(n),
+            content=f"{texts[n % len(texts)][1]} ({n})",
+            conversation_id=f"talk {n % 7}",
+            tags=["made"],
+            metadata={"speaker": "Ada", "n": n},
+            created_at=_START + timedelta(seconds=n),
+        )
+        for n in range(start, start + count)
+    ]
+    for at in range(0, count, MOST):
+        await driver.import_records(memories[at : at + MOST])
+
+
+_Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+class _Clients:
+    """What the clients alone read and write of the same users, and how long they took."""
+
+    def __init__(self, reading: _Connection, writing: _Connection, redis: Redis) -> None:
+        self._reading, self._writing, self._redis = reading, writing, redis
+        self.seconds: dict[str, _Seconds] = {}
+
+    async def postgres(self, users: Sequence[str]) -> None:
+        """All rows of the users, by asyncpg."""
+        after: tuple[str, UUID] = (users[0], UUID(int=0))
+        read = written = 0.0
+        names = EVERY_COLUMN.split(", ")
+        while True:
+            began = perf_counter()
+            rows = await self._reading.fetch(
+                f"select {EVERY_COLUMN} from memories where (user_id, memory_id) > ($1, $2) "  # noqa: S608
+                f"order by user_id, memory_id limit {MOST}",
+                *after,
             )
-            for n in range(start, min(start + _PAGE, count))
-        ]
-        await driver.import_records(memories)
+            read += perf_counter() - began
+            if not rows:
+                break
+            after = rows[-1]["user_id"], rows[-1]["memory_id"]
+            columns: list[Any] = [
+                [dump_json(row[name]) if name == "tags" else row[name] for row in rows]
+                for name in names
+            ]
+            began = perf_counter()
+            await self._writing.execute(sql.STORE, *columns)
+            written += perf_counter() - began
+        self._took("asyncpg reads", read)
+        self._took("asyncpg writes", written)
+
+    async def redis(self, users: Sequence[str]) -> None:
+        """All records, outlines and vectors of the users, by redis-py."""
+        read = written = 0.0
+        at_once = MOST // _EACH
+        for start in range(0, len(users), at_once):
+            some = users[start : start + at_once]
+            names = [_NAMES.of(kind, hashed(user)) for user in some for kind in "rov"]
+            began = perf_counter()
+            pipeline = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipeline.hgetall(name)
+            hashes = await pipeline.execute()
+            read += perf_counter() - began
+            lists = await self._lists(some)
+            began = perf_counter()
+            pipeline = self._redis.pipeline(transaction=False)
+            for name, values in zip(names, hashes, strict=True):
+                pipeline.hset(f"{{raw}}:{name}", mapping=values)
+            for name, members in lists.items():
+                pipeline.zadd(f"{{raw}}:{name}", members)
+            for user, own in zip(some, hashes[::3], strict=True):
+                pipeline.hset("{raw}:owners", mapping=dict.fromkeys(own, hashed(user)))
+                pipeline.hset("{raw}:names", hashed(user), user)
+                pipeline.zadd("{raw}:users", {user: 0})
+            await pipeline.execute()
+            written += perf_counter() - began
+        self._took("redis-py reads", read)
+        self._took("redis-py writes", written)
+
+    async def _lists(self, users: Sequence[str]) -> dict[str, dict[Any, float]]:
+        """The sorted sets that list the users' records, by their names."""
+        found: dict[str, dict[Any, float]] = {}
+        for user in users:
+            groups = [("g", hashed(user), hashed(f"talk {n}")) for n in range(7)]
+            for parts in [("l", hashed(user)), *groups]:
+                members = await self._redis.zrange(_NAMES.of(*parts), 0, -1)
+                if members:
+                    found[_NAMES.of(*parts)] = dict.fromkeys(members, 0.0)
+        return found
+
+    def _took(self, what: str, seconds: float) -> None:
+        self.seconds.setdefault(what, _Seconds()).rounds.append(seconds)
 
 
-async def _raw_postgres(source: str, target: str) -> tuple[float, float]:
-    """The seconds in which asyncpg reads every row, and in which it writes all of them."""
+@asynccontextmanager
+async def _clients(source: str, target: str, url: str) -> AsyncIterator[_Clients]:
     reading, writing = await asyncpg.connect(source), await asyncpg.connect(target)
     await register_vector(reading)
     await register_vector(writing)
-    after: tuple[str, UUID] = ("", UUID(int=0))
-    read = written = 0.0
-    while True:
-        began = perf_counter()
-        rows = await reading.fetch(
-            f"select {EVERY_COLUMN} from memories where (user_id, memory_id) > ($1, $2) "  # noqa: S608
-            f"order by user_id, memory_id limit {_PAGE}",
-            *after,
-        )
-        read += perf_counter() - began
-        if not rows:
-            break
-        after = rows[-1]["user_id"], rows[-1]["memory_id"]
-        names = EVERY_COLUMN.split(", ")
-        columns: list[Any] = [
-            [dump_json(row[name]) if name == "tags" else row[name] for row in rows]
-            for name in names
-        ]
-        began = perf_counter()
-        await writing.execute(sql.STORE, *columns)
-        written += perf_counter() - began
+    async with Redis.from_url(url) as redis:
+        yield _Clients(reading, writing, redis)
     await reading.close()
     await writing.close()
-    return read, written
 
 
-async def _raw_redis(url: str) -> tuple[float, float]:
-    """The seconds in which redis-py reads all hashes of the users, and in which it writes them."""
-    async with Redis.from_url(url) as client:
-        names = [key async for key in client.scan_iter(f"{{{_NAMESPACE}}}:[rov]:*", 1_000)]
-        read = written = 0.0
-        for start in range(0, len(names), 3 * _PAGE // _EACH):
-            some = names[start : start + 3 * _PAGE // _EACH]
-            began = perf_counter()
-            pipeline = client.pipeline(transaction=False)
-            for name in some:
-                pipeline.hgetall(name)
-            found = await pipeline.execute()
-            read += perf_counter() - began
-            began = perf_counter()
-            pipeline = client.pipeline(transaction=False)
-            for name, values in zip(some, found, strict=True):
-                pipeline.hset(b"{raw}:" + name, mapping=values)
-            await pipeline.execute()
-            written += perf_counter() - began
-        return read, written
+async def _same_rows(source: str, target: str) -> bool:
+    """Whether two databases have the same rows, to the byte."""
+    sums = []
+    for url in (source, target):
+        connection = await asyncpg.connect(url)
+        row = "md5(row(" + EVERY_COLUMN.replace("metadata", "metadata::text") + ")::text)"
+        counted = f"select count(*), sum(hashtextextended({row}, 0)) from memories"  # noqa: S608
+        sums.append(await connection.fetchrow(counted))
+        await connection.close()
+    return sums[0] == sums[1]
 
 
 def main() -> None:
