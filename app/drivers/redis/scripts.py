@@ -17,7 +17,8 @@ local function key(...)
     return table.concat({{root, ...}}, ':')
 end
 
-local STAMP = ARGV[1]:sub(33)
+local OWNERS, NAMES, USERS = key('owners'), key('names'), key('users')
+local STAMPS, EXPIRING, STAMP = key('stamps'), key('expiring'), ARGV[1]:sub(33)
 if redis.call('HGET', key('meta'), 'id') ~= ARGV[1]:sub(1, 32) then
     return redis.error_reply('{CHANGED} another database')
 end
@@ -40,20 +41,50 @@ local function alive(h, now)
     return h.expires > now
 end
 
--- Each name of a sorted set and the record's member there.
-local function places(owner, id, h)
-    local found = {{{{key('l', owner), h.time .. id}}}}
-    if h.group ~= NOWHERE then
-        found[#found + 1] = {{key('g', owner, h.group), h.time .. id}}
-    end
-    if h.doc ~= NOWHERE then
-        found[#found + 1] = {{key('d', owner, h.doc), h.position .. h.created .. id}}
-    end
-    if h.expires ~= NEVER then
-        found[#found + 1] = {{key('x', owner), h.expires .. id}}
-        found[#found + 1] = {{key('expiring'), h.gone .. owner .. id}}
+local known = {{}}
+
+-- The names of an owner's keys, and what this call has told of the owner.
+local function of(owner)
+    local found = known[owner]
+    if not found then
+        found = {{}}
+        for kind in ('rovlx'):gmatch('.') do
+            found[kind] = key(kind, owner)
+        end
+        known[owner] = found
     end
     return found
+end
+
+-- Call it with each name of a sorted set and the record's member there.
+local function places(owner, id, h, call)
+    local names, listed = of(owner), h.time .. id
+    call(names.l, listed)
+    if h.group ~= NOWHERE then
+        call(key('g', owner, h.group), listed)
+    end
+    if h.doc ~= NOWHERE then
+        call(key('d', owner, h.doc), h.position .. h.created .. id)
+    end
+    if h.expires ~= NEVER then
+        call(names.x, h.expires .. id)
+        call(EXPIRING, h.gone .. owner .. id)
+    end
+end
+
+local function add(name, member)
+    redis.call('ZADD', name, 0, member)
+end
+
+local function drop(name, member)
+    redis.call('ZREM', name, member)
+end
+
+local function stamp(owner)
+    if not of(owner).stamped then
+        redis.call('HSET', STAMPS, owner, STAMP)
+        of(owner).stamped = true
+    end
 end
 
 local function hex(id)
@@ -63,18 +94,16 @@ end
 -- Those besides `owner` who have a memory of the same id.
 local function others(owner, id)
     local found = ''
-    for each in (redis.call('HGET', key('owners'), id) or ''):gmatch(string.rep('.', 32)) do
+    for each in (redis.call('HGET', OWNERS, id) or ''):gmatch(string.rep('.', 32)) do
         if each ~= owner then found = found .. each end
     end
     return found
 end
 
 local function remove(owner, id, value)
-    local h = header(value)
-    for _, place in ipairs(places(owner, id, h)) do
-        redis.call('ZREM', place[1], place[2])
-    end
-    redis.call('HDEL', key('r', owner), id)
+    local h, names = header(value), of(owner)
+    places(owner, id, h, drop)
+    redis.call('HDEL', names.r, id)
     if owner == KNOWLEDGE then
         for n = 0, h.windows - 1 do
             redis.call('DEL', key('i', hex(id), n))
@@ -82,31 +111,30 @@ local function remove(owner, id, value)
         redis.call('HINCRBY', key('meta'), 'windows', -h.windows)
         return
     end
-    redis.call('HSET', key('stamps'), owner, STAMP)
-    redis.call('HDEL', key('o', owner), id)
-    redis.call('HDEL', key('v', owner), id)
+    stamp(owner)
+    redis.call('HDEL', names.o, id)
+    redis.call('HDEL', names.v, id)
     local left = others(owner, id)
     if left == '' then
-        redis.call('HDEL', key('owners'), id)
+        redis.call('HDEL', OWNERS, id)
     else
-        redis.call('HSET', key('owners'), id, left)
+        redis.call('HSET', OWNERS, id, left)
     end
-    local name = redis.call('HGET', key('names'), owner)
-    if name and redis.call('EXISTS', key('r', owner)) == 0 then
-        redis.call('HDEL', key('names'), owner)
-        redis.call('HDEL', key('stamps'), owner)
-        redis.call('ZREM', key('users'), name)
+    local name = redis.call('HGET', NAMES, owner)
+    if name and redis.call('EXISTS', names.r) == 0 then
+        redis.call('HDEL', NAMES, owner)
+        redis.call('HDEL', STAMPS, owner)
+        redis.call('ZREM', USERS, name)
+        known[owner] = nil
     end
 end
 
 -- `record`: owner, name, id, value, outline, vectors.
 local function insert(record)
     local owner, name, id, value, outline, vectors = unpack(record)
-    local h = header(value)
-    redis.call('HSET', key('r', owner), id, value)
-    for _, place in ipairs(places(owner, id, h)) do
-        redis.call('ZADD', place[1], 0, place[2])
-    end
+    local h, names = header(value), of(owner)
+    redis.call('HSET', names.r, id, value)
+    places(owner, id, h, add)
     if owner == KNOWLEDGE then
         local size = #vectors / h.windows
         for n = 0, h.windows - 1 do
@@ -116,16 +144,19 @@ local function insert(record)
         redis.call('HINCRBY', key('meta'), 'windows', h.windows)
         return
     end
-    redis.call('HSET', key('stamps'), owner, STAMP)
-    redis.call('HSET', key('o', owner), id, id .. outline)
-    redis.call('HSET', key('v', owner), id, vectors)
-    redis.call('HSET', key('owners'), id, others(owner, id) .. owner)
-    redis.call('HSET', key('names'), owner, name)
-    redis.call('ZADD', key('users'), 0, name)
+    stamp(owner)
+    redis.call('HSET', names.o, id, id .. outline)
+    redis.call('HSET', names.v, id, vectors)
+    redis.call('HSET', OWNERS, id, others(owner, id) .. owner)
+    if not names.named then
+        redis.call('HSET', NAMES, owner, name)
+        add(USERS, name)
+        names.named = true
+    end
 end
 
 local function there(record)
-    return redis.call('HGET', key('r', record[1]), record[3])
+    return redis.call('HGET', of(record[1]).r, record[3])
 end
 
 local function put(record)
