@@ -13,6 +13,7 @@ import numpy as np
 
 from app.core.memory.base import DriverContext, DriverHealth
 from app.core.memory.cursor import user_page
+from app.core.memory.derived import Derived, outline_of
 from app.core.memory.embedded import text_and_name, text_of
 from app.core.memory.once import repeated
 from app.core.memory.querying import check_language, query_of
@@ -53,7 +54,7 @@ from app.embedding import Embedder, Model, Vector
 from app.pieces import in_pieces
 from app.ranking.candidates import Candidates
 from app.ranking.evidence import weigh
-from app.ranking.outlines import packed, signs_of, unpacked_each
+from app.ranking.outlines import signs_of, unpacked_each
 from app.ranking.ranked import Found, best, best_by_words, cosines, likeliest
 from app.ranking.scope import within
 from app.ranking.similarity import nearest
@@ -209,14 +210,16 @@ class InMemoryDriver(RecordDriver):
     async def _model(self) -> Model | None:
         return await Model.of(self._embedder)
 
-    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
-        there = [self._there(record) for record in records]
-        return [
-            self._vectors[key_of(record)]
-            if now is not None and now.updated_at == record.updated_at
-            else None
-            for record, now in zip(records, there, strict=True)
-        ]
+    async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
+        language = self._settings.language
+
+        def derived(record: Record) -> Derived | None:
+            there, key = self._there(record), key_of(record)
+            if there is None or there.updated_at != record.updated_at:
+                return None
+            return Derived(self._vectors[key], self._outlines.get(key), language)
+
+        return [derived(record) for record in records]
 
     def _all(self) -> list[Record]:
         memories = (memory for own in self._memories.values() for memory in own.values())
@@ -230,12 +233,12 @@ class InMemoryDriver(RecordDriver):
         given = wanted.given()
         new = [record for record in kept if version_of(record) not in given]
         made = await self._embedder.embed_texts([text_and_name(record) for record in new])
-        vectors = dict(given) | dict(zip(map(version_of, new), made, strict=True))
-        self._merge(kept, [vectors[version_of(record)] for record in kept])
+        derived = dict(given) | dict(zip(map(version_of, new), map(Derived, made), strict=True))
+        self._merge(kept, [derived[version_of(record)] for record in kept])
         return wanted.records
 
-    def _merge(self, records: Sequence[Record], vectors: Sequence[Vector]) -> None:
-        for record, own in zip(records, vectors, strict=True):
+    def _merge(self, records: Sequence[Record], derived: Sequence[Derived]) -> None:
+        for record, own in zip(records, derived, strict=True):
             there = self._there(record)
             if there is None or there.updated_at < record.updated_at:
                 self._insert(record, own)
@@ -251,7 +254,7 @@ class InMemoryDriver(RecordDriver):
         for record in others:
             self._remove(record)
         if not any(wanted.comes_before(record) for record in there):
-            self._merge(kept, vectors)
+            self._merge(kept, [*map(Derived, vectors)])
         return wanted.records, sum(map(self._is_alive, others))
 
     async def _keep_once(self, records: Sequence[Kept]) -> Sequence[Kept]:
@@ -265,7 +268,7 @@ class InMemoryDriver(RecordDriver):
             made = await self._embedder.embed_texts([*texts.values()])
             vectors |= zip(texts, made, strict=True)  # others may have been quicker: look again
         for place in new:
-            self._insert(deepcopy(records[place]), vectors[place])
+            self._insert(deepcopy(records[place]), Derived(vectors[place]))
         return [there.get(place, record) for place, record in enumerate(records)]
 
     def _repeated(self, records: Sequence[Kept]) -> dict[int, Kept]:
@@ -289,7 +292,7 @@ class InMemoryDriver(RecordDriver):
             there = self._there(record)  # others may have been quicker
             if there is None or there.updated_at != wanted.over:
                 return False
-        self._insert(record, own)
+        self._insert(record, Derived(own))
         return True
 
     def _there(self, record: Record) -> Record | None:
@@ -320,24 +323,19 @@ class InMemoryDriver(RecordDriver):
         self._swept(total)
         return total
 
-    def _insert(self, record: Record, vectors: Vector) -> None:
+    def _insert(self, record: Record, derived: Derived) -> None:
         over = deletable_from(record)
         if over is not None:
             user_id, one = key_of(record)
             heapq.heappush(self._expiring, (over, user_id or "", one))
-        self._vectors[key_of(record)] = vectors
+        self._vectors[key_of(record)] = derived.vectors
         if isinstance(record, Memory):
             self._columns_of.pop(record.user_id, None)
-            self._outlines[key_of(record)] = packed(
-                record.content,
-                record.metadata,
-                record.conversation_id,
-                record.created_at,
-                signs_of(vectors),
-                self._settings.language,
-                occurred_at=record.occurred_at,
-                expires_at=record.expires_at,
-            )
+            language = self._settings.language
+            outline = derived.outline_in(language)
+            if outline is None:
+                outline = outline_of(record, signs_of(derived.vectors), language)
+            self._outlines[key_of(record)] = outline
             self._memories.setdefault(record.user_id, {})[record.memory_id] = record
         else:
             self._knowledge[record.knowledge_id] = record

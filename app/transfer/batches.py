@@ -9,7 +9,7 @@ from app.tasks import end
 
 Value = TypeVar("Value")
 
-MOST: Final = 250
+MOST: Final = 500
 """Records of a batch."""
 MOST_CHARS: Final = 1_000_000
 """Of the contents of a batch; one content may have more."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from app.core.memory.derived import Derived
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Key, Record, key_of
-from app.embedding import Vector
 from app.transfer.batches import ahead, batches
 from app.transfer.comparing import Compared, Differing, differences
 from app.transfer.deleting import delete
@@ -75,9 +75,9 @@ async def copy(
         records = source.export_records(since=since, start=state.owner)
     else:
         records = source.export_records(user_id, since=since)
-    async for batch, vectors in ahead(_with_vectors(source, records, vectors=told.vectors)):
+    async for batch, derived in ahead(_with_derived(source, records, derived=told.vectors)):
         state.begin([key_of(record) for record in batch])
-        await target.import_records(batch, vectors)
+        await target.import_records(batch, derived)
         told.deleted += await _settle(source, target, state.doubt)
         state.end()
         told.records = state.records
@@ -117,11 +117,11 @@ async def _settle(source: RecordDriver, target: RecordDriver, keys: Sequence[Key
     return sum([await delete(target, key) for key in await source.gone(keys)]) if keys else 0
 
 
-async def _with_vectors(
-    source: RecordDriver, records: AsyncIterator[Record], *, vectors: bool
-) -> AsyncIterator[tuple[list[Record], Sequence[Vector | None]]]:
+async def _with_derived(
+    source: RecordDriver, records: AsyncIterator[Record], *, derived: bool
+) -> AsyncIterator[tuple[list[Record], Sequence[Derived | None]]]:
     async for batch in batches(records):
-        yield batch, await source.vectors_of(batch) if vectors else ()
+        yield batch, await source.derived_of(batch) if derived else ()
 
 
 async def _still(source: RecordDriver, target: RecordDriver, part: Differing) -> Differing:

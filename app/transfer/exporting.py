@@ -36,7 +36,7 @@ async def export_lines(
 async def _lines(
     driver: RecordDriver, batch: list[Record], ending: Ending, *, vectors: bool
 ) -> list[bytes]:
-    own = await driver.vectors_of(batch) if vectors else [None] * len(batch)
+    own = await driver.derived_of(batch) if vectors else [None] * len(batch)
     lines = [line_of(record, one) for record, one in zip(batch, own, strict=True)]
     for record, line in zip(batch, lines, strict=True):
         ending.add(line, record)

@@ -129,8 +129,8 @@ class _Batch:
         """Let the driver keep them, and count them."""
         lines, self._lines, self._size = self._lines, [], 0
         if lines and not self._dry_run:
-            vectors = [line.vectors for line in lines]
-            await self._driver.import_records([line.record for line in lines], vectors)
+            derived = [line.derived for line in lines]
+            await self._driver.import_records([line.record for line in lines], derived)
         for line in lines:
             counts.add(line.record)
 

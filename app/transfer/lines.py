@@ -33,6 +33,7 @@ from app.core.memory.checks import (
 )
 from app.core.memory.codec import as_object
 from app.core.memory.cursor import LAST
+from app.core.memory.derived import Derived
 from app.core.memory.records import Knowledge, Memory, Record
 from app.embedding import MOST_WINDOWS, Model, Vector
 from app.errors import InvalidInput
@@ -52,10 +53,10 @@ def most_bytes(limits: Limits) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A record of a file, and its vectors: shape (windows, dimension)."""
+    """A record of a file, and its vectors, where the file has them."""
 
     record: Record
-    vectors: Vector | None = None
+    derived: Derived | None = None
 
 
 @dataclass(slots=True)
@@ -111,7 +112,7 @@ class Ending:
         }
 
 
-def line_of(record: Record, vectors: Vector | None = None) -> bytes:
+def line_of(record: Record, derived: Derived | None = None) -> bytes:
     """The record's line."""
     fields = as_object(record)
     del fields["score"]
@@ -120,8 +121,8 @@ def line_of(record: Record, vectors: Vector | None = None) -> bytes:
             fields[name] = f"{fields[name][:-6]}Z"  # as the API has them
     if fields["request"] is None:
         del fields["request"]
-    if vectors is not None:
-        fields["vectors"] = [_text_of(vector) for vector in vectors]
+    if derived is not None:
+        fields["vectors"] = [_text_of(vector) for vector in derived.vectors]
     return _line(fields)
 
 
@@ -173,7 +174,7 @@ def read_record(fields: Mapping[str, Any], limits: Limits, model: Model | None =
         raise InvalidInput(
             f"vectors are unit vectors of {model.dimension} dimensions", ("vectors",)
         )
-    return Line(record, np.stack(windows))
+    return Line(record, Derived(np.stack(windows)))
 
 
 _OF_BOTH = {"content", "metadata", "created_at", "updated_at", "expires_at", "request", "vectors"}

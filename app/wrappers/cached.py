@@ -11,6 +11,7 @@ from math import inf
 from typing import Any, Generic, Self, TypeVar, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
+from app.core.memory.derived import Derived
 from app.core.memory.records import (
     Kept,
     Key,
@@ -37,7 +38,7 @@ from app.core.memory.requests import (
     Replace,
     Users,
 )
-from app.embedding import Model, Vector
+from app.embedding import Model
 from app.errors import ConfigurationError, MemoryServiceError
 from app.settings import CacheSettings, Limits
 from app.single_flight import SingleFlight
@@ -153,8 +154,8 @@ class CachedDriver(WrappingDriver):
     async def _model(self) -> Model | None:
         return await self._inner._model()
 
-    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
-        return await self._inner._vectors_of(records)
+    async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
+        return await self._inner._derived_of(records)
 
     async def _gone(self, keys: Sequence[Key]) -> set[Key]:
         return await self._inner._gone(keys)

@@ -12,6 +12,7 @@ from typing import Final, Self, cast
 
 from app.core.memory.base import BaseMemoryDriver, DriverContext, DriverHealth
 from app.core.memory.cursor import UserCursor
+from app.core.memory.derived import Derived
 from app.core.memory.filter import Condition, Filter, Scalar
 from app.core.memory.records import (
     DOC_ID,
@@ -41,7 +42,7 @@ from app.core.memory.requests import (
     Replace,
     Users,
 )
-from app.embedding import Model, Vector
+from app.embedding import Model
 from app.errors import DriverError
 from app.settings import TENANT, Limits
 from app.wrappers.base import WrappingDriver
@@ -138,8 +139,8 @@ class ScopedDriver(WrappingDriver):
     async def _model(self) -> Model | None:
         return await self._inner._model()
 
-    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
-        return await self._inner._vectors_of([self._boxed(record) for record in records])
+    async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
+        return await self._inner._derived_of([self._boxed(record) for record in records])
 
     async def _gone(self, keys: Sequence[Key]) -> set[Key]:
         boxed: dict[Key, Key] = {
@@ -150,7 +151,7 @@ class ScopedDriver(WrappingDriver):
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         boxed = [self._boxed(record) for record in wanted.records]
-        kept = await self._inner._keep(Keep(boxed, wanted.new, wanted.once, wanted.vectors))
+        kept = await self._inner._keep(Keep(boxed, wanted.new, wanted.once, wanted.derived))
         return self._given_back(kept, wanted.records)
 
     async def _put(self, wanted: Put[Kept]) -> tuple[Sequence[Kept], int]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from app.core.memory.base import BaseMemoryDriver, DriverHealth
 from app.core.memory.cursor import user_page
+from app.core.memory.derived import Derived
 from app.core.memory.records import (
     Kept,
     Key,
@@ -29,7 +30,7 @@ from app.core.memory.requests import (
     Replace,
     Users,
 )
-from app.embedding import Model, Vector
+from app.embedding import Model
 from app.errors import InvalidInput
 from app.settings import Limits
 from app.wrappers.base import WrappingDriver
@@ -82,8 +83,8 @@ class UnscopedDriver(WrappingDriver):
     async def _model(self) -> Model | None:
         return await self._inner._model()
 
-    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
-        return await self._inner._vectors_of(records)
+    async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
+        return await self._inner._derived_of(records)
 
     async def _gone(self, keys: Sequence[Key]) -> set[Key]:
         return await self._inner._gone(keys)

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from app.core.memory.derived import Derived, outline_of
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Knowledge, Memory, Record, key_of, place_of_owner
 from app.embedding import Embedder
 from app.errors import InvalidInput
+from app.ranking.outlines import signs_of
 
 USERS = ["a", "A", "a\U0010ffff", "a ", "ab", "Ω", "\U0010ffff", "ä", "a\x01", "b"]
 LONG = " ".join(f"The kettle number {n} stands on shelf {n % 7}." for n in range(400))
@@ -111,11 +113,12 @@ async def test_vectors_travel_with_their_records(
         await driver.store_global_knowledge("Kettles boil at 100 degrees.", "physics"),
         await driver.store_global_knowledge(LONG, "physics"),
     ]
-    vectors = await driver.vectors_of(stored)
-    windows = [len(one) for one in vectors if one is not None]
+    derived = await driver.derived_of(stored)
+    vectors = [one.vectors for one in derived if one is not None]
+    windows = [len(one) for one in vectors]
     assert len(windows) == len(stored)
     assert [n > 1 for n in windows] == [False, True, False, True]
-    assert all(one is not None and model.may_have_made(one) for one in vectors)
+    assert all(map(model.may_have_made, vectors))
     before = await driver.recall("ada", query="copper"), await driver.recall_global_knowledge("hot")
     await driver.delete_user("ada")
     for record in stored:
@@ -130,18 +133,62 @@ async def test_vectors_travel_with_their_records(
         return await embed(texts)
 
     monkeypatch.setattr(type(embedder), "embed", lambda _, texts: counted(texts))
-    await driver.import_records(stored, vectors)
+    await driver.import_records(stored, derived)
     assert made == 0
     monkeypatch.undo()
-    after = await driver.vectors_of(stored)
-    for old, new in zip(vectors, after, strict=True):
+    after = await driver.derived_of(stored)
+    for old, new in zip(derived, after, strict=True):
         assert old is not None
         assert new is not None
-        np.testing.assert_array_equal(old, new)
+        np.testing.assert_array_equal(old.vectors, new.vectors)
+        assert old.outline == new.outline
     assert (
         await driver.recall("ada", query="copper"),
         await driver.recall_global_knowledge("hot"),
     ) == before
+
+
+async def test_the_outline_that_is_given_is_the_one_that_would_be_made(
+    driver: RecordDriver,
+) -> None:
+    if await driver.model() is None:
+        pytest.skip("the driver gives no vectors")
+    stored = [
+        await driver.store(
+            "ada",
+            "The kettle is made of copper.",
+            "talk",
+            occurred_at=datetime(2023, 5, 8, tzinfo=UTC),
+        ),
+        await driver.store("ada", LONG, metadata={"speaker": "Ada"}, ttl=1_000),
+        await driver.store("ada", "x" * 30_000, metadata={"date": "8 May 2023"}),
+        await driver.store("ada", " ".join(f"word{n}" for n in range(1_500))),
+    ]
+    updated = await driver.update(stored[0].memory_id, "ada", {"content": "Bob: Is it tin?"})
+    assert updated is not None
+    stored[0] = updated
+    for memory, derived in zip(stored, await driver.derived_of(stored), strict=True):
+        assert derived is not None
+        assert derived.language == "english"
+        assert derived.outline == outline_of(memory, signs_of(derived.vectors), "english")
+
+
+async def test_an_outline_of_the_same_words_is_taken_and_another_is_made_anew(
+    driver: RecordDriver,
+) -> None:
+    """One that is right in form and wrong in fact shows who made the one that is kept."""
+    if await driver.model() is None:
+        pytest.skip("the driver gives no vectors")
+    stored = await driver.store("ada", "The kettles were boiling.")
+    [own] = await driver.derived_of([stored])
+    assert own is not None
+    wrong = outline_of(replace(stored, content="Teapots"), signs_of(own.vectors), "english")
+    for language, kept in (("english", wrong), ("german", own.outline), (None, own.outline)):
+        await driver.delete(stored.memory_id, "ada")
+        await driver.import_records([stored], [Derived(own.vectors, wrong, language)])
+        [now] = await driver.derived_of([stored])
+        assert now is not None
+        assert now.outline == kept
 
 
 async def test_the_vectors_of_a_record_that_has_changed_are_not_given(driver: RecordDriver) -> None:
@@ -149,7 +196,7 @@ async def test_the_vectors_of_a_record_that_has_changed_are_not_given(driver: Re
     known = await driver.store_global_knowledge("Kettles boil.", "physics")
     await driver.update(stored.memory_id, "ada", {"content": "The kettle is made of tin."})
     await driver.update_knowledge(known.knowledge_id, {"content": "Kettles whistle."})
-    assert list(await driver.vectors_of([stored, known])) == [None, None]
+    assert list(await driver.derived_of([stored, known])) == [None, None]
 
 
 async def test_vectors_of_an_older_version_do_not_replace_those_of_a_later_one(
@@ -158,13 +205,13 @@ async def test_vectors_of_an_older_version_do_not_replace_those_of_a_later_one(
     if await driver.model() is None:
         pytest.skip("the driver gives no vectors")
     first = await driver.store("ada", "The kettle is made of copper.")
-    vectors = await driver.vectors_of([first])
+    derived = await driver.derived_of([first])
     changed = await driver.update(first.memory_id, "ada", {"content": "The pot is made of tin."})
     assert changed is not None
-    later = await driver.vectors_of([changed])
-    await driver.import_records([first], vectors)
+    later = await driver.derived_of([changed])
+    await driver.import_records([first], derived)
     assert await driver.get(first.memory_id, "ada") == changed
-    now = await driver.vectors_of([changed])
+    now = await driver.derived_of([changed])
     assert now[0] is not None
     assert later[0] is not None
-    np.testing.assert_array_equal(now[0], later[0])
+    np.testing.assert_array_equal(now[0].vectors, later[0].vectors)

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from app.core.memory.derived import Derived
 from app.core.memory.records import Memory, Record
 from app.drivers.pgvector import PgvectorDriver
 from app.embedding import Embedder
 from app.settings import DatabaseSettings, Limits
+from app.transfer.batches import MOST
 from app.transfer.copying import verify
 from tests.commands.running import run_command
 from tests.conftest import NewDatabase
@@ -142,7 +144,7 @@ async def filled(new_database: NewDatabase, embedder: Embedder) -> AsyncIterator
             ]
             vectors = random.normal(size=(500, 1, embedder.dimension)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-            await driver.import_records(records, [*vectors])
+            await driver.import_records(records, [*map(Derived, vectors)])
         yield driver
 
 
@@ -215,7 +217,7 @@ async def _killed_on_the_way(command: Killed, database: str) -> None:
     """Kill the command when it has brought a part of the records, then a larger part ..."""
     connection = await asyncpg.connect(database)
     random = Random(17)
-    parts = sorted(random.randrange(RECORDS - 500) for _ in range(KILLS))
+    parts = sorted(random.randrange(RECORDS - 3 * MOST) for _ in range(KILLS))
 
     async def there() -> int:
         return int(await connection.fetchval("select count(*) from memories"))

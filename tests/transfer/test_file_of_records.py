@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.core.memory.derived import Derived
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Memory
 from app.drivers.inmemory import InMemoryDriver
@@ -265,16 +266,16 @@ async def test_vectors_of_the_same_model_are_taken_and_those_of_another_are_not(
     file = await exported(driver, vectors=True)
     lines = [json.loads(line) for line in file.splitlines()]
     sent = np.frombuffer(base64.b64decode(lines[1]["vectors"][0]), "<f4")
-    [own] = await driver.vectors_of([stored])
+    [own] = await driver.derived_of([stored])
     assert own is not None
-    np.testing.assert_array_equal(sent, own[0])
+    np.testing.assert_array_equal(sent, own.vectors[0])
     model = await driver.model()
     assert model is not None
     # A vector that is right in form and wrong in fact shows who made the one that is kept.
     mirrored = base64.b64encode((-sent).astype("<f4").tobytes()).decode()
-    line = line_of(stored, -own)
+    line = line_of(stored, Derived(-own.vectors))
     assert mirrored.encode() in line
-    for sample, expected in ((model.sample, -own[0]), (-model.sample, own[0])):
+    for sample, expected in ((model.sample, -sent), (-model.sample, sent)):
         about = {
             "name": "any",
             "dimension": len(sample),
@@ -284,9 +285,9 @@ async def test_vectors_of_the_same_model_are_taken_and_those_of_another_are_not(
         await target.delete_user("ada")
         with pytest.raises(InvalidInput, match="cut"):
             await imported(target, head + line)
-        [kept] = await target.vectors_of([stored])
+        [kept] = await target.derived_of([stored])
         assert kept is not None
-        np.testing.assert_allclose(kept[0], expected, atol=1e-6)
+        np.testing.assert_allclose(kept.vectors[0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

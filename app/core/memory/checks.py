@@ -21,6 +21,7 @@ Metadata = Mapping[str, Any]
 MOST_TTL: Final = 3_155_760_000
 """Seconds: a hundred years."""
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _MINUTE = timedelta(minutes=1)
 _FIRST_DAY = datetime(1, 1, 3, tzinfo=UTC)
 _LAST_DAY = datetime(9999, 12, 30, tzinfo=UTC)
@@ -199,7 +200,7 @@ def _copy_json(value: Any, depth: int, loc: tuple[str | int, ...]) -> Any:
 
 def dump_json(value: Any) -> str:
     """Compact JSON that `json.loads` turns into an equal value, floats and key order included."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _JSON.encode(value)
 
 
 def check_scope(limits: Limits, user_id: str, conversation_id: str | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 from app.core.memory.moments import from_microseconds, to_microseconds
-from app.core.memory.records import Kept, Record, UserCount, UserPage, newest, position_of
+from app.core.memory.records import Kept, Record, UserCount, UserPage, newest, position_of, uuid_of
 from app.errors import InvalidInput
 
 LAST: Final = 2**31 - 1
@@ -25,7 +25,7 @@ class Cursor(NamedTuple):
     @classmethod
     def after(cls, record: Record) -> Self:
         when, one = newest(record)
-        return cls(when, UUID(one))
+        return cls(when, uuid_of(one))
 
     def encode(self) -> str:
         microseconds = to_microseconds(self.occurred_at)
@@ -47,7 +47,7 @@ class DocumentCursor(NamedTuple):
     @classmethod
     def after(cls, record: Record) -> Self:
         position, (_, one) = position_of(record), newest(record)
-        return cls(LAST if position is None else position, record.created_at, UUID(one))
+        return cls(LAST if position is None else position, record.created_at, uuid_of(one))
 
     def encode(self) -> str:
         microseconds = to_microseconds(self.created_at).to_bytes(8, "big", signed=True)

@@ -8,6 +8,7 @@ from datetime import datetime
 from app import metrics
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.clock import CLOCK, Clock
+from app.core.memory.derived import Derived
 from app.core.memory.records import (
     Kept,
     Key,
@@ -33,7 +34,7 @@ from app.core.memory.requests import (
     Replace,
     Users,
 )
-from app.embedding import Embedder, Model, Vector
+from app.embedding import Embedder, Model
 from app.errors import CapabilityMissing
 from app.settings import Limits
 
@@ -179,8 +180,8 @@ class RecordHooks(BaseMemoryDriver):
         """The model that makes the driver's vectors; None where nobody can tell, or has them."""
         return None
 
-    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
-        """Those of each record, as `Keep` takes them.
+    async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
+        """What was made of each record, as `Keep` takes it.
 
         None where the driver does not have that version of the record, or gives no vectors.
         """

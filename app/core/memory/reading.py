@@ -16,11 +16,12 @@ from app.core.memory.checks import (
     check_top_k,
 )
 from app.core.memory.cursor import UserCursor
+from app.core.memory.derived import Derived
 from app.core.memory.filter import Filter, read_filter
 from app.core.memory.hooks import RecordHooks
 from app.core.memory.records import Key, Knowledge, Memory, MemoryPage, Record, UserPage
 from app.core.memory.requests import Export, Get, Page, Recall, RecallKnowledge, Recency, Users
-from app.embedding import Model, Vector
+from app.embedding import Model
 from app.errors import CapabilityMissing
 
 
@@ -192,13 +193,13 @@ class ReadVerbs(RecordHooks):
         return await self._model()
 
     @final
-    async def vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
-        """The vectors of each exported record: shape (windows, dimension).
+    async def derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
+        """What the driver has made of each exported record: its vectors, and maybe its outline.
 
         None of a record that has changed since, and where the driver gives no vectors.
         """
         self._check_users(records, "records")
-        return await self._vectors_of(records)
+        return await self._derived_of(records)
 
     @final
     async def gone(self, keys: Sequence[Key]) -> set[Key]:

@@ -20,6 +20,7 @@ from app.core.memory.checks import (
     check_scope,
 )
 from app.core.memory.deleting import created_before, delete_all
+from app.core.memory.derived import Derived
 from app.core.memory.documents import DocumentVerbs
 from app.core.memory.filter import read_filter
 from app.core.memory.merge_patch import (
@@ -49,7 +50,6 @@ from app.core.memory.requests import (
     Page,
     Replace,
 )
-from app.embedding import Vector
 from app.errors import Contended, InvalidInput, PreconditionFailed
 
 _TRIES = 20
@@ -168,18 +168,18 @@ class RecordDriver(ReadVerbs, DocumentVerbs):
 
     @final
     async def import_records(
-        self, records: Sequence[Record], vectors: Sequence[Vector | None] = ()
+        self, records: Sequence[Record], derived: Sequence[Derived | None] = ()
     ) -> None:
         """Keep the records as they are: each is inserted, or replaces an older version of itself.
 
-        The version is `updated_at`. `vectors` are those of each record, as the driver's own `model`
-        made them; it makes those that are None. After an error some records may be kept; the same
-        call made again keeps the rest.
+        The version is `updated_at`. `derived` is what is made of each record, with vectors of the
+        driver's own `model`; the driver makes what is None. After an error some records may be
+        kept; the same call made again keeps the rest.
         """
         self._need_all("import records")
         self._check_users(records, "records")
         if records:
-            await self._keep(Keep(records, vectors=vectors))
+            await self._keep(Keep(records, derived=derived))
 
     @final
     async def update(

@@ -9,6 +9,7 @@ could not give back as it was.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -326,6 +327,12 @@ def newest(record: Record) -> tuple[datetime, str]:
 def record_id(record: Record) -> str:
     """The id of either kind of record."""
     return record.memory_id if isinstance(record, Memory) else record.knowledge_id
+
+
+@lru_cache(maxsize=4_096)
+def uuid_of(record_id: str) -> UUID:
+    """The id as a UUID; one in capitals is the same."""
+    return UUID(record_id)
 
 
 def document_of(record: Record) -> str | None:

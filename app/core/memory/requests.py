@@ -10,6 +10,7 @@ from typing import Final, Generic, Literal, Self, TypeAlias
 
 from app.core.memory.clock import ids_at
 from app.core.memory.cursor import Cursor, DocumentCursor, Place, after_user, cut
+from app.core.memory.derived import Derived
 from app.core.memory.filter import EVERYTHING, Filter
 from app.core.memory.records import (
     Kept,
@@ -26,14 +27,13 @@ from app.core.memory.records import (
     position_of,
     version_of,
 )
-from app.embedding import Vector
 
 Kind = Literal["memory", "knowledge"]
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
-Given: TypeAlias = Mapping[Version, Vector]
-"""Vectors that a record's driver need not make, by the version that they are of."""
+Given: TypeAlias = Mapping[Version, Derived]
+"""What a driver need not make of a record, by the version that it is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +101,21 @@ class Keep(Generic[Kept]):
     none of the records and raises `Conflict` with the place of that one. No id comes twice, and
     all are memories or all knowledge.
 
-    `vectors`: where the caller has them, those of each record in the order of `records`, as the
-    driver's own model makes them of its text: shape (windows, dimension). The driver makes those
-    that are None, and all where there are none.
+    `derived`: where the caller has it, what is made of each record, in the order of `records`; its
+    vectors as the driver's own model makes them. The driver makes what is None, and all where there
+    is none.
     """
 
     records: Sequence[Kept]
     new: bool = False
     once: bool = False
-    vectors: Sequence[Vector | None] = ()
+    derived: Sequence[Derived | None] = ()
 
     def given(self) -> Given:
-        """The vectors that the caller has, by the records that they are of."""
-        if not self.vectors:
+        """What the caller has, by the records that it is of."""
+        if not self.derived:
             return {}
-        pairs = zip(self.records, self.vectors, strict=True)
+        pairs = zip(self.records, self.derived, strict=True)
         return {version_of(record): own for record, own in pairs if own is not None}
 
 

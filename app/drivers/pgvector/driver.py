@@ -14,6 +14,7 @@ import asyncpg
 
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, Place, user_page
+from app.core.memory.derived import Derived
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
@@ -29,6 +30,7 @@ from app.core.memory.records import (
     key_of,
     latest,
     record_id,
+    uuid_of,
 )
 from app.core.memory.requests import (
     Delete,
@@ -56,7 +58,7 @@ from app.drivers.pgvector.sweeper import Sweeper
 from app.drivers.pgvector.upkeep import IndexUpkeep
 from app.drivers.pgvector.vacuum import Vacuum
 from app.drivers.pgvector.writing import Writing
-from app.embedding import Embedder, Model, Vector
+from app.embedding import Embedder, Model
 from app.errors import Contended, MemoryServiceError, PoolExhausted
 from app.pieces import in_pieces
 from app.ranking.ranked import Found
@@ -212,24 +214,22 @@ class PgvectorDriver(RecordDriver):
     async def _model(self) -> Model | None:
         return await Model.of(self._embedder)
 
-    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
+    async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
         memories = [record for record in records if isinstance(record, Memory)]
         knowledge = [record for record in records if isinstance(record, Knowledge)]
-        found = await self._writing.vectors(memories) if memories else {}
-        if knowledge:
-            found |= await self._knowledge.vectors(knowledge)
-        return [found.get((_row_of(record), record.updated_at)) for record in records]
+        own = iter(await self._writing.derived(memories) if memories else ())
+        others = iter(await self._knowledge.derived(knowledge) if knowledge else ())
+        return [next(own if isinstance(record, Memory) else others) for record in records]
 
     async def _gone(self, keys: Sequence[Key]) -> set[Key]:
-        memories = {(user, UUID(one)): (user, one) for user, one in keys if user is not None}
-        knowledge = {UUID(one): (user, one) for user, one in keys if user is None}
+        memories = [(user, one) for user, one in keys if user is not None]
+        knowledge = [one for user, one in keys if user is None]
         gone: set[Key] = set()
         if memories:
             users, ids = zip(*memories, strict=True)
-            rows = await self.connections.fetch(sql.GONE, users, ids, self._now())
-            gone |= {memories[row["owner"], row["id"]] for row in rows}
+            gone |= {memories[place] for place in await self._writing.gone(users, ids)}
         if knowledge:
-            gone |= {knowledge[one] for one in await self._knowledge.gone([*knowledge])}
+            gone |= {(None, knowledge[place]) for place in await self._knowledge.gone(knowledge)}
         return gone
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
@@ -264,7 +264,7 @@ class PgvectorDriver(RecordDriver):
         if knowledge:
             return cast(Sequence[Kept], await self._knowledge.once(knowledge, now))
         there = await self._writing.once(memories, now)
-        rows = [there.get((memory.user_id, UUID(memory.memory_id))) for memory in memories]
+        rows = [there.get((memory.user_id, uuid_of(memory.memory_id))) for memory in memories]
         answer = [
             memory if row is None else replace(_memory(row), repeated=True)
             for memory, row in zip(memories, rows, strict=True)
@@ -375,7 +375,7 @@ class PgvectorDriver(RecordDriver):
 def _row_of(record: Record) -> tuple[str | None, UUID]:
     """What its row has as its key: an id in capitals is the same id."""
     user_id, one = key_of(record)
-    return user_id, UUID(one)
+    return user_id, uuid_of(one)
 
 
 def _memory(row: asyncpg.Record, found: Found | None = None) -> Memory:

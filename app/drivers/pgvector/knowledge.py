@@ -11,17 +11,17 @@ import numpy as np
 from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
+from app.core.memory.derived import Derived
 from app.core.memory.once import repeated
 from app.core.memory.records import Knowledge, KnowledgePage, record_id, version_of
 from app.core.memory.requests import Given, PageKnowledge, Put, RecallKnowledge
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
+from app.drivers.pgvector.derived import derived_in
 from app.drivers.pgvector.documents import clear
-from app.drivers.pgvector.reading import vectors_in
 from app.drivers.pgvector.sql import knowledge as sql
 from app.drivers.pgvector.sql import knowledge_windows as windows
 from app.drivers.pgvector.sql.knowledge import Search
-from app.drivers.pgvector.writing import VectorsOf
 from app.embedding import Embedder, Vector
 from app.errors import Contended
 from app.pieces import in_pieces
@@ -187,7 +187,9 @@ class KnowledgeTable:
         """
         versions = [version_of(record) for record in knowledge]
         vectors = {
-            place: given[one] for place, one in enumerate(versions) if given and one in given
+            place: given[one].vectors
+            for place, one in enumerate(versions)
+            if given and one in given
         }
         vectors |= {
             place: np.asarray(row["embedding"].to_numpy(), np.float32)[np.newaxis]
@@ -202,23 +204,17 @@ class KnowledgeTable:
             vectors |= zip(changed, await self._embedder.embed_texts(texts), strict=True)
         return [vectors[place] for place in range(len(knowledge))]
 
-    async def vectors(self, knowledge: Sequence[Knowledge]) -> VectorsOf:
-        """The vectors of those that are there in that version."""
+    async def derived(self, knowledge: Sequence[Knowledge]) -> list[Derived | None]:
+        """What was made of each; None where it is not there in that version."""
         ids = [record.knowledge_id for record in knowledge]
         versions = [record.updated_at for record in knowledge]
-        rows = await self._connections.fetch(sql.VECTORS, ids, versions)
-        dimension = self._embedder.dimension
-        return {
-            ((None, row["knowledge_id"]), row["updated_at"]): vectors_in(
-                [row["first"], *row["others"]], dimension
-            )
-            for row in rows
-        }
+        rows = await self._connections.fetch(sql.DERIVED, ids, versions)
+        return derived_in(rows, len(knowledge), self._embedder.dimension)
 
-    async def gone(self, ids: Sequence[UUID]) -> list[UUID]:
-        """Those of the ids under which there is nothing."""
+    async def gone(self, ids: Sequence[str]) -> list[int]:
+        """The places of those of the ids under which there is nothing."""
         rows = await self._connections.fetch(sql.GONE, ids, self._now())
-        return [row["id"] for row in rows]
+        return [row["place"] - 1 for row in rows]
 
     async def get(self, knowledge_id: str) -> Knowledge | None:
         rows = await self._connections.fetch(sql.GET, knowledge_id, self._now())

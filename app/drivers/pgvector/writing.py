@@ -11,25 +11,25 @@ import numpy as np
 from pgvector import Vector as PgVector
 
 from app.core.memory.checks import dump_json
-from app.core.memory.records import Memory, version_of
+from app.core.memory.derived import Derived, outline_of
+from app.core.memory.embedded import text_of
+from app.core.memory.records import Memory, uuid_of, version_of
 from app.core.memory.requests import Given, Put
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
+from app.drivers.pgvector.derived import derived_in
 from app.drivers.pgvector.documents import clear
-from app.drivers.pgvector.reading import vectors_in
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.turns import Turns, said_in
 from app.drivers.pgvector.words import by_size
-from app.embedding import Embedder, Vector
+from app.embedding import Embedder
 from app.errors import Conflict, Contended
 from app.pieces import in_pieces
-from app.ranking.outlines import packed, signs_in, signs_of
-from app.ranking.speakers import name_before, said
+from app.ranking.outlines import signs_in, signs_of
+from app.ranking.speakers import name_before
 
 There: TypeAlias = Mapping[tuple[str, UUID], asyncpg.Record]
 """The rows of the database, by user and id."""
-VectorsOf: TypeAlias = dict[tuple[tuple[str | None, UUID], datetime], Vector]
-"""Vectors by the user, the id and the version of the record that they are of."""
 
 
 @dataclass(slots=True)
@@ -44,6 +44,8 @@ class Vectors:
     """In context, of the memories that have one."""
 
     signs: dict[int, bytes] = field(default_factory=dict)
+    outlines: dict[int, bytes] = field(default_factory=dict)
+    """Those that the caller has; the others are made, with the signs."""
 
 
 class Writing:
@@ -80,16 +82,16 @@ class Writing:
         if wanted:
             await self._write(sql.MERGE, wanted, there, given=given)
 
-    async def vectors(self, memories: Sequence[Memory]) -> VectorsOf:
-        """The vectors of those that are there in that version."""
-        rows = await self._connections.fetch(sql.VECTORS, *_versions(memories))
-        dimension = self._embedder.dimension
-        return {
-            ((row["user_id"], row["memory_id"]), row["updated_at"]): vectors_in(
-                [row["first"], *row["others"]], dimension
-            )
-            for row in rows
-        }
+    async def derived(self, memories: Sequence[Memory]) -> list[Derived | None]:
+        """What was made of each; None where it is not there in that version."""
+        rows = await self._connections.fetch(sql.DERIVED, *_versions(memories))
+        dimension, language = self._embedder.dimension, self._connections.language
+        return derived_in(rows, len(memories), dimension, language)
+
+    async def gone(self, users: Sequence[str], ids: Sequence[str]) -> list[int]:
+        """The places of those of the users and ids, in pairs, under which there is nothing."""
+        rows = await self._connections.fetch(sql.GONE, users, ids, self._now())
+        return [row["place"] - 1 for row in rows]
 
     async def once(self, memories: Sequence[Memory], now: datetime) -> There:
         """Keep those under whose ids nothing is at that moment; the rows of the others.
@@ -172,18 +174,11 @@ class Writing:
 
         def row(place: int) -> tuple[Any, ...]:
             memory = memories[place]
-            outline = packed(
-                memory.content,
-                memory.metadata,
-                memory.conversation_id,
-                memory.created_at,
-                vectors.signs[place],
-                language,
-                occurred_at=memory.occurred_at,
-                expires_at=memory.expires_at,
-            )
+            outline = vectors.outlines.get(place)
+            if outline is None:
+                outline = outline_of(memory, vectors.signs[place], language)
             return (
-                UUID(memory.memory_id),
+                uuid_of(memory.memory_id),
                 memory.user_id,
                 memory.conversation_id,
                 memory.content,
@@ -216,12 +211,11 @@ class Writing:
         Windows are kept only where the statement writes `at_version`: else others may have changed
         the text before it and back, and the windows are gone.
         """
-        texts = await in_pieces(lambda memory: said(memory.content, memory.metadata), memories)
         found = Vectors()
         moved: list[int] = []
-        for place, (memory, text) in enumerate(zip(memories, texts, strict=True)):
+        for place, memory in enumerate(memories):
             row = there.get(_key(memory)) if there else None
-            if row is None or row["embedding"] is None or said_in(row) != text:
+            if row is None or row["embedding"] is None or said_in(row) != text_of(memory):
                 moved.append(place)
                 continue
             if not at_version and self._has_windows(row):
@@ -235,8 +229,10 @@ class Writing:
         for place in moved:
             mine = given.get(version_of(memories[place])) if given else None
             if mine is not None and place not in found.first:
-                self._take(found, place, mine, there.get(_key(memories[place])))
+                row = there.get(_key(memories[place])) if there else None
+                self._take(found, place, mine, row)
         changed = [place for place in moved if place not in found.first]
+        texts = await in_pieces(text_of, memories) if changed or self._turns else ()
         windows = [
             await self._embedder.windows(
                 texts[place], name_before(texts[place], memories[place].metadata)
@@ -251,13 +247,19 @@ class Writing:
             for place, own in zip(changed, windows, strict=True):
                 first, last = last, last + len(own)
                 row = there.get(_key(memories[place])) if there else None
-                self._take(found, place, made[first:last], row)
+                self._take(found, place, Derived(made[first:last]), row)
             found.context |= zip(in_context, map(PgVector, made[last:]), strict=True)
         return found
 
-    def _take(self, found: Vectors, place: int, own: Vector, row: asyncpg.Record | None) -> None:
-        """Let the memory of the place, which `row` is of if it is there, have these vectors."""
-        found.signs[place] = signs_of(own)
+    def _take(
+        self, found: Vectors, place: int, derived: Derived, row: asyncpg.Record | None
+    ) -> None:
+        """Let the memory of the place, which `row` is of if it is there, have what was made."""
+        own, outline = derived.vectors, derived.outline_in(self._connections.language)
+        if outline is None:
+            found.signs[place] = signs_of(own)
+        else:
+            found.outlines[place] = outline
         found.first[place] = PgVector(own[0])
         if len(own) > 1 or (row is not None and self._has_windows(row)):
             found.windows[place] = [PgVector(one) for one in own[1:]]
@@ -295,7 +297,7 @@ def _versions(memories: Sequence[Memory]) -> list[tuple[Any, ...]]:
 
 
 def _key(memory: Memory) -> tuple[str, UUID]:
-    return memory.user_id, UUID(memory.memory_id)
+    return memory.user_id, uuid_of(memory.memory_id)
 
 
 def _keys(rows: Iterable[asyncpg.Record]) -> set[tuple[str, UUID]]:

@@ -49,7 +49,7 @@ class RankedRecall:
         question: Vector | None = None
         if wanted.use_vector:
             question = await self._embedder.embed_question(query.text)
-            check_vectors(question, self._embedder.dimension)
+            check_vectors([question], self._embedder.dimension)
         rows = await self._candidates(wanted, query, question)
         if not rows:
             return []
@@ -129,7 +129,7 @@ class KnowledgeSearch:
     async def recall(self, wanted: RecallKnowledge) -> list[tuple[Knowledge, float]]:
         """The best, with their scores, ties newest first."""
         question = await self._embedder.embed_question(wanted.query)
-        check_vectors(question, self._embedder.dimension)
+        check_vectors([question], self._embedder.dimension)
         for last in [*[False] * (TRIES - 1), True]:
             found, whole = await self._found(wanted, question)
             if whole or last:

@@ -7,6 +7,7 @@ from typing import Final, cast
 from uuid import UUID
 
 from app.core.memory.clock import Clock
+from app.core.memory.derived import outline_of
 from app.core.memory.embedded import check_vectors, text_and_name
 from app.core.memory.moments import EPOCH, to_microseconds
 from app.core.memory.once import repeated
@@ -16,7 +17,7 @@ from app.drivers.pinecone.reading import Reading
 from app.drivers.pinecone.storing import Storing, key_of, key_of_record
 from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
-from app.ranking.outlines import packed, signs_of
+from app.ranking.outlines import signs_of
 from app.turns import Turns
 
 _NEVER: Final = -(2**63)
@@ -142,9 +143,8 @@ class Writing:
         changed = [place for place in range(len(records)) if place not in vectors]
         texts = await in_pieces(lambda place: text_and_name(records[place]), changed)
         made = await self._embedder.embed_texts(texts) if texts else []
-        for place, own in zip(changed, made, strict=True):
-            check_vectors(own, self._embedder.dimension)
-            vectors[place] = own
+        check_vectors(made, self._embedder.dimension)
+        vectors |= zip(changed, made, strict=True)
 
         def row(pair: tuple[int, Record]) -> Row:
             place, record = pair
@@ -156,16 +156,7 @@ class Writing:
     def _outline(self, record: Record, vectors: Vector) -> bytes:
         if not isinstance(record, Memory):
             return b""
-        return packed(
-            record.content,
-            record.metadata,
-            record.conversation_id,
-            record.created_at,
-            signs_of(vectors),
-            self._language,
-            occurred_at=record.occurred_at,
-            expires_at=record.expires_at,
-        )
+        return outline_of(record, signs_of(vectors), self._language)
 
 
 def _those(there: Mapping[str, Row], rows: Sequence[Row]) -> dict[str, Row]:

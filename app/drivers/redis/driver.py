@@ -9,6 +9,7 @@ from uuid import UUID
 
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import user_page
+from app.core.memory.derived import Derived
 from app.core.memory.querying import check_language
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
@@ -46,7 +47,7 @@ from app.drivers.redis.recall import RankedRecall
 from app.drivers.redis.scripts import DELETE, FIND, FORGET
 from app.drivers.redis.sweeper import Sweeper
 from app.drivers.redis.writing import Writing
-from app.embedding import Embedder, Model, Vector
+from app.embedding import Embedder, Model
 from app.errors import MemoryServiceError, PoolExhausted
 from app.reranking import Reranking
 from app.settings import Limits, RecallSettings, RedisSettings
@@ -165,8 +166,8 @@ class RedisDriver(RecordDriver):
     async def _model(self) -> Model | None:
         return await Model.of(self._embedder)
 
-    async def _vectors_of(self, records: Sequence[Record]) -> Sequence[Vector | None]:
-        return await self._writing.vectors(records)
+    async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
+        return await self._writing.derived(records)
 
     async def _gone(self, keys: Sequence[Key]) -> set[Key]:
         return await self._writing.gone(keys, self._now())

@@ -32,7 +32,7 @@ class KnowledgeSearch:
         """The best, with their scores: (1 + cosine) / 2 of the nearest two windows, ties newest
         first."""
         question = await self._embedder.embed_question(wanted.query)
-        check_vectors(question, self._embedder.dimension)
+        check_vectors([question], self._embedder.dimension)
         found: dict[bytes, tuple[Knowledge, float]] = {}
         for vector in question:
             for one, (record, score) in (await self._best(wanted, vector)).items():

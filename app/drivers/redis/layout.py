@@ -28,7 +28,6 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
-from uuid import UUID
 
 from app.core.memory.checks import dump_json
 from app.core.memory.codec import as_object, from_object
@@ -43,10 +42,13 @@ from app.core.memory.records import (
     newest,
     position_of,
     record_id,
+    uuid_of,
 )
 
 KNOWLEDGE = "k"
 """The owner of knowledge."""
+ID_BYTES = 16
+"""Of an id, before an outline too."""
 
 _EPOCH = 62_135_596_800_000_000
 """Microseconds from year 1, the least that a datetime can be, to 1970."""
@@ -82,7 +84,7 @@ def owner_of(record: Record) -> str:
 
 def id_of(record: Record) -> bytes:
     """Its id, 16 bytes."""
-    return UUID(record_id(record)).bytes
+    return uuid_of(record_id(record)).bytes
 
 
 def place(cursor: Cursor | DocumentCursor) -> bytes:

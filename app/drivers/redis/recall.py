@@ -10,7 +10,7 @@ from app.core.memory.querying import aside, query_of
 from app.core.memory.records import Memory
 from app.core.memory.requests import Recall
 from app.drivers.redis.database import Database
-from app.drivers.redis.layout import decoded, hashed
+from app.drivers.redis.layout import ID_BYTES, decoded, hashed
 from app.drivers.redis.reading import own
 from app.drivers.redis.residents import Resident, Residents
 from app.drivers.redis.server import Command
@@ -40,8 +40,6 @@ _FEW = 200
 """Of up to so many memories all records are read at once."""
 _TRIES = 3
 """How often a recall is made again while others delete what it finds."""
-_ID = 16
-"""Bytes of an id."""
 
 Hit = tuple[Memory, Found]
 
@@ -112,11 +110,11 @@ class RankedRecall:
                 return there
         # The stamp first: what is read after it is as new, or newer.
         stamp, outlines = await self._database.ask(stamped, ("HVALS", names.of("o", owner)))
-        ids = [each[:_ID] for each in outlines]
+        ids = [each[:ID_BYTES] for each in outlines]
         only = None if self.residents.keeps else [number for _, number in query.terms()]
 
         def candidates() -> Candidates:
-            packed = [each[_ID:] for each in outlines]
+            packed = [each[ID_BYTES:] for each in outlines]
             return unpacked_each(ids, packed, self._embedder.dimension, only=only)
 
         if stamp is None or not outlines:

@@ -2,17 +2,30 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import cast
-from uuid import UUID
 
 import numpy as np
 
+from app.core.memory.derived import Derived, outline_of
 from app.core.memory.embedded import check_vectors, text_and_name
 from app.core.memory.once import repeated
-from app.core.memory.records import Kept, Key, Memory, Record, is_alive, latest, version_of
+from app.core.memory.records import (
+    Kept,
+    Key,
+    Knowledge,
+    Memory,
+    Record,
+    Version,
+    is_alive,
+    latest,
+    uuid_of,
+    version_of,
+)
 from app.core.memory.requests import Given, Put
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import (
+    ID_BYTES,
     KNOWLEDGE,
     decoded,
     digits,
@@ -28,7 +41,7 @@ from app.drivers.redis.scripts import MERGE, ONCE, PUT, REPLACE
 from app.drivers.redis.server import Command
 from app.embedding import Embedder, Vector
 from app.pieces import in_pieces
-from app.ranking.outlines import packed, signs_of
+from app.ranking.outlines import signs_of
 
 
 class Writing:
@@ -40,8 +53,8 @@ class Writing:
 
     async def store(self, records: Sequence[Record]) -> None:
         """Keep new ones, all or none."""
-        vectors = await self._embedded(records)
-        await self._database.run(MERGE, *await self._arguments(records, vectors))
+        derived = await self._embedded(records)
+        await self._database.run(MERGE, *await self._arguments(records, derived))
 
     async def merge(self, records: Sequence[Record], given: Given) -> None:
         """Keep those that are not there, or only in an older version."""
@@ -54,23 +67,36 @@ class Writing:
         ]
         if wanted:
             newer, older = zip(*wanted, strict=True)
-            vectors = await self._vectors(newer, older, given)
-            await self._database.run(MERGE, *await self._arguments(newer, vectors))
+            derived = await self._derived(newer, older, given)
+            await self._database.run(MERGE, *await self._arguments(newer, derived))
 
-    async def vectors(self, records: Sequence[Record]) -> list[Vector | None]:
-        """The vectors of each record; None where it is not there in that version.
+    async def derived(self, records: Sequence[Record]) -> list[Derived | None]:
+        """What was made of each record; None where it is not there in that version.
 
-        No version ever comes back: where it is there at last, the vectors are its own.
+        No version ever comes back: where it is there at last, what was read before is its own.
         """
-        knowledge = [record for record in records if owner_of(record) == KNOWLEDGE]
-        windows = dict(zip(map(id_of, knowledge), await self._there(knowledge), strict=True))
-        values = [windows.get(id_of(record)) or b"" for record in records]
-        kept = await self._kept([*zip(records, values, strict=True)])
-        there = await self._there(records)
-        return [
-            own if now is not None and version_in(now) == digits(record.updated_at) else None
-            for record, own, now in zip(records, kept, there, strict=True)
-        ]
+        memories = [record for record in records if isinstance(record, Memory)]
+        knowledge = [record for record in records if isinstance(record, Knowledge)]
+        found: dict[Version, Derived] = {}
+
+        def find(
+            record: Record, own: Vector | None, outline: bytes | None, now: bytes | None
+        ) -> None:
+            if own is not None and now is not None and version_in(now) == digits(record.updated_at):
+                found[version_of(record)] = Derived(own, outline, self._database.language)
+
+        if memories:
+            vectors, outlines, there = await self._fields(memories, "v", "o", "r")
+            for record, own, outline, now in zip(memories, vectors, outlines, there, strict=True):
+                numbers = None if own is None else self._numbers(own)
+                find(record, numbers, None if outline is None else outline[ID_BYTES:], now)
+        if knowledge:
+            before = [value or b"" for value in await self._there(knowledge)]
+            kept = await self._kept([*zip(knowledge, before, strict=True)])
+            there = await self._there(knowledge)
+            for each, numbers, now in zip(knowledge, kept, there, strict=True):
+                find(each, numbers, None, now)
+        return [found.get(version_of(record)) for record in records]
 
     async def gone(self, keys: Sequence[Key], now: datetime) -> set[Key]:
         """Those under which nothing is, or what has expired."""
@@ -78,7 +104,7 @@ class Writing:
         owners = [KNOWLEDGE if user is None else hashed(user) for user, _ in keys]
         places = zip(owners, keys, strict=True)
         there = await self._database.ask(
-            *(("HGET", names.of("r", owner), UUID(one).bytes) for owner, (_, one) in places)
+            *(("HGET", names.of("r", owner), uuid_of(one).bytes) for owner, (_, one) in places)
         )
         return {
             key
@@ -93,17 +119,17 @@ class Writing:
         request is. No id comes twice.
         """
         found: dict[int, Kept] = {}
-        vectors: dict[int, Vector] = {}
+        derived: dict[int, Derived] = {}
         there = await self._there(records)
         for place, old in enumerate(there):
             if old is not None and is_alive(decoded(old), now):
                 found[place] = _repeated(old, records[place], place)
         while left := [place for place in range(len(records)) if place not in found]:
-            new = [place for place in left if place not in vectors]
+            new = [place for place in left if place not in derived]
             made = await self._embedded([records[place] for place in new])
-            vectors |= zip(new, made, strict=True)
+            derived |= zip(new, made, strict=True)
             arguments = await self._arguments(
-                [records[place] for place in left], [vectors[place] for place in left]
+                [records[place] for place in left], [derived[place] for place in left]
             )
             there = await self._database.run(ONCE, digits(now), *arguments)
             if not there:
@@ -116,7 +142,7 @@ class Writing:
     async def put(self, wanted: Put[Kept], now: datetime) -> int:
         """Keep the records in the place of the document's others; how many of those were there."""
         owner = KNOWLEDGE if wanted.user_id is None else hashed(wanted.user_id)
-        vectors = await self._embedded(wanted.records)
+        derived = await self._embedded(wanted.records)
         count: int = await self._database.run(
             PUT,
             digits(now),
@@ -124,7 +150,7 @@ class Writing:
             hashed(wanted.doc_id),
             digits(wanted.before),
             digits(wanted.created_at),
-            *await self._arguments(wanted.records, vectors),
+            *await self._arguments(wanted.records, derived),
         )
         return count
 
@@ -133,23 +159,32 @@ class Writing:
         there = await self._there([record])
         if there[0] is None or version_in(there[0]) != digits(over):
             return False
-        vectors = await self._vectors([record], there, {})
-        arguments = await self._arguments([record], vectors)
+        derived = await self._derived([record], there, {})
+        arguments = await self._arguments([record], derived)
         return bool(await self._database.run(REPLACE, digits(over), *arguments))
 
     async def _there(self, records: Sequence[Record]) -> list[bytes | None]:
         """What is kept under the records' ids."""
-        names = self._database.names
-        return await self._database.ask(
-            *(("HGET", names.of("r", owner_of(record)), id_of(record)) for record in records)
-        )
+        [there] = await self._fields(records, "r")
+        return there
 
-    async def _vectors(
+    async def _fields(self, records: Sequence[Record], *kinds: str) -> list[list[bytes | None]]:
+        """What the hashes of each kind keep under the records' ids, one kind after the other."""
+        names, count = self._database.names, len(records)
+        owners = [(owner, [*map(id_of, own)]) for owner, own in groupby(records, owner_of)]
+        commands: list[Command] = [
+            ("HMGET", names.of(kind, owner), *ids) for kind in kinds for owner, ids in owners
+        ]
+        answers = await self._database.ask(*commands)
+        values = [value for answer in answers for value in answer]
+        return [values[n * count : (n + 1) * count] for n in range(len(kinds))]
+
+    async def _derived(
         self, records: Sequence[Record], there: Sequence[bytes | None], given: Given
-    ) -> list[Vector]:
-        """Those of each record; what is `given` is not made.
+    ) -> list[Derived]:
+        """What is made of each record, but for the outlines that are not `given`.
 
-        A text that has not changed keeps what it has.
+        A text that has not changed keeps the vectors that it has.
         """
         olds = await in_pieces(lambda old: None if old is None else decoded(old), there)
         same = [
@@ -158,16 +193,18 @@ class Writing:
             if old is not None and text_and_name(old) == text_and_name(record)
         ]
         found = await self._kept([(records[place], there[place] or b"") for place in same])
-        vectors = {place: own for place, own in zip(same, found, strict=True) if own is not None}
+        derived = {
+            place: Derived(own) for place, own in zip(same, found, strict=True) if own is not None
+        }
+        check_vectors([own.vectors for own in given.values()], self._embedder.dimension)
         for place, record in enumerate(records):
             own = given.get(version_of(record))
-            if own is not None and place not in vectors:
-                check_vectors(own, self._embedder.dimension)
-                vectors[place] = own
-        changed = [place for place in range(len(records)) if place not in vectors]
+            if own is not None:
+                derived.setdefault(place, own)
+        changed = [place for place in range(len(records)) if place not in derived]
         made = await self._embedded([records[place] for place in changed])
-        vectors |= zip(changed, made, strict=True)
-        return [vectors[place] for place in range(len(records))]
+        derived |= zip(changed, made, strict=True)
+        return [derived[place] for place in range(len(records))]
 
     async def _kept(self, wanted: Sequence[tuple[Record, bytes]]) -> list[Vector | None]:
         """The vectors of records that are kept; None where one is gone."""
@@ -191,38 +228,32 @@ class Writing:
         found: list[Vector | None] = []
         for count in counts:
             parts = [next(answers) for _ in range(count)]
-            whole = None if None in parts else np.frombuffer(b"".join(parts), "<f4")
-            found.append(None if whole is None else whole.reshape(-1, self._embedder.dimension))
+            found.append(None if None in parts else self._numbers(b"".join(parts)))
         return found
 
-    async def _embedded(self, records: Sequence[Record]) -> list[Vector]:
+    def _numbers(self, kept: bytes) -> Vector:
+        """Vectors as Redis keeps them, shape (windows, dimension)."""
+        return np.frombuffer(kept, "<f4").reshape(-1, self._embedder.dimension)
+
+    async def _embedded(self, records: Sequence[Record]) -> list[Derived]:
         if not records:
             return []
         texts = await in_pieces(text_and_name, records)
         vectors = await self._embedder.embed_texts(texts)
-        for own in vectors:
-            check_vectors(own, self._embedder.dimension)
-        return vectors
+        check_vectors(vectors, self._embedder.dimension)
+        return [*map(Derived, vectors)]
 
     async def _arguments(
-        self, records: Sequence[Record], vectors: Sequence[Vector]
+        self, records: Sequence[Record], derived: Sequence[Derived]
     ) -> list[str | bytes]:
         """Six for each record, as the scripts take them."""
+        language = self._database.language
 
-        def six(pair: tuple[Record, Vector]) -> tuple[str | bytes, ...]:
-            record, own = pair
-            outline = b""
-            if isinstance(record, Memory):
-                outline = packed(
-                    record.content,
-                    record.metadata,
-                    record.conversation_id,
-                    record.created_at,
-                    signs_of(own),
-                    self._database.language,
-                    occurred_at=record.occurred_at,
-                    expires_at=record.expires_at,
-                )
+        def six(pair: tuple[Record, Derived]) -> tuple[str | bytes, ...]:
+            record, made = pair
+            own, outline = made.vectors, made.outline_in(language) or b""
+            if isinstance(record, Memory) and not outline:
+                outline = outline_of(record, signs_of(own), language)
             return (
                 owner_of(record),
                 record.user_id.encode("utf-8", "surrogatepass")
@@ -234,7 +265,7 @@ class Writing:
                 own.astype("<f4").tobytes(),
             )
 
-        sixes = await in_pieces(six, [*zip(records, vectors, strict=True)])
+        sixes = await in_pieces(six, [*zip(records, derived, strict=True)])
         return [each for one in sixes for each in one]
 
 

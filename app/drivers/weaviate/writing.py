@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Final, cast
 
+from app.core.memory.derived import outline_of
 from app.core.memory.embedded import check_vectors, text_and_name
 from app.core.memory.once import repeated
 from app.core.memory.records import (
@@ -41,7 +42,7 @@ from app.drivers.weaviate.reading import record_of
 from app.embedding import Embedder, Vector
 from app.errors import DatabaseChanged, MemoryServiceError, PartlyStored, PoolExhausted
 from app.pieces import in_pieces
-from app.ranking.outlines import packed, signs_of
+from app.ranking.outlines import signs_of
 from app.turns import Turns
 
 _THERE: Final = ("key", "doc", "put", "version", "windows", "record", "vectors")
@@ -237,8 +238,7 @@ class Writing:
         if not records:
             return []
         vectors = await self._embedder.embed_texts(await in_pieces(text_and_name, records))
-        for own in vectors:
-            check_vectors(own, self._embedder.dimension)
+        check_vectors(vectors, self._embedder.dimension)
         return vectors
 
     async def things(self, made: Sequence[Made]) -> list[Thing]:
@@ -249,16 +249,7 @@ class Writing:
             record, own, put = one
             outline = b""
             if isinstance(record, Memory):
-                outline = packed(
-                    record.content,
-                    record.metadata,
-                    record.conversation_id,
-                    record.created_at,
-                    signs_of(own),
-                    self._database.language,
-                    occurred_at=record.occurred_at,
-                    expires_at=record.expires_at,
-                )
+                outline = outline_of(record, signs_of(own), self._database.language)
             return things_of(names, record, own, outline, kept, put)
 
         things = [each for some in await in_pieces(objects, made) for each in some]

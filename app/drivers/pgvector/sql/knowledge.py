@@ -80,19 +80,19 @@ ALIVE = f"""
 """
 
 # $1 ids and $2 versions, in pairs
-VECTORS = """
-    select record.knowledge_id, updated_at, vector_send(record.embedding::vector) as first,
+DERIVED = """
+    select place, null::bytea as outline, vector_send(record.embedding::vector) as first,
         array(
             select vector_send(other.embedding::vector) from knowledge_windows as other
             where other.knowledge_id = id order by n
         ) as others
-    from unnest($1::uuid[], $2::timestamptz[]) as wanted (id, version)
+    from unnest($1::uuid[], $2::timestamptz[]) with ordinality as wanted (id, version, place)
     join global_knowledge as record on record.knowledge_id = id and updated_at = version
 """
 
 # $1 ids, $2 now
 GONE = f"""
-    select id from unnest($1::uuid[]) as wanted (id)
+    select place from unnest($1::uuid[]) with ordinality as wanted (id, place)
     where not exists (
         select from global_knowledge where knowledge_id = id and {_ALIVE.format(now="$2")}
     )

@@ -110,19 +110,21 @@ ALIVE = f"""
 """
 
 # $1 users, $2 ids and $3 versions, in threes
-VECTORS = """
-    select user_id, memory_id, updated_at, vector_send(embedding::vector) as first,
+DERIVED = """
+    select place, vector_send(embedding::vector) as first,
+        coalesce(outline, long_outline) as outline,
         array(
             select vector_send(other.embedding::vector) from memory_windows as other
             where other.user_id = owner and other.memory_id = id order by n
         ) as others
-    from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as wanted (owner, id, version)
+    from unnest($1::text[], $2::uuid[], $3::timestamptz[])
+        with ordinality as wanted (owner, id, version, place)
     join memories on user_id = owner and memory_id = id and updated_at = version
 """
 
 # $1 users and $2 ids, in pairs; $3 now
 GONE = f"""
-    select owner, id from unnest($1::text[], $2::uuid[]) as wanted (owner, id)
+    select place from unnest($1::text[], $2::uuid[]) with ordinality as wanted (owner, id, place)
     where not exists (
         select from memories
         where user_id = owner and memory_id = id and {_ALIVE.format(now="$3")}
