@@ -12,6 +12,7 @@ from app.drivers.redis.server import Script
 
 _RECORDS = f"""
 local root, KNOWLEDGE, NEVER, NOWHERE = KEYS[1], '{KNOWLEDGE}', '{NEVER}', string.rep(' ', 32)
+local MOST = 1000  -- values of one command; Lua's stack has room for 8,000
 
 local function key(...)
     return table.concat({{root, ...}}, ':')
@@ -72,8 +73,29 @@ local function places(owner, id, h, call)
     end
 end
 
+-- Writes to one key are one command: a command costs more than what it writes. So no id may come
+-- twice to an owner in a call.
+local waiting, due, owned = {{}}, {{}}, {{}}
+
+local function write()
+    for _, command in ipairs(due) do
+        redis.call(unpack(command))
+    end
+    waiting, due, owned = {{}}, {{}}, {{}}
+end
+
+local function later(kind, name, first, second)
+    local command = waiting[name]
+    if not command or #command >= MOST then
+        command = {{kind, name}}
+        waiting[name], due[#due + 1] = command, command
+    end
+    command[#command + 1] = first
+    command[#command + 1] = second
+end
+
 local function add(name, member)
-    redis.call('ZADD', name, 0, member)
+    later('ZADD', name, 0, member)
 end
 
 local function drop(name, member)
@@ -94,7 +116,7 @@ end
 -- Those besides `owner` who have a memory of the same id.
 local function others(owner, id)
     local found = ''
-    for each in (redis.call('HGET', OWNERS, id) or ''):gmatch(string.rep('.', 32)) do
+    for each in (owned[id] or redis.call('HGET', OWNERS, id) or ''):gmatch(string.rep('.', 32)) do
         if each ~= owner then found = found .. each end
     end
     return found
@@ -129,11 +151,11 @@ local function remove(owner, id, value)
     end
 end
 
--- `record`: owner, name, id, value, outline, vectors.
+-- `record`: owner, name, id, value, outline, vectors. `write` has to be called after the last.
 local function insert(record)
     local owner, name, id, value, outline, vectors = unpack(record)
     local h, names = header(value), of(owner)
-    redis.call('HSET', names.r, id, value)
+    later('HSET', names.r, id, value)
     places(owner, id, h, add)
     if owner == KNOWLEDGE then
         local size = #vectors / h.windows
@@ -145,11 +167,12 @@ local function insert(record)
         return
     end
     stamp(owner)
-    redis.call('HSET', names.o, id, id .. outline)
-    redis.call('HSET', names.v, id, vectors)
-    redis.call('HSET', OWNERS, id, others(owner, id) .. owner)
+    later('HSET', names.o, id, id .. outline)
+    later('HSET', names.v, id, vectors)
+    owned[id] = others(owner, id) .. owner
+    later('HSET', OWNERS, id, owned[id])
     if not names.named then
-        redis.call('HSET', NAMES, owner, name)
+        later('HSET', NAMES, owner, name)
         add(USERS, name)
         names.named = true
     end
@@ -187,6 +210,7 @@ for _, record in ipairs(records(2)) do
         kept = kept + 1
     end
 end
+write()
 return kept
 """
 )
@@ -199,6 +223,7 @@ local record = records(3)[1]
 local old = there(record)
 if not old or header(old).version ~= ARGV[2] then return 0 end
 put(record)
+write()
 return 1
 """
 )
@@ -217,6 +242,7 @@ if some then return found end
 for _, record in ipairs(wanted) do
     put(record)
 end
+write()
 return {}
 """
 )
@@ -245,6 +271,7 @@ for _, record in ipairs(later and {{}} or records(7)) do
     local old = there(record)
     if not old or header(old).version < header(record[4]).version then put(record) end
 end
+write()
 return count
 """
 )
