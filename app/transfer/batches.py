@@ -1,7 +1,7 @@
 """Records a batch at a time, so that memory holds a few and a backend is asked seldom."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final, TypeVar
 
 from app.core.memory.records import Record
@@ -29,7 +29,7 @@ async def batches(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]
         yield batch
 
 
-async def ahead(values: AsyncIterator[Value]) -> AsyncIterator[Value]:
+async def ahead(values: AsyncIterator[Value]) -> AsyncGenerator[Value, None]:
     """The values; the next one is made while the caller works on one."""
     coming = asyncio.ensure_future(_next(values))
     try:

@@ -1,6 +1,7 @@
 """Every record of one driver into another, while services go on writing."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -70,17 +71,18 @@ async def copy(
     one, other = await source.model(), await target.model()
     told.vectors = one is not None and other is not None and one.is_same(other)
     told.deleted += await _settle(source, target, state.doubt)
+    state.doubt = []
     told.records = state.records
     if user_id is None:
         records = source.export_records(since=since, start=state.owner)
     else:
         records = source.export_records(user_id, since=since)
-    async for batch, derived in ahead(_with_derived(source, records, derived=told.vectors)):
-        state.begin([key_of(record) for record in batch])
-        await target.import_records(batch, derived)
-        told.deleted += await _settle(source, target, state.doubt)
-        state.end()
-        told.records = state.records
+    read = _with_derived(source, records, derived=told.vectors)
+    async with aclosing(ahead(_brought(target, read, state))) as brought:
+        async for keys in brought:
+            told.deleted += await _settle(source, target, keys)
+            state.end(keys)
+            told.records = state.records
     return told
 
 
@@ -122,6 +124,20 @@ async def _with_derived(
 ) -> AsyncIterator[tuple[list[Record], Sequence[Derived | None]]]:
     async for batch in batches(records):
         yield batch, await source.derived_of(batch) if derived else ()
+
+
+async def _brought(
+    target: RecordDriver,
+    read: AsyncIterator[tuple[list[Record], Sequence[Derived | None]]],
+    state: State,
+) -> AsyncIterator[list[Key]]:
+    """The owners and ids of each batch, once the target has it."""
+    async with aclosing(ahead(read)) as coming:
+        async for batch, derived in coming:
+            keys = [key_of(record) for record in batch]
+            state.begin(keys)
+            await target.import_records(batch, derived)
+            yield keys
 
 
 async def _still(source: RecordDriver, target: RecordDriver, part: Differing) -> Differing:

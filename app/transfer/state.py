@@ -51,16 +51,16 @@ class State:
 
     def begin(self, keys: Sequence[Key]) -> None:
         """Tell, before they are written, that the target is about to get these."""
-        self.doubt = [*keys]
+        self.doubt += keys
         self._write()
 
-    def end(self) -> None:
-        """Tell that these are copied, and looked up."""
-        owners = [user_id for user_id, _ in self.doubt]
+    def end(self, keys: Sequence[Key]) -> None:
+        """Tell that these, the first of those that were begun, are copied and looked up."""
+        owners = [user_id for user_id, _ in keys]
         if owners[-1] != self.owner:
             self.owner, self.before = owners[-1], self.records + owners.index(owners[-1])
         self.records += len(owners)
-        self.doubt = []
+        del self.doubt[: len(keys)]
 
     def forget(self) -> None:
         """Delete the file, once the copy is over."""

@@ -295,8 +295,11 @@ async def test_a_state_is_of_one_copy(tmp_path: Path) -> None:
     state.begin([("ada", "0"), ("bob", "1"), (None, "2"), (None, "3")])
     again = State.read(file, {"source": "a"})
     assert (again.owner, again.before, again.doubt) == ("", 0, state.doubt)
-    state.end()
+    begun = [*state.doubt]
     state.begin([(None, "4")])
+    assert State.read(file, {"source": "a"}).doubt == [*begun, (None, "4")]
+    state.end(begun)
+    state.begin([])
     again = State.read(file, {"source": "a"})
     assert (again.owner, again.before, again.doubt) == (None, 2, [(None, "4")])
     assert (again.records, state.records) == (2, 4)
