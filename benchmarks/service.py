@@ -87,7 +87,7 @@ class Service:
         What processes share is divided among them (PSS) where the system tells it, on Linux.
         """
         service = psutil.Process(self._process.pid)
-        return sum(_megabytes(each) for each in (service, *service.children(recursive=True)))
+        return sum(megabytes(each) for each in (service, *service.children(recursive=True)))
 
     @property
     def server(self) -> str:
@@ -95,7 +95,7 @@ class Service:
         return database_url(self._data_dir, "postgres")
 
 
-def _megabytes(process: psutil.Process) -> float:
+def megabytes(process: psutil.Process) -> float:
     try:
         full = process.memory_full_info()
     except psutil.NoSuchProcess:  # a worker of PostgreSQL that has just ended

@@ -90,9 +90,9 @@ async def _run(given: argparse.Namespace) -> None:
         await server.open()
         stack.push_async_callback(server.close)
         await migrations.upgrade(server.dsn, embedder.dimension)
-        urls = [await _database(server, name) for name in ("first", "second", "third", "raw")]
+        urls = [await database(server, name) for name in ("first", "second", "third", "raw")]
         first, second, third = [
-            await stack.enter_async_context(_pgvector(url, embedder)) for url in urls[:3]
+            await stack.enter_async_context(pgvector(url, embedder)) for url in urls[:3]
         ]
         url = given.redis or stack.enter_context(running(*KEEPING, search=True)).url
         settings = RedisSettings(url=SecretStr(url), namespace=_NAMES.namespace)
@@ -105,7 +105,7 @@ async def _run(given: argparse.Namespace) -> None:
         ]
         for start in range(0, given.records, _ROUND):
             count = min(_ROUND, given.records - start)
-            await _fill(first, start, count)
+            await fill(first, start, count)
             users = [_user(n) for n in range(start, start + count, _EACH)]
             for each in copies:
                 await _copied(each, folder / "state", users[0], count)
@@ -151,7 +151,7 @@ async def _copied(each: _Copy, file: Path, user_id: str, count: int) -> None:
     _need(told.records == count and told.vectors, f"{each.name}: records or vectors are missing")
 
 
-async def _database(server: EmbeddedPostgres, name: str) -> str:
+async def database(server: EmbeddedPostgres, name: str) -> str:
     admin = await asyncpg.connect(server.admin_dsn.replace("/memory?", "/postgres?"))
     await admin.execute(f"create database {name} template memory")
     await admin.close()
@@ -159,7 +159,7 @@ async def _database(server: EmbeddedPostgres, name: str) -> str:
 
 
 @asynccontextmanager
-async def _pgvector(url: str, embedder: Embedder) -> AsyncIterator[PgvectorDriver]:
+async def pgvector(url: str, embedder: Embedder) -> AsyncIterator[PgvectorDriver]:
     settings = DatabaseSettings(url=SecretStr(url))
     async with PgvectorDriver(settings, embedder, Limits()) as driver:
         yield driver
@@ -169,7 +169,7 @@ def _user(n: int) -> str:
     return f"user {n // _EACH:08}"
 
 
-async def _fill(driver: RecordDriver, start: int, count: int) -> None:
+async def fill(driver: RecordDriver, start: int, count: int) -> None:
     texts = load(None, 0, 0, 5_000).memories
     memories = [
         Memory(
