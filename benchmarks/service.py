@@ -96,6 +96,7 @@ class Service:
 
 
 def megabytes(process: psutil.Process) -> float:
+    """Memory of one process: its share of what it has in common with others, too (PSS)."""
     try:
         full = process.memory_full_info()
     except psutil.NoSuchProcess:  # a worker of PostgreSQL that has just ended
