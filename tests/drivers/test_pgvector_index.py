@@ -339,7 +339,8 @@ async def test_an_interrupted_rebuild_is_told_and_cleaned_up(
             rebuilding = asyncio.create_task(indexes.rebuild(url, "hnsw"))
             while not await connection.fetchval(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where application_name = 'memory-driver-index' and $1 = any(pg_blocking_pids(pid))",
+                " where application_name = 'memory-driver-index'"
+                " and $1 = any(pg_blocking_pids(pid))",
                 who,
             ):
                 assert not rebuilding.done()
