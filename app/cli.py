@@ -2,7 +2,7 @@
 
 import typer
 
-from app.commands import backups, copy, database, files, journal, repair, serve
+from app.commands import backups, copy, database, files, journal, reembed, repair, serve
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.command()(serve.serve)
@@ -10,6 +10,7 @@ cli.add_typer(database.index, name="index")
 cli.add_typer(journal.journal, name="journal")
 cli.add_typer(database.words, name="words")
 cli.command()(repair.repair)
+cli.command()(reembed.reembed)
 cli.command()(backups.backup)
 cli.command()(backups.restore)
 cli.command()(copy.copy)

@@ -25,6 +25,7 @@ MemoryServiceError                    500 internal_error
     ├── DriverTimeout                 504 driver_timeout
     └── DriverUnavailable             503 driver_unavailable
         ├── DatabaseChanged
+        ├── ModelChanged
         ├── DeletePending
         ├── NotPermitted
         ├── ConnectionLost            503 connection_lost
@@ -259,6 +260,10 @@ class DriverUnavailable(DriverError):
 
 class DatabaseChanged(DriverUnavailable):
     """The backend's database is not as it was when it was opened; try again."""
+
+
+class ModelChanged(DriverUnavailable):
+    """The backend's vectors are another model's now; try again."""
 
 
 class DeletePending(DriverUnavailable):

@@ -19,6 +19,7 @@ from app.core.memory.manager import MemoryDriverManager
 from app.core.memory.six_verbs import record_driver
 from app.errors import DriverTimeout, DriverUnavailable, MemoryServiceError
 from app.logs import configure_logging, get_logger
+from app.transfer.reembedding_here import ReembeddingsHere
 
 _log = get_logger(__name__)
 
@@ -37,6 +38,7 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     settings = app.state.manager.settings
     app.state.driver = record_driver(app.state.manager.driver(), settings.limits)
     app.state.tenants = Tenants(app.state.driver, settings)
+    app.state.reembeddings = ReembeddingsHere()
     app.state.failure = None
     app.add_middleware(HeadMiddleware)
     app.add_middleware(ShutdownMiddleware)
@@ -73,4 +75,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             raise
         yield
     finally:
+        await app.state.reembeddings.close()
         await app.state.manager.close()

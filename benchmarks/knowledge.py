@@ -107,7 +107,7 @@ async def measure(url: str, data: Data, name: str, *, bound: int = 0) -> None:
     bounds = (bound, bound) if bound else ()
     for category in (None, *_CATEGORIES):
         wanted = RecallKnowledge(query="", top_k=_TOP, category=category)
-        statement, extra = search(wanted, CLOCK.now(), dimension, *bounds)
+        statement, extra = search(wanted, CLOCK.now(), dimension, *bounds, generation=1)
         prepared = await connection.prepare(statement)
         expected = best(data, category)
         for _ in range(8):  # PostgreSQL has chosen its plan then, and the pages are in memory

@@ -218,7 +218,7 @@ class _Clients:
                 for name in names
             ]
             began = perf_counter()
-            await self._writing.execute(sql.STORE, *columns)
+            await self._writing.execute(sql.STORE, *columns, 1)
             written += perf_counter() - began
         self._took("asyncpg reads", read)
         self._took("asyncpg writes", written)

@@ -17,6 +17,7 @@ from app.embedding import Embedder, Vector, build_embedder
 from app.embedding.locate import locate_model
 from app.errors import ConfigurationError
 from app.settings import EmbeddingSettings
+from tests.tiny_model import make_tiny_model
 
 TEXTS = [
     "Ada's kettle is made of copper.",
@@ -40,27 +41,7 @@ def model_folder() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers model of 16 dimensions with random weights."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    from transformers import BertConfig, BertModel, BertTokenizer
-
-    folder = tmp_path_factory.mktemp("tiny")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
-    words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
-    raw = folder / "raw"
-    BertTokenizer(vocab={word: n for n, word in enumerate(words)}).save_pretrained(raw)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-    )
-    BertModel(config).save_pretrained(raw)
-    transformer = Transformer(str(raw), max_seq_length=32)
-    SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu").save(str(folder / "made"))
-    return folder / "made"
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
 def encoded_by_torch(model: Path) -> Vector:

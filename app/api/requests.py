@@ -253,6 +253,28 @@ class ExportParameters(Known):
     )
 
 
+class ReembedRequest(Fields):
+    """Which model the records of which driver get."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "sentence-transformers/all-mpnet-base-v2"}]}
+    )
+
+    model: str = Field(description="The model, as MEMORY_EMBEDDING_MODEL takes it.", min_length=1)
+    driver: str | None = Field(
+        None, description="The driver, by its name on /health; needed where there are several."
+    )
+    force: bool = Field(False, description="Switch, whatever service can't load the model.")
+
+
+class CallOffParameters(Fields):
+    """Whose re-embedding is called off."""
+
+    driver: str | None = Field(
+        None, description="The driver, by its name on /health; needed where there are several."
+    )
+
+
 class RepairRequest(Fields):
     """Which driver to mend after which."""
 

@@ -219,6 +219,21 @@ class Repaired(_Response):
     extra: int = Field(description="Records that it had too many.")
 
 
+class Reembedding(_Response):
+    """How far a re-embedding is that this service does."""
+
+    step: str = Field(description="begin, fill, switch, end; or over.")
+    records: int | None = Field(description="How many records there are, once they are counted.")
+    done: int = Field(description="How many of them have vectors of the new model.")
+    waiting: str | None = Field(description="What the switch waits for.")
+
+
+class CalledOff(_Response):
+    """Whether there was something to call off."""
+
+    called_off: bool = Field(description="False: no re-embedding went on.")
+
+
 class DriverState(_Response):
     """One driver's state, and those of the drivers it holds."""
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Record
+from app.embedding import Model
 from app.transfer.batches import batches
 from app.transfer.lines import Ending, line_of, line_of_model
 
@@ -29,15 +30,19 @@ async def export_lines(
         ending.add(first)
         yield first
     async for batch in batches(driver.export_records(user_id, since=since)):
-        yield b"".join(await _lines(driver, batch, ending, vectors=model is not None))
+        yield b"".join(await _lines(driver, batch, ending, model))
     yield ending.line()
 
 
 async def _lines(
-    driver: RecordDriver, batch: list[Record], ending: Ending, *, vectors: bool
+    driver: RecordDriver, batch: list[Record], ending: Ending, model: Model | None
 ) -> list[bytes]:
-    own = await driver.derived_of(batch) if vectors else [None] * len(batch)
-    lines = [line_of(record, one) for record, one in zip(batch, own, strict=True)]
+    """The lines of the records, with their vectors as far as the model made them."""
+    own = await driver.derived_of(batch) if model is not None else [None] * len(batch)
+    lines = [
+        line_of(record, one if one is not None and model is not None and one.is_by(model) else None)
+        for record, one in zip(batch, own, strict=True)
+    ]
     for record, line in zip(batch, lines, strict=True):
         ending.add(line, record)
     return lines

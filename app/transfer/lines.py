@@ -174,7 +174,7 @@ def read_record(fields: Mapping[str, Any], limits: Limits, model: Model | None =
         raise InvalidInput(
             f"vectors are unit vectors of {model.dimension} dimensions", ("vectors",)
         )
-    return Line(record, Derived(np.stack(windows)))
+    return Line(record, Derived(np.stack(windows), model=model))
 
 
 _OF_BOTH = {"content", "metadata", "created_at", "updated_at", "expires_at", "request", "vectors"}

@@ -6,7 +6,10 @@ from datetime import datetime
 
 from app.core.memory.base import BaseMemoryDriver
 from app.core.memory.record_driver import RecordDriver
+from app.core.memory.reembedding import Reembedding
 from app.core.memory.six_verbs import record_driver
+from app.embedding import Embedder
+from app.errors import CapabilityMissing
 from app.settings import Limits
 
 
@@ -43,6 +46,12 @@ class WrappingDriver(RecordDriver):
 
     def leaves(self) -> frozenset[BaseMemoryDriver]:
         return frozenset().union(*(driver.leaves() for driver in self.inner))
+
+    def reembedding(self, embedder: Embedder) -> Reembedding:
+        names = ", ".join(sorted(driver.name for driver in self.leaves()))
+        raise CapabilityMissing(
+            f"The driver {self.name!r} keeps no records itself: name one of those it holds: {names}"
+        )
 
     async def catch_up(self, driver: str) -> None:
         """Before a repair: deliver what is pending for the driver of that name, if it is held."""

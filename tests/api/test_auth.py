@@ -183,6 +183,8 @@ SCOPES = {
     "export": "read",
     "import": "admin",
     "repair": "admin",
+    "reembed": "admin",
+    "call_off_reembed": "admin",
 }
 VERBS = {"read": "read", "write": "write", "admin": "administer the service"}
 SCOPED_KEYS = "r;scopes=read,w;scopes=write,a;scopes=admin,all,t;tenant=acme"
@@ -237,7 +239,9 @@ async def test_a_key_may_do_what_its_scopes_say_and_nothing_else(
                     method, path, params=whose, headers={"Authorization": f"Bearer {key}"}
                 )
                 if needed in GRANTED[key]:  # these requests lack all that the routes ask for
-                    assert response.status_code in {404, 415, 422, 200}, operation["operationId"]
+                    # The driver of these tests can't take another model: 501.
+                    answered = {200, 404, 415, 422, 501}
+                    assert response.status_code in answered, operation["operationId"]
                 else:
                     problem = read_problem(response, 403, "forbidden")
                     assert problem["detail"] == f"This API key may not {VERBS[needed]}."

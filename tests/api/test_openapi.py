@@ -42,6 +42,8 @@ OPERATIONS = {
     "export": ("get", "/v1/export", 200),
     "import": ("post", "/v1/import", 200),
     "repair": ("post", "/v1/admin/repair", 200),
+    "reembed": ("post", "/v1/admin/reembed", 202),
+    "call_off_reembed": ("delete", "/v1/admin/reembed", 200),
     "health": ("get", "/health", 200),
     "live": ("get", "/health/live", 200),
     "ready": ("get", "/health/ready", 200),
@@ -142,7 +144,7 @@ def test_an_operation_tells_the_errors_it_can_answer_with(
         expected |= {"408", "413", "415"}
     if method == "patch":
         expected |= {"409", "412"}
-    if name.startswith("store"):
+    if name.startswith("store") or name == "reembed":
         expected |= {"409"}
     if path.endswith("_id}") and "document" not in name:
         expected |= {"404"}
@@ -170,8 +172,8 @@ async def test_every_request_body_has_an_example_that_the_service_takes(
     schema = document["components"]["schemas"][media["schema"]["$ref"].rpartition("/")[2]]
     assert schema["additionalProperties"] is False
     assert schema["examples"]
-    # This service has one driver, and so nothing to repair it by.
-    status = 422 if name == "repair" else OPERATIONS[name][2]
+    # This service has one driver, and so nothing to repair it by; and no other model.
+    status = {"repair": 422, "reembed": 501}.get(name, OPERATIONS[name][2])
     for example in schema["examples"]:
         response = await api.post(OPERATIONS[name][1], example)
         assert response.status_code == status, response.text

@@ -10,7 +10,7 @@ from asyncpg.exceptions import PostgresLogMessage
 from pgvector.asyncpg import register_vector
 
 from app.drivers.pgvector.checks import Connection
-from app.drivers.pgvector.connections import _SESSION
+from app.drivers.pgvector.connections import SESSION
 
 Node: TypeAlias = dict[str, Any]
 
@@ -52,7 +52,7 @@ async def plans(url: str) -> AsyncIterator[Plans]:
     connection = await asyncpg.connect(url)
     try:
         await register_vector(connection)
-        await connection.execute(_SESSION)
+        await connection.execute(SESSION)
         await connection.execute(_EXPLAIN)
         yield Plans(connection)
     finally:

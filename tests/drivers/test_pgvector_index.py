@@ -65,13 +65,20 @@ async def fill(url: str, categories: Sequence[str], seed: int) -> None:
         )
 
 
+async def remember_model(url: str, embedder: Embedder) -> None:
+    """Let the database have the model, as the first service that opens it does."""
+    async with PgvectorDriver(DatabaseSettings(url=SecretStr(url)), embedder, Limits()):
+        pass
+
+
 @pytest.fixture(scope="module")
-async def filled(postgres: EmbeddedPostgres, template: str) -> str:
+async def filled(postgres: EmbeddedPostgres, template: str, embedder: Embedder) -> str:
     """A database with 6,000 pieces of knowledge: 400 small, 1,600 middle, 4,000 large; indexed."""
     admin = await asyncpg.connect(database_url(postgres, "postgres"))
     await admin.execute(f"create database knowledge template {template}")
     await admin.close()
     url = database_url(postgres, "knowledge")
+    await remember_model(url, embedder)
     await fill(url, [SMALL] * 400 + [MIDDLE] * 1_600 + [LARGE] * 4_000, 1)
     async with connected(url) as connection:
         await connection.execute("vacuum analyze global_knowledge")
@@ -126,19 +133,21 @@ async def ways(url: str, search: Search, query: Vector, top_k: int) -> set[tuple
 
 
 async def test_everything_is_searched_by_the_vector_index(filled: str) -> None:
-    read = await ways(filled, search(*wanted(), 384), clustered(1, 2)[0], 10)
+    read = await ways(filled, search(*wanted(), 384, generation=1), clustered(1, 2)[0], 10)
     assert read == {("Index Scan", indexes.INDEX)}
 
 
 async def test_few_rows_are_all_ranked(filled: str) -> None:
-    read = await ways(filled, search(*wanted(), 384, exact=ROWS), clustered(1, 2)[0], 10)
+    read = await ways(
+        filled, search(*wanted(), 384, exact=ROWS, generation=1), clustered(1, 2)[0], 10
+    )
     assert read == {("Seq Scan", "global_knowledge")}
 
 
 async def test_each_category_is_searched_in_the_way_that_its_size_wants(filled: str) -> None:
     query = clustered(1, 2)[0]
     small, middle, large = [
-        await ways(filled, search(*wanted(category), 384, 1_000, 2_000), query, 10)
+        await ways(filled, search(*wanted(category), 384, 1_000, 2_000, generation=1), query, 10)
         for category in (SMALL, MIDDLE, LARGE)
     ]
     assert {index for _, index in small} <= {
@@ -161,7 +170,7 @@ async def test_both_kinds_of_index_find_the_best_of_everything_and_of_a_category
     assert await indexes.rebuild(filled, kind)
     async with connected(filled) as connection:
         for category in (None, SMALL, MIDDLE, LARGE):
-            way = search(*wanted(category), 384, 1_000, 2_000)
+            way = search(*wanted(category), 384, 1_000, 2_000, generation=1)
             hits = 0
             for query in clustered(20, 3):
                 rows = await connection.fetch(way.statement, query, 10, *way.arguments)
@@ -199,7 +208,7 @@ async def test_what_expired_or_is_filtered_out_uses_up_no_limit(
         for category in (None, SMALL, MIDDLE, LARGE):
             for doc_id in (None, "4"):
                 sought = wanted(category, doc_id=doc_id, filter=read)
-                way = search(*sought, 384, 1_000, 2_000)
+                way = search(*sought, 384, 1_000, 2_000, generation=1)
                 rows = await connection.fetch(way.statement, query, 10, *way.arguments)
                 best = await connection.fetch(BEST, query, category, doc_id, 2 if given else 1)
                 right = {row["knowledge_id"] for row in best}
@@ -241,11 +250,16 @@ async def test_a_filter_changes_no_way(filled: str) -> None:
     read = read_filter({"metadata": {"k": {"ne": 1}}}, Limits(), knowledge=True)
     for category in (None, SMALL, LARGE):
         both = [
-            await ways(filled, search(*wanted(category, filter=own), 384, 1_000, 2_000), query, 10)
+            await ways(
+                filled,
+                search(*wanted(category, filter=own), 384, 1_000, 2_000, generation=1),
+                query,
+                10,
+            )
             for own in (EVERYTHING, read)
         ]
         assert both[0] == both[1], category
-    middle = search(*wanted(MIDDLE, filter=read), 384, 1_000, 2_000)
+    middle = search(*wanted(MIDDLE, filter=read), 384, 1_000, 2_000, generation=1)
     assert await ways(filled, middle, query, 10) <= {
         ("Bitmap Heap Scan", "global_knowledge"),
         ("Bitmap Index Scan", "global_knowledge_category"),
@@ -260,7 +274,7 @@ async def test_a_document_is_read_alone(filled: str) -> None:
         await connection.execute("update global_knowledge set doc_id = substr(content, 6, 3)")
         await connection.execute("analyze global_knowledge")
         for category in (None, LARGE):
-            way = search(*wanted(category, doc_id="123"), 384)
+            way = search(*wanted(category, doc_id="123"), 384, generation=1)
             text = await connection.fetchval(
                 f"explain (analyze, format json) {way.statement}",
                 *(clustered(1, 2)[0], 10, *way.arguments),
@@ -279,7 +293,7 @@ async def test_as_many_come_back_as_there_are(filled: str) -> None:
     query = clustered(1, 4)[0]
     async with connected(filled) as connection:
         for category, rows in ((SMALL, 400), (MIDDLE, 1_600), ("none", 0)):
-            way = search(*wanted(category), 384, exact=10, bits=20)
+            way = search(*wanted(category), 384, exact=10, bits=20, generation=1)
             found = await connection.fetch(way.statement, query, 2_000, *way.arguments)
             assert len(found) == rows
 
@@ -433,6 +447,6 @@ async def test_a_model_of_more_than_2000_dimensions_is_served(
                     known = await driver.recall_global_knowledge("dirty kettle", 1, category)
                     assert known[0].content == "Clean a kettle with lemon."
     async with connected(url) as connection:
-        way = search(*wanted(), wide.dimension, exact=0, bits=0)
+        way = search(*wanted(), wide.dimension, exact=0, bits=0, generation=1)
         query = await wide.embed_query("kettle")
         assert len(await connection.fetch(way.statement, query, 3, *way.arguments)) == 3

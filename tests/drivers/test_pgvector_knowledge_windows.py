@@ -20,7 +20,15 @@ from app.settings import Limits
 from tests.conftest import NewDatabase, database_url
 from tests.drivers.conftest import OpenDriver
 from tests.drivers.test_pgvector_changed import run
-from tests.drivers.test_pgvector_index import COLUMNS, clustered, connected, undone, wanted, ways
+from tests.drivers.test_pgvector_index import (
+    COLUMNS,
+    clustered,
+    connected,
+    remember_model,
+    undone,
+    wanted,
+    ways,
+)
 from tests.drivers.watched import Watched
 
 LONG = " ".join(["The minutes of the meeting go on about the roof and the lamps."] * 60)
@@ -174,7 +182,7 @@ async def test_whether_there_are_windows_is_told_with_the_first_vectors(
         rows = []
         async with connected(url) as connection:
             for more in ({}, {"category": "house"}, {"doc_id": "doc"}):
-                way = first_search(*wanted(**more), 384)
+                way = first_search(*wanted(**more), 384, generation=1)
                 rows += await connection.fetch(way.statement, query, 10, *way.arguments)
         return {row["has_windows"] for row in rows}
 
@@ -187,12 +195,13 @@ async def test_whether_there_are_windows_is_told_with_the_first_vectors(
 
 
 @pytest.fixture(scope="module")
-async def filled(postgres: EmbeddedPostgres, template: str) -> str:
+async def filled(postgres: EmbeddedPostgres, template: str, embedder: Embedder) -> str:
     """A database with 1,000 records of five vectors each: 100 small, 900 large."""
     admin = await asyncpg.connect(database_url(postgres, "postgres"))
     await admin.execute(f"create database windows template {template}")
     await admin.close()
     url = database_url(postgres, "windows")
+    await remember_model(url, embedder)
     categories = [category for category, rows in RECORDS.items() for _ in range(rows)]
     start = datetime.now(UTC)
     ids = [UUID(int=n + 1) for n in range(len(categories))]
@@ -228,14 +237,16 @@ KNOWLEDGE = {("Index Scan", "global_knowledge_pkey")}
 
 
 async def test_everything_is_searched_by_the_vector_index(filled: str) -> None:
-    read = await ways(filled, search(*wanted(), 384), clustered(1, 3)[0], 5)
+    read = await ways(filled, search(*wanted(), 384, generation=1), clustered(1, 3)[0], 5)
     assert read - KNOWLEDGE == {("Index Scan", "knowledge_windows_embedding")}
 
 
 async def test_few_windows_are_all_ranked(filled: str) -> None:
-    every = await ways(filled, search(*wanted(), 384, exact=5_000), clustered(1, 3)[0], 5)
+    every = await ways(
+        filled, search(*wanted(), 384, exact=5_000, generation=1), clustered(1, 3)[0], 5
+    )
     assert every - KNOWLEDGE == {("Seq Scan", "knowledge_windows")}
-    small = await ways(filled, search(*wanted(SMALL), 384), clustered(1, 3)[0], 5)
+    small = await ways(filled, search(*wanted(SMALL), 384, generation=1), clustered(1, 3)[0], 5)
     assert {name for _, name in small - KNOWLEDGE} <= {
         "knowledge_windows_category",
         "knowledge_windows",
@@ -243,7 +254,7 @@ async def test_few_windows_are_all_ranked(filled: str) -> None:
 
 
 async def test_a_large_category_is_searched_by_the_vector_index(filled: str) -> None:
-    way = search(*wanted(LARGE), 384, category=1_000)
+    way = search(*wanted(LARGE), 384, category=1_000, generation=1)
     read = await ways(filled, way, clustered(1, 3)[0], 5)
     assert read - KNOWLEDGE == {("Index Scan", "knowledge_windows_embedding")}
 
@@ -254,7 +265,7 @@ async def test_each_record_is_found_once_by_its_best_window(
     filled: str, category: str | None, exact: bool
 ) -> None:
     bound = 5_000 if exact else 0
-    way = search(*wanted(category), 384, exact=bound, category=bound)
+    way = search(*wanted(category), 384, exact=bound, category=bound, generation=1)
     hits = 0
     async with connected(filled) as connection:
         for query in clustered(20, 4):
@@ -293,7 +304,7 @@ async def test_what_expired_or_is_filtered_out_uses_up_no_limit(
         await connection.execute(EXPIRE, query, category)
         for doc_id in (None, "4"):
             sought = wanted(category, doc_id=doc_id, filter=read)
-            way = search(*sought, 384, exact=bound, category=bound)
+            way = search(*sought, 384, exact=bound, category=bound, generation=1)
             rows = await connection.fetch(way.statement, query, 10, *way.arguments)
             best = await connection.fetch(BEST, query, category, doc_id, 2 if given else 1)
             right = {row["knowledge_id"] for row in best}
@@ -321,7 +332,7 @@ BEST = """
 async def test_a_filter_leaves_the_order_to_the_vector_index(filled: str) -> None:
     read = read_filter({"metadata": {"k": {"ne": 1}}}, Limits(), knowledge=True)
     for category in (None, LARGE):
-        way = search(*wanted(category, filter=read), 384, exact=1_000, category=1_000)
+        way = search(*wanted(category, filter=read), 384, exact=1_000, category=1_000, generation=1)
         seen = await ways(filled, way, clustered(1, 3)[0], 5)
         assert "Seq Scan" not in {kind for kind, _ in seen}
         of_windows = {name for _, name in seen if name.startswith("knowledge_windows")}
@@ -329,9 +340,10 @@ async def test_a_filter_leaves_the_order_to_the_vector_index(filled: str) -> Non
 
 
 async def test_one_record_of_many_windows_keeps_no_other_from_being_found(
-    url: str, open_driver: OpenDriver
+    url: str, open_driver: OpenDriver, embedder: Embedder
 ) -> None:
     """Every one of its windows is nearer than any of another record."""
+    await remember_model(url, embedder)
     query = clustered(1, 5)[0]
     records: Sequence[UUID] = [UUID(int=n + 1) for n in range(10)]
     far = clustered(10, 6)
@@ -353,7 +365,7 @@ async def test_one_record_of_many_windows_keeps_no_other_from_being_found(
             records=rows,
         )
         for category in (None, "c"):
-            way = search(*wanted(category), 384, 0, 0)
+            way = search(*wanted(category), 384, 0, 0, generation=1)
             found = await connection.fetch(way.statement, query, 10, *way.arguments)
             assert {row["knowledge_id"] for row in found} == set(records)
 

@@ -15,8 +15,10 @@ from app.core.memory.requests import PageKnowledge, RecallKnowledge
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.drivers.pgvector.sql import knowledge, memories
 from app.drivers.pgvector.sql.scope import of_user
+from app.embedding import Embedder
 from tests.conftest import database_url
 from tests.drivers.plans import Node, plans
+from tests.drivers.test_pgvector_index import remember_model
 
 MANY = 30_000
 CATEGORIES, DOCUMENTS = 30, 3_000
@@ -50,12 +52,13 @@ MIDDLE = datetime(2026, 1, 11, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-async def filled(postgres: EmbeddedPostgres, template: str) -> str:
+async def filled(postgres: EmbeddedPostgres, template: str, embedder: Embedder) -> str:
     """A database with as much knowledge, and as much of a tenant's, none of it with a vector."""
     admin = await asyncpg.connect(database_url(postgres, "postgres"))
     await admin.execute(f"create database listed template {template}")
     await admin.close()
     url = database_url(postgres, "listed")
+    await remember_model(url, embedder)
     connection = await asyncpg.connect(url)
     await connection.execute("alter table memories alter column embedding drop not null")
     await connection.execute(
@@ -95,7 +98,7 @@ def _pages(index: str, rows: int, **wanted: Any) -> list[Asked]:
 
 def _recalled() -> Asked:
     vector = np.full(384, 384**-0.5, np.float32)
-    found = knowledge.search(RecallKnowledge(query="kettle", doc_id="d7"), NOW, 384)
+    found = knowledge.search(RecallKnowledge(query="kettle", doc_id="d7"), NOW, 384, generation=1)
     return Asked(
         "global_knowledge_document", PIECES, found.statement, [vector, 5, *found.arguments]
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import uuid_utils
 from pgvector.asyncpg import register_vector
+from pydantic import SecretStr
 
 from app.core.memory.cursor import Cursor
 from app.core.memory.filter import EVERYTHING, read_filter
@@ -107,12 +108,14 @@ def row(user: str, n: int, vector: Vector) -> tuple[Any, ...]:
 
 
 @pytest.fixture(scope="module")
-async def filled(postgres: EmbeddedPostgres, template: str) -> str:
+async def filled(postgres: EmbeddedPostgres, template: str, embedder: Embedder) -> str:
     """A database with a large user, one of just `NEAREST` and fifty small ones, vacuumed."""
     admin = await asyncpg.connect(database_url(postgres, "postgres"))
     await admin.execute(f"create database filled template {template}")
     await admin.close()
     url = database_url(postgres, "filled")
+    async with PgvectorDriver(DatabaseSettings(url=SecretStr(url)), embedder, Limits()):
+        pass  # the database has its model from now on
     connection = await asyncpg.connect(url)
     await register_vector(connection)
     await connection.execute(
@@ -264,7 +267,7 @@ CONTEXT = pytest.mark.parametrize("context", [False, True])
 async def test_a_users_outlines_come_from_the_index_alone(filled: str, user: str) -> None:
     for part, size in zip(recall_sql.WHOLE, (SIZES.get(user, 0), 0), strict=True):
         async with plans(filled) as running:
-            nodes = await running.run(part.outlines, user, UUID(int=0))
+            nodes = await running.run(part.outlines, user, UUID(int=0), 1)
         (read,) = of_memories(nodes)
         assert read["Actual Rows"] == size
         assert rows_read(nodes) == 0
@@ -277,7 +280,7 @@ async def outlines_read(
     where = of_user(user, conversation, read_filter(wanted, Limits()))
     (part,) = recall_sql.some(where)
     async with plans(url) as running:
-        return await running.run(part.outlines, *where.arguments, UUID(int=0))
+        return await running.run(part.outlines, *where.arguments, UUID(int=0), 1)
 
 
 ON_METADATA: dict[str, Any] = {
@@ -325,7 +328,7 @@ async def test_cosines_and_records_are_looked_up_by_the_primary_key(
     ids = [row["memory_id"] for row in (await exact(filled, LARGE)).rows[:NEAREST]]
     async with plans(filled) as running:
         statement = recall_sql.COSINES[context, windows]
-        cosines = await running.run(statement, LARGE, ids, QUERIES[0])
+        cosines = await running.run(statement, LARGE, ids, QUERIES[0], 1)
         records = await running.run(recall_sql.RECORDS, LARGE, ids[:10])
     for nodes, looks in ((cosines, NEAREST), (records, 10)):
         assert "Seq Scan" not in {node["Node Type"] for node in nodes}
@@ -336,10 +339,11 @@ async def test_cosines_and_records_are_looked_up_by_the_primary_key(
 
 @CONTEXT
 async def test_to_keep_a_user_a_page_is_read_by_the_primary_key(filled: str, context: bool) -> None:
-    statements = (recall_sql.RECORDS_PAGE, recall_sql.VECTORS_PAGE[context])
-    for statement in statements:
+    page = (LARGE, UUID(int=0), 1_000)
+    statements = {recall_sql.RECORDS_PAGE: page, recall_sql.VECTORS_PAGE[context]: (*page, 1)}
+    for statement, arguments in statements.items():
         async with plans(filled) as running:
-            nodes = await running.run(statement, LARGE, UUID(int=0), 1_000)
+            nodes = await running.run(statement, *arguments)
         (read,) = of_memories(nodes)
         assert read["Index Name"] == "memories_pkey"
         assert rows_read(nodes) == 1_000
@@ -356,7 +360,7 @@ async def test_what_changed_is_found_by_the_user_and_the_transaction(
     await connection.close()
     async with plans(filled) as running:
         asked = await running.run(recall_sql.CHANGED, ["user 9"], [before])
-        unseen = await running.run(recall_sql.UNSEEN[context], "user 9", before)
+        unseen = await running.run(recall_sql.UNSEEN[context], "user 9", before, 1)
     for nodes, looks in ((asked, 2), (unseen, 1)):  # the first mark, and what changed
         assert "Seq Scan" not in {node["Node Type"] for node in nodes}
         read = [node for node in nodes if node.get("Index Name") == "memory_changes_written"]
@@ -423,7 +427,7 @@ async def test_writes_read_only_what_they_are_about(filled: str) -> None:
         replaced = await running.run(
             sql.REPLACE,
             *(ids[0], LARGE, LONG, "kettle", "[]", "{}", times[0], never, None, 0, None, None),
-            *(QUERIES[0], None, b"outline", None, never),
+            *(QUERIES[0], None, b"outline", None, 1, never),
         )
         forgotten = await running.run(
             sql.FORGET, never, LARGE, never.replace(year=2000), UUID(int=0), 100

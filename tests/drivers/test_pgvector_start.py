@@ -64,7 +64,7 @@ async def test_another_model_is_refused(
     said = await refusal(url, AnotherModel(embedder, dimension))
     assert "MEMORY_EMBEDDING_MODEL: 'another/model'" in said
     assert f"{dimension} dimensions" in said
-    assert "alembic downgrade base" in said
+    assert "memory-driver reembed" in said
 
 
 async def test_the_same_model_by_another_name_is_accepted(

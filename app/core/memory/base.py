@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -45,6 +45,11 @@ class DriverContext:
     """The driver's own options, as the configuration names them."""
     reranking: Reranking | None = None
     """What scores the best of a recall again; None: nothing does."""
+    embedder_of: Callable[[str], Embedder] | None = None
+    """Gives the embedder of another model, by its name, with the other settings of `embedder`.
+
+    It is shared, like `embedder`: the manager closes it.
+    """
 
 
 class BaseMemoryDriver(ABC):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.core.memory.records import Memory
-from app.embedding import Vector
+from app.embedding import Model, Vector
 from app.ranking.outlines import packed
 
 
@@ -12,12 +12,18 @@ class Derived:
     """The vectors of a record's text, shape (windows, dimension), and of a memory its outline.
 
     The words of the outline are those of `language`, by the `words.VERSION` of this process: a
-    driver whose words are of another version does not open. There may be no outline.
+    driver whose words are of another version does not open. There may be no outline. `model` made
+    the vectors; None: that of the driver that made them, or gets them.
     """
 
     vectors: Vector
     outline: bytes | None = None
     language: str | None = None
+    model: Model | None = None
+
+    def is_by(self, model: Model) -> bool:
+        """Whether that model made the vectors, as far as anybody says."""
+        return self.model is None or self.model is model or self.model.is_same(model)
 
     def outline_in(self, language: str) -> bytes | None:
         """The outline, where its words are of that language."""

@@ -38,6 +38,8 @@ class MemoryDriverManager:
         self._selected = self.settings.driver
         self._drivers: dict[str, BaseMemoryDriver] = {}
         self._embedder: Embedder | None = None
+        self._others: dict[str, Embedder] = {}
+        """Embedders of other models, by name."""
         self._reranking: Reranking | None = None
         self._lock = threading.RLock()
 
@@ -91,13 +93,27 @@ class MemoryDriverManager:
     async def close(self) -> None:
         """Close every driver that was built, then what they share; they may be opened again."""
         with self._lock:
-            drivers, shared = list(self._drivers.values()), (self._embedder, self._reranking)
+            drivers = list(self._drivers.values())
+            shared = (self._embedder, *self._others.values(), self._reranking)
         async with AsyncExitStack() as stack:
             for each in shared:
                 if each is not None:
                     stack.push_async_callback(each.close)
             for driver in drivers:
                 stack.push_async_callback(driver.close)
+
+    def embedder_of(self, model: str) -> Embedder:
+        """The embedder of another model, with the other settings of the configured one.
+
+        Not opened unless somebody has; `close` closes it.
+        """
+        with self._lock:
+            if model == self.settings.embedding.model and self._embedder is not None:
+                return self._embedder
+            if model not in self._others:
+                other = self.settings.embedding.model_copy(update={"model": model})
+                self._others[model] = build_embedder(other)
+            return self._others[model]
 
     def _driver(self, name: str, setting: str) -> BaseMemoryDriver:
         """The driver; `setting` is where its name stands, for error messages."""
@@ -162,7 +178,9 @@ class MemoryDriverManager:
         inner = tuple(self._driver(each, f"drivers.{name}.inner") for each in held)
         options = declared.options if declared else {}
         own = self.settings.of(name)
-        context = DriverContext(name, own, self._embedder, inner, options, self._reranking)
+        context = DriverContext(
+            name, own, self._embedder, inner, options, self._reranking, self.embedder_of
+        )
         if isinstance(maker, type):
             driver = _call(kind, _checked(kind, maker, setting).from_context, context, setting)
         else:

@@ -54,7 +54,7 @@ class Reembedding(ABC):
 
     @abstractmethod
     async def begin(self) -> None:
-        """Make the second place, or find the one that is there.
+        """Load the second model, and make its place or find the one that is there.
 
         Raises `ConfigurationError` where there is one of a third model, and where the records have
         the vectors of this model already.
@@ -66,7 +66,11 @@ class Reembedding(ABC):
 
     @abstractmethod
     def missing(self) -> AsyncIterator[Sequence[Record]]:
-        """Records that the second place lacks, a batch at a time, in one pass over all."""
+        """Records that the second place lacks, a batch at a time, until a pass has found all.
+
+        The caller keeps each batch before the next one is asked for. What others store or change
+        meanwhile may be left; the next call has it.
+        """
 
     @abstractmethod
     async def keep(self, records: Sequence[Record]) -> None:

@@ -27,6 +27,7 @@ from app.core.memory.records import (
     position_of,
     version_of,
 )
+from app.embedding import Model
 
 Kind = Literal["memory", "knowledge"]
 
@@ -111,12 +112,16 @@ class Keep(Generic[Kept]):
     once: bool = False
     derived: Sequence[Derived | None] = ()
 
-    def given(self) -> Given:
-        """What the caller has, by the records that it is of."""
+    def given(self, model: Model | None = None) -> Given:
+        """What the caller has, by the records that it is of: all, or what is by that `model`."""
         if not self.derived:
             return {}
         pairs = zip(self.records, self.derived, strict=True)
-        return {version_of(record): own for record, own in pairs if own is not None}
+        return {
+            version_of(record): own
+            for record, own in pairs
+            if own is not None and (model is None or own.is_by(model))
+        }
 
 
 @dataclass(frozen=True, slots=True)

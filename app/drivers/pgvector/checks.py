@@ -10,8 +10,9 @@ from pgvector.asyncpg import register_vector
 
 from app.drivers.pgvector import migrations
 from app.drivers.pgvector.errors import describe, translate
+from app.drivers.pgvector.generations import Generations
 from app.drivers.pgvector.sql import memories as sql
-from app.embedding import AGREEMENT, SAMPLE, Embedder, Vector
+from app.embedding import AGREEMENT
 from app.errors import ConfigurationError, DatabaseChanged, DriverTimeout, DriverUnavailable
 from app.logs import get_logger
 from app.ranking.words import VERSION
@@ -30,6 +31,7 @@ _NOT_WHOLE = (
     "a table, its primary key or its one row is missing: where a restore runs, wait for it; else "
     "restore again"
 )
+_OTHER_MODEL = "its vectors are another model's: set that model, or restore"
 _READ_ONLY = (
     "PostgreSQL takes no writes: it is a standby, or default_transaction_read_only is on; "
     "set that off, or connect to the server that takes them"
@@ -41,13 +43,11 @@ _log = get_logger(__name__)
 class Checks:
     """Made in full when a database is opened; later one statement asks whether they still hold."""
 
-    def __init__(self, settings: DatabaseSettings, embedder: Embedder, language: str) -> None:
+    def __init__(self, settings: DatabaseSettings, generations: Generations, language: str) -> None:
         self.language = language
         """The language of the words that texts and queries have."""
         self._settings = settings
-        self._embedder = embedder
-        self._sample: Vector | None = None
-        """Our model's vector of the sample, once a database was opened."""
+        self._generations = generations
         self.read_only: str | None = None
         """Why writes are refused, where they are, as of the last look."""
         self._opened = False
@@ -66,7 +66,7 @@ class Checks:
                 raise ConfigurationError(f"the database at {self._place(dsn)}: {_NOT_WHOLE}")
             schema = str(await connection.fetchval(sql.EXTENSION_SCHEMA))
             await register_vector(connection, schema=schema)
-            await self._check_model(connection)
+            await self._generations.take(connection)
             await self._check_words(connection)
             wrong = await self.changed(connection)
         except pg.ReadOnlySQLTransactionError as error:
@@ -81,12 +81,26 @@ class Checks:
     async def changed(self, connection: "Connection | Pooled") -> str | None:
         """What is not as it was opened, and what to do; None where all is.
 
-        Where that is so it sees, too, whether writes are refused.
+        Another model that a re-embedding has brought is taken. Where all is as it was it sees, too,
+        whether writes are refused.
         """
-        ours = self._embedder
+        before = self._generations.now
+        wrong = await self._otherwise(connection)
+        if wrong == _OTHER_MODEL:
+            try:
+                await self._generations.take(connection)
+            except ConfigurationError:
+                return wrong
+            if self._generations.now is not before:
+                return await self._otherwise(connection)
+        return wrong
+
+    async def _otherwise(self, connection: "Connection | Pooled") -> str | None:
+        ours = self._generations.now
+        words = (self.language, VERSION)
         try:
             rows = await connection.fetch(
-                sql.AS_OPENED, self._sample, ours.dimension, AGREEMENT, self.language, VERSION
+                sql.AS_OPENED, ours.sample, ours.dimension, AGREEMENT, *words, ours.number
             )
         except pg.InsufficientPrivilegeError as error:
             return await self._lacking(connection, error)
@@ -104,7 +118,7 @@ class Checks:
             return _NOT_WHOLE
         [row] = rows
         if not row["same_model"]:
-            return "its vectors are another model's: set that model, or restore"
+            return _OTHER_MODEL
         if not row["same_words"]:
             return "its words are of another language or version: set that language, or restore"
         self._see(_privileges(row["lacking"]) or (_READ_ONLY if row["read_only"] else None))
@@ -151,7 +165,7 @@ class Checks:
         older = migrations.is_older(revision)
         if self._settings.migrates and await self._may_migrate(connection, older=older):
             try:
-                await migrations.upgrade(dsn, self._embedder.dimension)
+                await migrations.upgrade(dsn, self._generations.now.dimension)
             except migrations.MigrationFailed as error:
                 if error.sqlstate == _LOCK_NOT_AVAILABLE:
                     reason = f"another process migrates the database at {where}"
@@ -194,39 +208,10 @@ class Checks:
         revision: str | None = await connection.fetchval(sql.REVISION)
         return revision
 
-    async def _check_model(self, connection: Connection) -> None:
-        """Refuse a model other than the one that the rows were embedded with.
-
-        It is known by its vector of one sentence, so the same model by another path or another
-        engine is the same, and another model of the same name and dimension is not.
-        """
-        ours = self._embedder
-        dimension = await connection.fetchval(sql.DIMENSION)
-        same = dimension == ours.dimension
-        name = None
-        if same:
-            sample = self._sample = (await ours.embed([SAMPLE]))[0]
-            model = await connection.fetchrow(sql.MODEL, sample)
-            if model is None:
-                await connection.execute(
-                    sql.REMEMBER_MODEL, ours.name, ours.dimension, sample, VERSION
-                )
-                model = await connection.fetchrow(sql.MODEL, sample)
-            assert model is not None  # noqa: S101 - it was just remembered
-            same = model["agreement"] >= AGREEMENT
-            name = model["name"]
-        if not same:
-            raise ConfigurationError(
-                f"MEMORY_EMBEDDING_MODEL: {ours.name!r} ({ours.dimension} dimensions) is not the "
-                f"model of this database's vectors ({name or 'another'}, {dimension} dimensions): "
-                "set it back, choose another database, or give up the stored records with "
-                "`alembic downgrade base` and `alembic upgrade head`"
-            )
-
     async def _check_words(self, connection: Connection) -> None:
         """Refuse words of another language or version; where there are none, take ours."""
         row = await connection.fetchrow(sql.WORDS)
-        assert row is not None  # noqa: S101 - `_check_model` has made it
+        assert row is not None  # noqa: S101 - `Generations.take` has made it
         if (row["language"], row["words"]) == (self.language, VERSION):
             return
         if await connection.fetchval(sql.HAS_MEMORIES):

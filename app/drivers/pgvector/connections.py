@@ -17,8 +17,8 @@ from app.drivers.pgvector.connecting import CONNECT_SECONDS, connect
 from app.drivers.pgvector.embedded.server import EmbeddedPostgres
 from app.drivers.pgvector.errors import backend_errors, describe
 from app.drivers.pgvector.expected import ExpectedRecords
-from app.drivers.pgvector.vectors import vector_type
-from app.embedding import Embedder
+from app.drivers.pgvector.generation import Generation
+from app.drivers.pgvector.generations import Generations
 from app.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -26,6 +26,7 @@ from app.errors import (
     DriverError,
     DriverTimeout,
     DriverUnavailable,
+    ModelChanged,
     NotPermitted,
     PoolExhausted,
 )
@@ -35,7 +36,7 @@ from app.reachability import Reachability
 from app.settings import DatabaseSettings
 from app.tasks import end
 
-_SESSION = """
+SESSION = """
     set plan_cache_mode = force_generic_plan;
     set enable_seqscan = off;
     set jit = off;
@@ -64,12 +65,13 @@ class Connections:
     every check: types, plans and the answers of those checks belong to what was opened.
     """
 
-    def __init__(self, settings: DatabaseSettings, embedder: Embedder, language: str) -> None:
+    def __init__(self, settings: DatabaseSettings, generations: Generations, language: str) -> None:
         self.database: frozenset[str] | None = None
         """Which one it is, by whatever way it is reached: None before it was, empty if untold."""
         self._settings = settings
-        self._embedder = embedder
-        self._checks = Checks(settings, embedder, language)
+        self.generations = generations
+        """Of the vectors: the one that the database has, as far as is known."""
+        self._checks = Checks(settings, generations, language)
         self._records = ExpectedRecords(settings)
         self._server = (
             EmbeddedPostgres(settings.data_dir, settings.called("data_dir"))
@@ -137,7 +139,7 @@ class Connections:
                     raise
                 finally:
                     await _release(pool, connection)
-        except (PoolExhausted, NotPermitted):
+        except (PoolExhausted, NotPermitted, ModelChanged):
             raise
         except DriverUnavailable as error:
             if isinstance(error, DatabaseChanged):
@@ -158,10 +160,25 @@ class Connections:
             if not self.has_records:
                 await self._records.look(connection, self.database or frozenset())
 
+    async def follow(self, before: Generation) -> None:
+        """Take the generation that the database has, where `before` is still the one in use.
+
+        Raises a `DriverUnavailable` where its model can't be used here.
+        """
+        if self.generations.now is before:
+            async with self.acquire() as connection:
+                await self._confirm(connection)
+
     async def _confirm(self, connection: Pooled, cause: BaseException | None = None) -> None:
+        before = self.generations.now
         wrong = await self._checks.changed(connection)
         if wrong is not None:
             raise DatabaseChanged(reason=wrong) from cause
+        if self.generations.now is before:
+            return
+        await self._records.look(connection, self.database or frozenset())
+        if cause is not None:  # it may be that of vectors for the generation before
+            raise ModelChanged from cause
 
     async def _renew(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         """Let connections be made anew, once in a while: a session stays read-only."""
@@ -303,8 +320,7 @@ class Connections:
     async def _connect(self) -> "asyncpg.Pool[asyncpg.Record]":
         if self._server is not None:
             await self._server.open()
-        await self._embedder.open()
-        vector_type(self._embedder.dimension)
+        await self.generations.open()
         dsn = self.dsn
         connection = await connect(self._settings, dsn, command_timeout=self._settings.timeout)
         try:
@@ -317,7 +333,7 @@ class Connections:
 
         async def prepare(connection: Connection) -> None:
             await register_vector(connection, schema=schema)
-            await connection.execute(_SESSION)
+            await connection.execute(SESSION)
             await self._identify(connection)
 
         async def connect_now(dsn: str | None = None, **options: Any) -> Connection:

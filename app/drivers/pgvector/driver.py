@@ -1,16 +1,12 @@
 """Memories and knowledge in PostgreSQL, found by vectors and words together, or by words alone."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta, timezone
 from time import perf_counter
 from typing import Any, Self, cast
 from uuid import UUID
-
-import asyncpg
 
 from app.core.memory.base import DriverContext, DriverHealth, HealthStatus
 from app.core.memory.cursor import Cursor, Place, user_page
@@ -32,11 +28,13 @@ from app.core.memory.records import (
     record_id,
     uuid_of,
 )
+from app.core.memory.reembedding import Reembedding
 from app.core.memory.requests import (
     Delete,
     Export,
     Forget,
     Get,
+    Given,
     Keep,
     Page,
     PageKnowledge,
@@ -47,21 +45,22 @@ from app.core.memory.requests import (
     Users,
 )
 from app.core.memory.reranked import Reranked
+from app.drivers.pgvector.by_model import ByModel, Following
 from app.drivers.pgvector.changes import OldChanges
+from app.drivers.pgvector.coming import ComingModel
 from app.drivers.pgvector.connections import Connections
-from app.drivers.pgvector.knowledge import KnowledgeTable
+from app.drivers.pgvector.generations import EmbedderOf, Generations
 from app.drivers.pgvector.looking import LookForRecords
-from app.drivers.pgvector.recall import RankedRecall
+from app.drivers.pgvector.reembedding import PgvectorReembedding
+from app.drivers.pgvector.rows import memory_of
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.sql.scope import of_user
 from app.drivers.pgvector.sweeper import Sweeper
 from app.drivers.pgvector.upkeep import IndexUpkeep
 from app.drivers.pgvector.vacuum import Vacuum
-from app.drivers.pgvector.writing import Writing
 from app.embedding import Embedder, Model
 from app.errors import Contended, MemoryServiceError, PoolExhausted
 from app.pieces import in_pieces
-from app.ranking.ranked import Found
 from app.reranking import Reranking
 from app.settings import DatabaseSettings, Limits, RecallSettings
 
@@ -95,26 +94,22 @@ class PgvectorDriver(RecordDriver):
         limits: Limits,
         recall: RecallSettings | None = None,
         reranking: Reranking | None = None,
+        embedder_of: EmbedderOf | None = None,
     ) -> None:
+        """`embedder_of` gives the models that the records may get while the driver serves."""
         super().__init__(limits)
         recall = recall or RecallSettings()
         check_language(recall.language)
-        self._embedder = embedder
-        self.connections = Connections(settings, embedder, recall.language)
+        self._settings, self._recall_settings = settings, recall
+        generations = Generations(embedder, embedder_of)
+        self.connections = Connections(settings, generations, recall.language)
         """The connections to the database."""
         self._reranked = Reranked(reranking)
-        self._ranked = RankedRecall(self.connections, embedder, recall, self._now)
         self._vacuum = Vacuum(self.connections)
         self._changes = OldChanges(self.connections)
         self._look = LookForRecords(self.connections)
-        self._writing = Writing(
-            self.connections,
-            embedder,
-            self._now,
-            context=recall.context,
-            wrote=self._vacuum.wrote,
-        )
-        self._knowledge = KnowledgeTable(self.connections, embedder, self._now)
+        self._coming = ComingModel(self.connections)
+        self._following = Following(self.connections, recall, self._now, self._vacuum.wrote)
         self.sweeper = Sweeper(self.connections, self._now, self._swept)
         """What deletes expired records."""
         self._upkeep = IndexUpkeep(settings, self.connections)
@@ -128,6 +123,7 @@ class PgvectorDriver(RecordDriver):
             settings.limits,
             settings.recall,
             reranking=context.reranking,
+            embedder_of=context.embedder_of,
         )
 
     def identity(self) -> frozenset[str] | None:
@@ -142,24 +138,29 @@ class PgvectorDriver(RecordDriver):
         self._vacuum.start()
         self._changes.start()
         self._look.start()
+        self._coming.start()
         self.sweeper.start()
 
     async def close(self) -> None:
-        await self._ranked.residents.stop()
+        await self._following.stop()
         await self.sweeper.stop()
+        await self._coming.stop()
         await self._look.stop()
         await self._changes.stop()
         await self._vacuum.stop()
         await self._upkeep.stop()
         await self.connections.close()
 
+    def reembedding(self, embedder: Embedder) -> Reembedding:
+        return PgvectorReembedding(self._settings, embedder, self._recall_settings, self._now)
+
     async def _recall(self, wanted: Recall) -> list[Memory]:
         return await self._reranked.recall(self.name, wanted, self._found)
 
     async def _found(self, wanted: Recall) -> list[Memory]:
         if wanted.query is not None:
-            best = await self._ranked.best(wanted)
-            return await in_pieces(lambda each: _memory(*each), best)
+            best = await self._following.by(lambda parts: parts.ranked.best(wanted))
+            return await in_pieces(lambda each: memory_of(*each), best)
         return await self._newest(wanted, wanted.top_k)
 
     async def _newest(
@@ -169,18 +170,18 @@ class PgvectorDriver(RecordDriver):
         where.alive(self._now())
         statement = sql.newest(where, limit, after)
         rows = await self.connections.fetch(statement, *where.arguments)
-        return await in_pieces(_memory, rows)
+        return await in_pieces(memory_of, rows)
 
     async def _recall_knowledge(self, wanted: RecallKnowledge) -> list[Knowledge]:
-        return await self._knowledge.recall(wanted)
+        return await self._following.by(lambda parts: parts.knowledge.recall(wanted))
 
     async def _get(self, wanted: Get) -> Record | None:
         if wanted.kind == "knowledge":
-            return await self._knowledge.get(wanted.record_id)
+            return await self._following.parts.knowledge.get(wanted.record_id)
         statement = sql.GET if wanted.user_id is None else sql.GET_OF_USER
         user = () if wanted.user_id is None else (wanted.user_id,)
         rows = await self.connections.fetch(statement, wanted.record_id, self._now(), *user)
-        return _memory(rows[0]) if rows else None
+        return memory_of(rows[0]) if rows else None
 
     async def _page(self, wanted: Page) -> MemoryPage:
         if wanted.doc_id is not None:
@@ -192,10 +193,10 @@ class PgvectorDriver(RecordDriver):
         where.of_document(doc_id)
         where.alive(self.clock.now())
         statement = sql.of_document(where, wanted.limit + 1, wanted.after)
-        return await in_pieces(_memory, await self.connections.fetch(statement, *where.arguments))
+        return await in_pieces(memory_of, await self.connections.fetch(statement, *where.arguments))
 
     async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
-        return await self._knowledge.page(wanted)
+        return await self._following.parts.knowledge.page(wanted)
 
     async def _export(self, wanted: Export) -> AsyncIterator[Record]:
         first, end = (wanted.start, UUID(int=0)), () if wanted.end is None else (wanted.end,)
@@ -203,22 +204,26 @@ class PgvectorDriver(RecordDriver):
         while rows := await self.connections.fetch(
             statement, *first, _EXPORT_PAGE, self._now(), *end
         ):
-            for memory in await in_pieces(_memory, rows):
+            for memory in await in_pieces(memory_of, rows):
                 yield memory
             first = (rows[-1]["user_id"], rows[-1]["memory_id"])
             statement = sql.export_memories(first=False, until_end=bool(end))
         if wanted.knowledge:
-            async for record in self._knowledge.export():
+            async for record in self._following.parts.knowledge.export():
                 yield record
 
     async def _model(self) -> Model | None:
-        return await Model.of(self._embedder)
+        generation = self.connections.generations.now
+        return generation.model or await Model.of(generation.embedder)
 
     async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
         memories = [record for record in records if isinstance(record, Memory)]
         knowledge = [record for record in records if isinstance(record, Knowledge)]
-        own = iter(await self._writing.derived(memories) if memories else ())
-        others = iter(await self._knowledge.derived(knowledge) if knowledge else ())
+        by = self._following.by
+        own = iter(await by(lambda parts: parts.writing.derived(memories)) if memories else ())
+        others = iter(
+            await by(lambda parts: parts.knowledge.derived(knowledge)) if knowledge else ()
+        )
         return [next(own if isinstance(record, Memory) else others) for record in records]
 
     async def _gone(self, keys: Sequence[Key]) -> set[Key]:
@@ -227,28 +232,36 @@ class PgvectorDriver(RecordDriver):
         gone: set[Key] = set()
         if memories:
             users, ids = zip(*memories, strict=True)
-            gone |= {memories[place] for place in await self._writing.gone(users, ids)}
+            found = await self._following.parts.writing.gone(users, ids)
+            gone |= {memories[place] for place in found}
         if knowledge:
-            gone |= {(None, knowledge[place]) for place in await self._knowledge.gone(knowledge)}
+            found = await self._following.parts.knowledge.gone(knowledge)
+            gone |= {(None, knowledge[place]) for place in found}
         return gone
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         if wanted.once:
             return await self._keep_once(wanted.records)
         records: Iterable[Record] = wanted.records
-        given = wanted.given()
         if not wanted.new:  # one statement can't change a row twice
             records = latest(records, _row_of).values()
         memories = [record for record in records if isinstance(record, Memory)]
         knowledge = [record for record in records if isinstance(record, Knowledge)]
+        by = self._following.by
+
+        def own(parts: ByModel) -> Given:
+            return wanted.given(parts.generation.model)
+
         if memories and wanted.new:
-            await self._writing.store(memories)
+            await by(lambda parts: parts.writing.store(memories))
         elif memories:
-            await self._writing.merge(sorted(memories, key=Cursor.after), given)
+            memories.sort(key=Cursor.after)
+            await by(lambda parts: parts.writing.merge(memories, own(parts)))
         if knowledge and wanted.new:
-            await self._knowledge.store(knowledge)
+            await by(lambda parts: parts.knowledge.store(knowledge))
         elif knowledge:
-            await self._knowledge.merge(sorted(knowledge, key=record_id), given)
+            knowledge.sort(key=record_id)
+            await by(lambda parts: parts.knowledge.merge(knowledge, own(parts)))
         return wanted.records
 
     async def _keep_once(self, records: Sequence[Kept]) -> Sequence[Kept]:
@@ -262,11 +275,12 @@ class PgvectorDriver(RecordDriver):
         knowledge = [record for record in records if isinstance(record, Knowledge)]
         now = self.clock.now()
         if knowledge:
-            return cast(Sequence[Kept], await self._knowledge.once(knowledge, now))
-        there = await self._writing.once(memories, now)
+            kept = await self._following.by(lambda parts: parts.knowledge.once(knowledge, now))
+            return cast(Sequence[Kept], kept)
+        there = await self._following.by(lambda parts: parts.writing.once(memories, now))
         rows = [there.get((memory.user_id, uuid_of(memory.memory_id))) for memory in memories]
         answer = [
-            memory if row is None else replace(_memory(row), repeated=True)
+            memory if row is None else replace(memory_of(row), repeated=True)
             for memory, row in zip(memories, rows, strict=True)
         ]
         return cast(Sequence[Kept], answer)
@@ -276,20 +290,23 @@ class PgvectorDriver(RecordDriver):
         if wanted.user_id is None:
             knowledge = [record for record in records if isinstance(record, Knowledge)]
             of_all = Put(wanted.doc_id, knowledge, before=wanted.before)
-            return wanted.records, await self._knowledge.put(of_all)
+            return wanted.records, await self._following.by(
+                lambda parts: parts.knowledge.put(of_all)
+            )
         memories = [record for record in records if isinstance(record, Memory)]
         own = Put(wanted.doc_id, memories, wanted.user_id, wanted.before)
-        return wanted.records, await self._writing.put(own)
+        return wanted.records, await self._following.by(lambda parts: parts.writing.put(own))
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         record: Record = wanted.record
+        by = self._following.by
         if isinstance(record, Memory):
-            return await self._writing.replace(record, wanted.over)
-        return await self._knowledge.replace(record, wanted.over)
+            return await by(lambda parts: parts.writing.replace(record, wanted.over))
+        return await by(lambda parts: parts.knowledge.replace(record, wanted.over))
 
     async def _delete(self, wanted: Delete) -> int:
         if wanted.kind == "knowledge":
-            return await self._knowledge.delete(wanted.ids)
+            return await self._following.parts.knowledge.delete(wanted.ids)
         statement = sql.DELETE if wanted.user_id is None else sql.DELETE_OF_USER
         user = () if wanted.user_id is None else (wanted.user_id,)
         [row] = await self.connections.fetch(statement, self._now(), wanted.ids, *user)
@@ -307,7 +324,7 @@ class PgvectorDriver(RecordDriver):
             wanted.on_piece()
             more = row["seen"] == FORGOTTEN_AT_ONCE and row["last"] != _LAST_ID
             start = row["last"].int + 1 if more else 0
-        self._ranked.residents.drop(user_id)
+        self._following.parts.ranked.residents.drop(user_id)
         return count
 
     async def _users(self, wanted: Users) -> UserPage:
@@ -333,6 +350,7 @@ class PgvectorDriver(RecordDriver):
         self._vacuum.start()
         self._changes.start()
         self._look.start()
+        self._coming.start()
         self.sweeper.start()
         latency = round((perf_counter() - started) * 1000, 1)
         if wrong := self.connections.read_only or self.connections.missing:
@@ -357,7 +375,8 @@ class PgvectorDriver(RecordDriver):
     def _health(
         self, status: HealthStatus, detail: str | None = None, **facts: Any
     ) -> DriverHealth:
-        embedding = self._embedder.facts(is_open=status != "unavailable")
+        embedder = self.connections.generations.now.embedder
+        embedding = embedder.facts(is_open=status != "unavailable")
         return DriverHealth(
             driver=self.name,
             status=status,
@@ -366,7 +385,8 @@ class PgvectorDriver(RecordDriver):
                 **facts,
                 **self.connections.facts(),
                 **self._upkeep.facts(),
-                **self._ranked.residents.facts(),
+                **self._following.facts(),
+                **self._coming.facts(),
                 "embedding": embedding,
             },
         )
@@ -376,24 +396,3 @@ def _row_of(record: Record) -> tuple[str | None, UUID]:
     """What its row has as its key: an id in capitals is the same id."""
     user_id, one = key_of(record)
     return user_id, uuid_of(one)
-
-
-def _memory(row: asyncpg.Record, found: Found | None = None) -> Memory:
-    occurred_at, offset = row["occurred_at"] or row["created_at"], row["occurred_offset"]
-    if offset:
-        occurred_at = occurred_at.astimezone(timezone(timedelta(minutes=offset)))
-    return Memory(
-        memory_id=str(row["memory_id"]),
-        user_id=row["user_id"],
-        content=row["content"],
-        conversation_id=row["conversation_id"],
-        tags=row["tags"],
-        metadata=json.loads(row["metadata"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        occurred_at=occurred_at,
-        expires_at=row["expires_at"],
-        request=row["request"],
-        score=None if found is None else found.score,
-        explanation=None if found is None else found.explanation,
-    )

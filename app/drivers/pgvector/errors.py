@@ -14,8 +14,12 @@ from app.errors import (
     DriverTimeout,
     DriverUnavailable,
     MemoryServiceError,
+    ModelChanged,
     NotPermitted,
 )
+
+OTHER_GENERATION = "MDG01"
+"""The SQLSTATE of a statement with vectors of a generation that the database has not."""
 
 # The first row that fits counts. What asyncpg or PostgreSQL may say tomorrow is a DriverError.
 TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
@@ -62,6 +66,8 @@ TRANSLATIONS: tuple[tuple[type[Exception], type[MemoryServiceError]], ...] = (
 
 def translate(error: Exception) -> MemoryServiceError | None:
     """The service's error for `error`, or None when it is not the backend's."""
+    if getattr(error, "sqlstate", None) == OTHER_GENERATION:
+        return ModelChanged(reason=describe(error))
     for kind, ours in TRANSLATIONS:
         if isinstance(error, kind):
             return ours(reason=describe(error))

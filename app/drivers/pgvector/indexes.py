@@ -29,7 +29,7 @@ MAX_LISTS = 2_000
 _OUTGROWN = 4
 """An index is stale when the rows want that many times the lists that it has."""
 
-_LOCK = 7_203_114_090_441_552_702
+LOCK_NUMBER = 7_203_114_090_441_552_702
 """Any number that no other program uses with pg_advisory_lock in the same database."""
 _CLOSE_SECONDS = 5.0
 _MEGABYTE = 1 << 20
@@ -160,7 +160,7 @@ async def rebuild(dsn: str, kind: Kind, *, workers: int = 0) -> bool:
         dsn, server_settings={"application_name": "memory-driver-index"}
     )
     try:
-        if not await connection.fetchval(LOCK, _LOCK):
+        if not await connection.fetchval(LOCK, LOCK_NUMBER):
             return False
         await _rebuild(connection, kind, workers)
         return True

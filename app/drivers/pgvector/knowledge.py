@@ -1,6 +1,5 @@
 """Knowledge in PostgreSQL: stored, searched, read and deleted."""
 
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,10 +18,12 @@ from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.derived import derived_in
 from app.drivers.pgvector.documents import clear
+from app.drivers.pgvector.generation import Generation
+from app.drivers.pgvector.rows import knowledge_of
 from app.drivers.pgvector.sql import knowledge as sql
 from app.drivers.pgvector.sql import knowledge_windows as windows
 from app.drivers.pgvector.sql.knowledge import Search
-from app.embedding import Embedder, Vector
+from app.embedding import Vector
 from app.errors import Contended
 from app.pieces import in_pieces
 
@@ -34,12 +35,12 @@ class KnowledgeTable:
     """The table of the knowledge. Its arguments are checked already."""
 
     def __init__(
-        self, connections: Connections, embedder: Embedder, now: Callable[[], datetime]
+        self, connections: Connections, generation: Generation, now: Callable[[], datetime]
     ) -> None:
         """`now` is the driver's clock."""
         self._now = now
         self._connections = connections
-        self._embedder = embedder
+        self._generation = generation
         self._has_windows = False
         """Whether there were texts with several vectors at the last search."""
 
@@ -48,16 +49,20 @@ class KnowledgeTable:
 
         Each counts by the nearest two of the query's windows and its own.
         """
-        question = await self._embedder.embed_question(wanted.query)
-        now, dimension = self._now(), self._embedder.dimension
-        ways = sql.search(wanted, now, dimension), windows.search(wanted, now, dimension)
+        generation = self._generation
+        question = await generation.embedder.embed_question(wanted.query)
+        asked, number = (wanted, self._now(), generation.dimension), generation.number
+        ways = (
+            sql.search(*asked, generation=number),
+            windows.search(*asked, generation=number),
+        )
         found: dict[UUID, asyncpg.Record] = {}
         for row in await self._found(question, wanted.top_k, *ways):
             there = found.get(row["knowledge_id"])
             if there is None or there["score"] < row["score"]:
                 found[row["knowledge_id"]] = row
         best = sorted(found.values(), key=_score_and_age, reverse=True)[: wanted.top_k]
-        return await in_pieces(_knowledge, best)
+        return await in_pieces(knowledge_of, best)
 
     async def _found(
         self, question: Vector, top_k: int, first: Search, others: Search
@@ -84,7 +89,7 @@ class KnowledgeTable:
     async def store(self, knowledge: Sequence[Knowledge]) -> None:
         """Insert what is new, all or none."""
         vectors = await self._embedded(knowledge)
-        rows = _rows(knowledge, vectors)
+        rows = self._rows(knowledge, vectors)
         async with self._connections.acquire() as connection:
             if all(len(own) == 1 for own in vectors):
                 await connection.executemany(sql.STORE, rows)
@@ -106,7 +111,7 @@ class KnowledgeTable:
         short = {key: row for key, row in there.items() if not row["has_windows"]}
         vectors = await self._embedded(wanted, short, given)
         async with self._connections.acquire() as connection, connection.transaction():
-            await _merge(connection, wanted, vectors)
+            await self._merge(connection, wanted, vectors)
 
     async def put(self, wanted: Put[Knowledge]) -> int:
         """Replace a document; how many records that had not expired have given way."""
@@ -114,14 +119,14 @@ class KnowledgeTable:
         async with self._connections.acquire() as connection, connection.transaction():
             cleared = await clear(connection, wanted, self._now())
             if wanted.records and not cleared.later:
-                await _merge(connection, wanted.records, vectors)
+                await self._merge(connection, wanted.records, vectors)
         return cleared.alive
 
     async def page(self, wanted: PageKnowledge) -> KnowledgePage:
         """A page of the list."""
         statement, arguments = sql.page(wanted, self._now())
         rows = await self._connections.fetch(statement, *arguments)
-        return wanted.of(await in_pieces(_knowledge, rows))
+        return wanted.of(await in_pieces(knowledge_of, rows))
 
     async def once(self, knowledge: Sequence[Knowledge], now: datetime) -> list[Knowledge]:
         """Keep those under whose ids nothing is at that moment; all of them as they are there.
@@ -135,7 +140,7 @@ class KnowledgeTable:
         if new:
             new.sort(key=record_id)  # so two writers never deadlock
             vectors = await self._embedded(new)
-            rows = [(*row, now) for row in _rows(new, vectors)]
+            rows = [(*row, now) for row in self._rows(new, vectors)]
             async with self._connections.acquire() as connection, connection.transaction():
                 made = await connection.fetchmany(sql.ONCE + sql.RETURNING, rows)
                 await _keep_windows(connection, new, vectors)
@@ -156,7 +161,7 @@ class KnowledgeTable:
         if over == record.updated_at:  # it was made before, and only its answer was lost
             return True
         vectors = await self._embedded([record], there)
-        [row] = _rows([record], vectors)
+        [row] = self._rows([record], vectors)
         if len(vectors[0]) == 1 and not found["has_windows"]:
             return await self._connections.change(sql.REPLACE, *row, over) > 0
         async with self._connections.acquire() as connection, connection.transaction():
@@ -201,15 +206,45 @@ class KnowledgeTable:
         changed = [place for place in range(len(knowledge)) if place not in vectors]
         if changed:
             texts = [(knowledge[place].content, "") for place in changed]
-            vectors |= zip(changed, await self._embedder.embed_texts(texts), strict=True)
+            vectors |= zip(changed, await self._generation.embedder.embed_texts(texts), strict=True)
         return [vectors[place] for place in range(len(knowledge))]
+
+    def _rows(
+        self, knowledge: Sequence[Knowledge], vectors: Sequence[Vector]
+    ) -> list[tuple[Any, ...]]:
+        """The arguments of the statement that keeps each of the records."""
+        return [
+            (
+                record.knowledge_id,
+                record.category,
+                record.content,
+                record.title,
+                record.doc_id,
+                dump_json(record.metadata),
+                record.created_at,
+                record.updated_at,
+                record.expires_at,
+                record.position,
+                record.request,
+                own[0],
+                self._generation.number,
+            )
+            for record, own in zip(knowledge, vectors, strict=True)
+        ]
+
+    async def _merge(
+        self, connection: Pooled, knowledge: Sequence[Knowledge], vectors: Sequence[Vector]
+    ) -> None:
+        await connection.executemany(sql.MERGE, self._rows(knowledge, vectors))
+        await _keep_windows(connection, knowledge, vectors)
 
     async def derived(self, knowledge: Sequence[Knowledge]) -> list[Derived | None]:
         """What was made of each; None where it is not there in that version."""
         ids = [record.knowledge_id for record in knowledge]
         versions = [record.updated_at for record in knowledge]
-        rows = await self._connections.fetch(sql.DERIVED, ids, versions)
-        return derived_in(rows, len(knowledge), self._embedder.dimension)
+        generation = self._generation
+        rows = await self._connections.fetch(sql.DERIVED, ids, versions, generation.number)
+        return derived_in(rows, len(knowledge), generation)
 
     async def gone(self, ids: Sequence[str]) -> list[int]:
         """The places of those of the ids under which there is nothing."""
@@ -218,7 +253,7 @@ class KnowledgeTable:
 
     async def get(self, knowledge_id: str) -> Knowledge | None:
         rows = await self._connections.fetch(sql.GET, knowledge_id, self._now())
-        return _knowledge(rows[0]) if rows else None
+        return knowledge_of(rows[0]) if rows else None
 
     async def delete(self, ids: Sequence[str]) -> int:
         """How many were there."""
@@ -233,7 +268,7 @@ class KnowledgeTable:
                 sql.EXPORT, UUID(int=least), _EXPORT_PAGE, self._now()
             )
         ):
-            for knowledge in await in_pieces(_knowledge, rows):
+            for knowledge in await in_pieces(knowledge_of, rows):
                 yield knowledge
             least = rows[-1]["knowledge_id"].int + 1
 
@@ -248,27 +283,6 @@ def _have_windows(rows: Sequence[asyncpg.Record]) -> bool:
     return bool(rows) and bool(rows[0]["has_windows"])
 
 
-def _rows(knowledge: Sequence[Knowledge], vectors: Sequence[Vector]) -> list[tuple[Any, ...]]:
-    """The arguments of the statement that keeps each of the records."""
-    return [
-        (
-            record.knowledge_id,
-            record.category,
-            record.content,
-            record.title,
-            record.doc_id,
-            dump_json(record.metadata),
-            record.created_at,
-            record.updated_at,
-            record.expires_at,
-            record.position,
-            record.request,
-            own[0],
-        )
-        for record, own in zip(knowledge, vectors, strict=True)
-    ]
-
-
 async def _alive(
     connection: Pooled, knowledge: Sequence[Knowledge], now: datetime
 ) -> dict[UUID, Knowledge]:
@@ -279,17 +293,10 @@ async def _alive(
     ids = [UUID(record.knowledge_id) for record in knowledge]
     rows = {row["knowledge_id"]: row for row in await connection.fetch(sql.ALIVE, ids, now)}
     return {
-        one: repeated(_knowledge(rows[one]), record, place)
+        one: repeated(knowledge_of(rows[one]), record, place)
         for place, (one, record) in enumerate(zip(ids, knowledge, strict=True))
         if one in rows
     }
-
-
-async def _merge(
-    connection: Pooled, knowledge: Sequence[Knowledge], vectors: Sequence[Vector]
-) -> None:
-    await connection.executemany(sql.MERGE, _rows(knowledge, vectors))
-    await _keep_windows(connection, knowledge, vectors)
 
 
 async def _keep_windows(
@@ -319,20 +326,3 @@ def _score_and_age(row: asyncpg.Record) -> tuple[float, datetime, UUID]:
 def _is_kept(record: Knowledge, there: Mapping[UUID, asyncpg.Record]) -> bool:
     row = there.get(UUID(record.knowledge_id))
     return row is not None and row["updated_at"] >= record.updated_at
-
-
-def _knowledge(row: asyncpg.Record) -> Knowledge:
-    return Knowledge(
-        knowledge_id=str(row["knowledge_id"]),
-        content=row["content"],
-        category=row["category"],
-        title=row["title"],
-        doc_id=row["doc_id"],
-        metadata=json.loads(row["metadata"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        expires_at=row["expires_at"],
-        position=row["position"],
-        request=row["request"],
-        score=row["score"],
-    )

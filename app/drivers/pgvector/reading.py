@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from app.core.memory.filter import EVERYTHING, Filter
 from app.drivers.pgvector.checks import Pooled
+from app.drivers.pgvector.generation import Generation
 from app.drivers.pgvector.sql import recall as sql
 from app.drivers.pgvector.sql.scope import of_user
 from app.embedding import Vector
@@ -47,29 +48,32 @@ class Scope:
 
 
 async def read_scope(
-    connection: Pooled, scope: Scope, dimension: int, only: Sequence[int] | None = None
+    connection: Pooled,
+    scope: Scope,
+    generation: Generation,
+    only: Sequence[int] | None = None,
 ) -> Candidates:
     """The candidates of a scope, with all words or `only` those of these hashes.
 
     More than a page are read as one transaction sees them.
     """
     if connection.is_in_transaction():
-        return await _read_pages(connection, scope, dimension, only)
-    first = [await _page(connection, scope, part, _FIRST, dimension, only) for part in scope.parts]
+        return await _read_pages(connection, scope, generation, only)
+    first = [await _page(connection, scope, part, _FIRST, generation, only) for part in scope.parts]
     if all(len(page) < part.page for page, part in zip(first, scope.parts, strict=True)):
         return joined(first)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        return await _read_pages(connection, scope, dimension, only)
+        return await _read_pages(connection, scope, generation, only)
 
 
 async def _read_pages(
-    connection: Pooled, scope: Scope, dimension: int, only: Sequence[int] | None
+    connection: Pooled, scope: Scope, generation: Generation, only: Sequence[int] | None
 ) -> Candidates:
-    pages = [no_candidates(dimension)]
+    pages = [no_candidates(generation.dimension)]
     for part in scope.parts:
         least = _FIRST
         while True:
-            page = await _page(connection, scope, part, least, dimension, only)
+            page = await _page(connection, scope, part, least, generation, only)
             pages.append(page)
             if len(page) < part.page:
                 break
@@ -85,10 +89,11 @@ async def _page(
     scope: Scope,
     part: sql.Part,
     least: UUID,
-    dimension: int,
+    generation: Generation,
     only: Sequence[int] | None,
 ) -> Candidates:
-    row = await connection.fetchrow(part.outlines, *scope.arguments, least)
+    dimension = generation.dimension
+    row = await connection.fetchrow(part.outlines, *scope.arguments, least, generation.number)
     assert row is not None  # noqa: S101 - an aggregate without groups always has one
     if not row["n"]:
         return no_candidates(dimension)
@@ -105,6 +110,7 @@ async def read_cosines(
     candidates: Candidates,
     rows: Rows,
     question: Vector,
+    generation: Generation,
     *,
     context: bool,
 ) -> tuple[Rows, npt.NDArray[np.float64]]:
@@ -114,7 +120,7 @@ async def read_cosines(
     ids = [UUID(bytes=key) for key in candidates.keys(rows)]
     found: dict[int, float] = {}
     for vector in question:
-        row = await connection.fetchrow(statement, user_id, ids, vector)
+        row = await connection.fetchrow(statement, user_id, ids, vector, generation.number)
         if row is None or row["places"] is None:
             continue
         places = np.frombuffer(row["places"], ">i4").tolist()
@@ -135,7 +141,7 @@ async def read_records(
 
 
 async def read_all(
-    connection: Pooled, user_id: str, dimension: int, *, context: bool
+    connection: Pooled, user_id: str, generation: Generation, *, context: bool
 ) -> AsyncIterator[tuple[list[asyncpg.Record], Vector]]:
     """All of a user's records with their first vectors, page by page, in one transaction."""
     least = _FIRST
@@ -143,20 +149,21 @@ async def read_all(
         page = (user_id, least, RECORDS)
         rows = await connection.fetch(sql.RECORDS_PAGE, *page)
         if rows:
-            sent = await connection.fetchval(sql.VECTORS_PAGE[context], *page)
-            yield rows, vectors_in([sent], dimension)
+            sent = await connection.fetchval(sql.VECTORS_PAGE[context], *page, generation.number)
+            yield rows, vectors_in([sent], generation.dimension)
         if len(rows) < RECORDS or rows[-1]["memory_id"] == _LAST:
             return
         least = UUID(int=rows[-1]["memory_id"].int + 1)
 
 
 async def read_windows(
-    connection: Pooled, user_id: str, keys: Sequence[bytes]
+    connection: Pooled, user_id: str, keys: Sequence[bytes], generation: Generation
 ) -> dict[bytes, list[bytes]]:
     """The other vectors of texts that have several, as `vectors_in` reads them."""
     found: dict[bytes, list[bytes]] = {}
     if keys:
-        rows = await connection.fetch(sql.WINDOWS, user_id, [UUID(bytes=key) for key in keys])
+        ids = [UUID(bytes=key) for key in keys]
+        rows = await connection.fetch(sql.WINDOWS, user_id, ids, generation.number)
         for row in rows:
             found.setdefault(row["memory_id"].bytes, []).append(row["vector"])
     return found

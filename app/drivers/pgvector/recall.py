@@ -12,10 +12,11 @@ from app.core.memory.querying import aside, query_of
 from app.core.memory.requests import Recall
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
+from app.drivers.pgvector.generation import Generation
 from app.drivers.pgvector.reading import Scope, read_cosines, read_records, read_scope
 from app.drivers.pgvector.resident import Answer, Resident
 from app.drivers.pgvector.residents import Residents
-from app.embedding import Embedder, Vector
+from app.embedding import Vector
 from app.ranking.candidates import Candidates
 from app.ranking.evidence import Evidence, weigh
 from app.ranking.query import Query
@@ -60,18 +61,18 @@ class RankedRecall:
     def __init__(
         self,
         connections: Connections,
-        embedder: Embedder,
+        generation: Generation,
         settings: RecallSettings,
         now: Callable[[], datetime],
     ) -> None:
         """`now` is the driver's clock."""
         self._connections = connections
-        self._embedder = embedder
+        self._generation = generation
         self._settings = settings
         self._now = now
         self.residents = Residents(
             connections,
-            embedder,
+            generation,
             size=settings.resident_mb * 1_000_000,
             context=settings.context,
         )
@@ -81,7 +82,7 @@ class RankedRecall:
         query = query_of(wanted, self._settings, self._connections.language)
         if wanted.use_vector:
             question, known = await both(
-                self._embedder.embed_question(query.text), self._weighed(wanted, query)
+                self._generation.embedder.embed_question(query.text), self._weighed(wanted, query)
             )
         else:
             question, known = None, await self._known(wanted, query)
@@ -142,7 +143,7 @@ class RankedRecall:
     async def _read(self, wanted: Recall, query: Query, connection: Pooled) -> Known:
         scope = Scope.of(wanted.user_id, wanted.conversation_id, wanted.filter)
         terms = [number for _, number in query.terms()]
-        candidates = await read_scope(connection, scope, self._embedder.dimension, terms)
+        candidates = await read_scope(connection, scope, self._generation, terms)
         return Known(within(candidates, self._now()))
 
     @asynccontextmanager
@@ -172,6 +173,7 @@ class RankedRecall:
                     candidates,
                     rows,
                     question,
+                    self._generation,
                     context=self._settings.context,
                 )
             if len(there) < len(rows):

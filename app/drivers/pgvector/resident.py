@@ -12,6 +12,7 @@ import numpy as np
 from app.core.memory.filter import Filter
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.filtering import Filtering
+from app.drivers.pgvector.generation import Generation
 from app.drivers.pgvector.reading import (
     Scope,
     read_all,
@@ -21,7 +22,7 @@ from app.drivers.pgvector.reading import (
     vectors_in,
 )
 from app.drivers.pgvector.sql import recall as sql
-from app.embedding import Embedder, Vector
+from app.embedding import Vector
 from app.ranking.candidates import Candidates, Mask, joined
 from app.ranking.outlines import unpacked_each
 from app.ranking.ranked import Found
@@ -100,22 +101,22 @@ class Resident:
 class ResidentReader:
     """Reads users from connections whose statements all have one snapshot."""
 
-    def __init__(self, embedder: Embedder, *, context: bool) -> None:
+    def __init__(self, generation: Generation, *, context: bool) -> None:
         """`context`: whether vectors in context count, where there are any."""
-        self._embedder = embedder
+        self._generation = generation
         self._context = context
 
     async def whole(
         self, connection: Pooled, user_id: str, reading: asyncpg.Record, most: float
     ) -> Resident | None:
         """All of the user in at most `most` bytes, with or without vectors; None if it is more."""
-        candidates = await read_scope(connection, Scope.of(user_id), self._embedder.dimension)
+        candidates = await read_scope(connection, Scope.of(user_id), self._generation)
         light = _light(candidates)
         if light > most:
             return None
         snapshot, server = reading["snapshot"], server_of(reading)
         alone = Resident(candidates, None, None, snapshot, server, light)
-        vectors = 4 * len(candidates.vector_row) * self._embedder.dimension
+        vectors = 4 * len(candidates.vector_row) * self._generation.dimension
         room = most - light - vectors - len(candidates) * _RECORD_BYTES
         return await self._with_all(connection, user_id, alone, room) or alone
 
@@ -123,14 +124,14 @@ class ResidentReader:
         self, connection: Pooled, user_id: str, alone: Resident, room: float
     ) -> Resident | None:
         """The user with vectors and records; None where the texts have more than `room` bytes."""
-        dimension = self._embedder.dimension
+        dimension = self._generation.dimension
         candidates = alone.candidates
         if room < 0:
             return None
         place = {key: n for n, key in enumerate(candidates.keys(np.arange(len(candidates))))}
         firsts = np.zeros((len(candidates), dimension), np.float32)
         records: dict[bytes, asyncpg.Record] = {}
-        pages = read_all(connection, user_id, dimension, context=self._context)
+        pages = read_all(connection, user_id, self._generation, context=self._context)
         async for rows, some in pages:
             room -= _texts(rows)
             if room < 0:
@@ -146,7 +147,8 @@ class ResidentReader:
         self, connection: Pooled, user_id: str, resident: Resident, snapshot: str
     ) -> Resident | None:
         """The user as `snapshot` has it, the connection's; None where all of it has to be read."""
-        rows = await connection.fetch(sql.UNSEEN[self._context], user_id, resident.snapshot)
+        unseen = sql.UNSEEN[self._context]
+        rows = await connection.fetch(unseen, user_id, resident.snapshot, self._generation.number)
         if any(row["changed"] is None for row in rows):
             return None
         gone = [row["changed"].bytes for row in rows]
@@ -165,7 +167,7 @@ class ResidentReader:
         """The user without the ids `gone`, and with the rows `there`."""
         kept = resident.vectors
         start = 0 if kept is None else len(kept)
-        new = _candidates(there, self._embedder.dimension, start)
+        new = _candidates(there, self._generation.dimension, start)
         candidates = joined([_without(resident.candidates, gone), new])
         if kept is None or resident.records is None:
             light = _light(candidates)
@@ -173,7 +175,7 @@ class ResidentReader:
         sent = {row["memory_id"].bytes: row["vector"] for row in there}
         firsts = [sent[key] for key in new.keys(np.arange(len(new)))]
         made = await self._with_windows(
-            connection, user_id, new, vectors_in(firsts, self._embedder.dimension)
+            connection, user_id, new, vectors_in(firsts, self._generation.dimension)
         )
         records = dict(resident.records)
         went = [records.pop(key) for key in gone if key in records]
@@ -210,12 +212,12 @@ class ResidentReader:
         ends = [*starts[1:], len(vectors)]
         several = [n for n, start in enumerate(starts) if ends[n] - start > 1]
         keys = candidates.keys(np.array(several, np.intp))
-        others = await read_windows(connection, user_id, keys)
+        others = await read_windows(connection, user_id, keys, self._generation)
         for n, key in zip(several, keys, strict=True):
             sent = others.get(key, [])[: ends[n] - starts[n] - 1]
             if sent:
                 start = starts[n] + 1
-                vectors[start : start + len(sent)] = vectors_in(sent, self._embedder.dimension)
+                vectors[start : start + len(sent)] = vectors_in(sent, self._generation.dimension)
         return vectors
 
 

@@ -21,9 +21,9 @@ from app.core.memory.filter import Filter
 from app.drivers.pgvector.checking import Checking, changed
 from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
+from app.drivers.pgvector.generation import Generation
 from app.drivers.pgvector.resident import Resident, ResidentReader, server_of
 from app.drivers.pgvector.sql import recall as sql
-from app.embedding import Embedder
 from app.errors import MemoryServiceError
 from app.logs import get_logger
 from app.ranking.candidates import Mask
@@ -54,10 +54,10 @@ class Residents:
     """At most `size` bytes of users, least recently used out first; with 0 nobody is kept."""
 
     def __init__(
-        self, connections: Connections, embedder: Embedder, *, size: int, context: bool
+        self, connections: Connections, generation: Generation, *, size: int, context: bool
     ) -> None:
         self._connections = connections
-        self._reader = ResidentReader(embedder, context=context)
+        self._reader = ResidentReader(generation, context=context)
         self._checking = Checking(connections)
         self._size = size
         self._users: OrderedDict[str, Resident] = OrderedDict()
@@ -72,6 +72,10 @@ class Residents:
         reading, self._reading = self._reading, None
         await end(reading)
         await self._checking.stop()
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep nobody of those who are kept; who is recalled again is read again."""
         self._users.clear()
         self._wanted.clear()
         self._left.clear()

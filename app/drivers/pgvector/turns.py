@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
@@ -11,7 +11,6 @@ import asyncpg
 
 from app.core.memory.cursor import Cursor
 from app.core.memory.records import Memory
-from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.sql import memories as sql
 from app.ranking.speakers import said
 
@@ -21,6 +20,9 @@ _BEFORE = 2
 _TAIL = 200
 """Characters of such a turn, its last: the turn itself must not be what the model cuts off."""
 
+Fetch: TypeAlias = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
+"""Gives the rows of a statement, which comes with its arguments."""
+
 Turn: TypeAlias = tuple[Cursor, str]
 """Its place in the conversation, and what was said."""
 
@@ -28,9 +30,9 @@ Turn: TypeAlias = tuple[Cursor, str]
 class Turns:
     """Looks up what was said before and has not expired."""
 
-    def __init__(self, connections: Connections, now: Callable[[], datetime]) -> None:
+    def __init__(self, fetch: Fetch, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._connections = connections
+        self._fetch = fetch
 
     async def before(
         self, memories: Sequence[Memory], texts: Sequence[str], places: Iterable[int]
@@ -64,7 +66,7 @@ class Turns:
             ),
             strict=True,
         )
-        rows = await self._connections.fetch(
+        rows = await self._fetch(
             sql.SAID_BEFORE, users, conversations, times, ids, _BEFORE, self._now()
         )
         written = {(memory.user_id, UUID(memory.memory_id)) for memory in memories}

@@ -19,10 +19,10 @@ from app.drivers.pgvector.checks import Pooled
 from app.drivers.pgvector.connections import Connections
 from app.drivers.pgvector.derived import derived_in
 from app.drivers.pgvector.documents import clear
+from app.drivers.pgvector.generation import Generation
 from app.drivers.pgvector.sql import memories as sql
 from app.drivers.pgvector.turns import Turns, said_in
 from app.drivers.pgvector.words import by_size
-from app.embedding import Embedder
 from app.errors import Conflict, Contended
 from app.pieces import in_pieces
 from app.ranking.outlines import signs_in, signs_of
@@ -58,18 +58,20 @@ class Writing:
     def __init__(
         self,
         connections: Connections,
-        embedder: Embedder,
+        generation: Generation,
+        turns: Turns | None,
         now: Callable[[], datetime],
-        *,
-        context: bool,
         wrote: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`now` is the driver's clock; `wrote` is told how many rows each statement has written."""
+        """`turns`: where what was said before is looked up, if vectors in context are made.
+
+        `now` is the driver's clock; `wrote` is told how many rows each statement has written.
+        """
         self._connections = connections
         self._wrote = wrote
-        self._embedder = embedder
+        self._generation = generation
         self._now = now
-        self._turns = Turns(connections, now) if context else None
+        self._turns = turns
 
     async def store(self, memories: Sequence[Memory]) -> None:
         """Insert new ones, all or none."""
@@ -84,9 +86,9 @@ class Writing:
 
     async def derived(self, memories: Sequence[Memory]) -> list[Derived | None]:
         """What was made of each; None where it is not there in that version."""
-        rows = await self._connections.fetch(sql.DERIVED, *_versions(memories))
-        dimension, language = self._embedder.dimension, self._connections.language
-        return derived_in(rows, len(memories), dimension, language)
+        generation, language = self._generation, self._connections.language
+        rows = await self._connections.fetch(sql.DERIVED, *_versions(memories), generation.number)
+        return derived_in(rows, len(memories), generation, language)
 
     async def gone(self, users: Sequence[str], ids: Sequence[str]) -> list[int]:
         """The places of those of the users and ids, in pairs, under which there is nothing."""
@@ -107,7 +109,9 @@ class Writing:
         vectors = await self._vectors(new, {}, at_version=False)
         columns = await self._columns(new, vectors)
         async with self._connections.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(sql.ONCE + sql.RETURNING, *columns, now)
+            rows = await connection.fetch(
+                sql.ONCE + sql.RETURNING, *columns, self._generation.number, now
+            )
             written = _keys(rows)
             await connection.execute(sql.DELETE_WINDOWS, *columns_of(written, 2))
             await _store_windows(connection, new, vectors, written)
@@ -138,7 +142,8 @@ class Writing:
             cleared = await clear(connection, wanted, self._now())
             rows = cleared.rows
             if memories and not cleared.later:
-                rows += await _keep(connection, sql.MERGE, columns, memories, vectors)
+                arguments = [*columns, self._generation.number]
+                rows += await _keep(connection, sql.MERGE, arguments, memories, vectors)
         self._wrote(rows)
         return cleared.alive
 
@@ -153,11 +158,11 @@ class Writing:
         """Keep the memories by the statement, of one with `over`; how many rows it wrote."""
         vectors = await self._vectors(memories, there, given or {}, at_version=bool(over))
         columns = await self._columns(memories, vectors)
-        arguments = [value for (value,) in columns] if over else columns
+        values = [value for (value,) in columns] if over else columns
+        arguments = [*values, self._generation.number, *over]
         if not vectors.windows:
-            rows = await self._connections.change(statement, *arguments, *over)
+            rows = await self._connections.change(statement, *arguments)
         else:
-            arguments = [*arguments, *over]
             async with self._connections.acquire() as connection, connection.transaction():
                 rows = await _keep(connection, statement, arguments, memories, vectors)
         self._wrote(rows)
@@ -234,7 +239,7 @@ class Writing:
         changed = [place for place in moved if place not in found.first]
         texts = await in_pieces(text_of, memories) if changed or self._turns else ()
         windows = [
-            await self._embedder.windows(
+            await self._generation.embedder.windows(
                 texts[place], name_before(texts[place], memories[place].metadata)
             )
             for place in changed
@@ -242,7 +247,7 @@ class Writing:
         in_context = await self._turns.before(memories, texts, moved) if self._turns else {}
         wanted = [*(text for own in windows for text in own), *in_context.values()]
         if wanted:
-            made = await self._embedder.embed(wanted)
+            made = await self._generation.embedder.embed(wanted)
             last = 0
             for place, own in zip(changed, windows, strict=True):
                 first, last = last, last + len(own)
@@ -266,7 +271,7 @@ class Writing:
 
     def _has_windows(self, row: asyncpg.Record) -> bool:
         """Whether a row's text has several vectors."""
-        one = np.zeros((1, self._embedder.dimension), np.float32)
+        one = np.zeros((1, self._generation.dimension), np.float32)
         return len(signs_in(row["outline"])) > len(signs_of(one))
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from app.core.memory.cursor import LAST
 from app.core.memory.requests import PageKnowledge, RecallKnowledge
 from app.drivers.pgvector.indexes import EXACT_ROWS
+from app.drivers.pgvector.sql.recall import of_model
 from app.drivers.pgvector.sql.scope import Where
 from app.drivers.pgvector.vectors import vector_type
 
@@ -49,9 +50,10 @@ GET = f"""
     where knowledge_id = $1 and {_ALIVE.format(now="$2")}
 """
 
+# $13 the generation of the vector
 STORE = f"""
     insert into global_knowledge ({COLUMNS}, embedding)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 where {of_model("$13")}
 """
 
 _CHANGED = (
@@ -69,9 +71,9 @@ MERGE = f"""
 ONCE = f"""
     {STORE} on conflict (knowledge_id) do update
     set ({_CHANGED}) = row(excluded.{_CHANGED.replace(", ", ", excluded.")})
-    where global_knowledge.expires_at <= $13
+    where global_knowledge.expires_at <= $14
 """
-"""As STORE; what is there gives way where it has expired at the moment $13."""
+"""As STORE; what is there gives way where it has expired at the moment $14."""
 
 # $1 ids, $2 now
 ALIVE = f"""
@@ -79,8 +81,8 @@ ALIVE = f"""
     join global_knowledge on knowledge_id = id and {_ALIVE.format(now="$2")}
 """
 
-# $1 ids and $2 versions, in pairs
-DERIVED = """
+# $1 ids and $2 versions, in pairs; $3 the generation
+DERIVED = f"""
     select place, null::bytea as outline, vector_send(record.embedding::vector) as first,
         array(
             select vector_send(other.embedding::vector) from knowledge_windows as other
@@ -88,6 +90,7 @@ DERIVED = """
         ) as others
     from unnest($1::uuid[], $2::timestamptz[]) with ordinality as wanted (id, version, place)
     join global_knowledge as record on record.knowledge_id = id and updated_at = version
+    where {of_model("$3")}
 """
 
 # $1 ids, $2 now
@@ -98,12 +101,12 @@ GONE = f"""
     )
 """
 
-# The arguments of STORE; $13 the version that it takes the place of.
+# The arguments of STORE; $14 the version that it takes the place of.
 REPLACE = f"""
     update global_knowledge set ({_CHANGED}) = row(
         $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
     )
-    where knowledge_id = $1 and updated_at = $13
+    where knowledge_id = $1 and updated_at = $14 and {of_model("$13")}
 """
 
 RETURNING = " returning knowledge_id"
@@ -228,7 +231,7 @@ _OF_EVERYTHING = f"""
         ) as nearest
         where (select rows from size) > {{exact}}
     ) as candidates
-    {BEST_FIRST}
+    where {{of_model}} {BEST_FIRST}
 """
 
 # A lateral with a limit is looked up by the primary key, however many the planner expects.
@@ -276,12 +279,12 @@ _OF_CATEGORY = f"""
         ) as nearest
         where (select rows > bound from size)
     ) as candidates
-    {BEST_FIRST}
+    where {{of_model}} {BEST_FIRST}
 """
 
 _OF_DOCUMENT = f"""
     select {COLUMNS}, {SCORE}, {HAS_WINDOWS} from global_knowledge
-    where {{where}} {BEST_FIRST}
+    where {{where}} and {{of_model}} {BEST_FIRST}
 """
 
 
@@ -298,13 +301,15 @@ def search(
     dimension: int,
     exact: int = EXACT_ROWS,
     bits: int = BITS_ROWS,
+    *,
+    generation: int,
 ) -> Search:
-    """The search of a table whose embeddings have `dimension` dimensions.
+    """The search of a table whose embeddings have `dimension` dimensions, of that generation.
 
     Up to `exact` rows are all ranked; a category of up to `bits`, which is no less, is searched by
     its bits.
     """
-    names, arguments = named(wanted, now, dimension)
+    names, arguments = named(wanted, now, dimension, generation)
     if wanted.doc_id is not None:
         statement = _OF_DOCUMENT
     else:
@@ -313,14 +318,15 @@ def search(
 
 
 def named(
-    wanted: RecallKnowledge, now: datetime, dimension: int
+    wanted: RecallKnowledge, now: datetime, dimension: int, generation: int
 ) -> tuple[dict[str, Any], list[Any]]:
     """What the names in the searches stand for, and the arguments of a search.
 
     - `where`: what the records must be, but for the category, which only of a document is in it;
     - `read`: the same where a filter has to read them, else `true`: then only what has expired is
       not `where`;
-    - `category`: how the statement names the category.
+    - `category`: how the statement names the category;
+    - `of_model`: that the vectors are of the generation.
     """
     where = Where(first=3)
     where.alive(now)
@@ -338,5 +344,6 @@ def named(
         "where": where,
         "read": where if wanted.filter else "true",
         "category": category,
+        "of_model": of_model(where.argument(generation)),
     }
     return names, where.arguments

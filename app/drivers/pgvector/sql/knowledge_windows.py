@@ -76,7 +76,7 @@ _SEARCH = f"""
     cross join lateral (
         select {COLUMNS} from global_knowledge where knowledge_id = found and {{where}} limit 1
     ) as record
-    {BEST_FIRST}
+    where {{of_model}} {BEST_FIRST}
 """
 
 # Whether a window's record is wanted; in a form that leaves the order to the vector index.
@@ -93,7 +93,7 @@ _OF_DOCUMENT = f"""
         ) as score
         from global_knowledge as record where {{where}}
     ) as records
-    where score is not null {BEST_FIRST}
+    where score is not null and {{of_model}} {BEST_FIRST}
 """
 
 
@@ -103,12 +103,14 @@ def search(
     dimension: int,
     exact: int = EXACT_ROWS,
     category: int = CATEGORY_WINDOWS,
+    *,
+    generation: int,
 ) -> Search:
     """The search for records by their other vectors, each by its best one.
 
     Up to `exact` windows are all ranked, of a category up to `category`.
     """
-    names, arguments = named(wanted, now, dimension)
+    names, arguments = named(wanted, now, dimension, generation)
     if wanted.doc_id is not None:
         return Search(_OF_DOCUMENT.format(**names), arguments)
     admitted = _ADMITTED.format(**names) if wanted.filter else "true"

@@ -5,7 +5,7 @@ A recall by vector is in `recall.py`, and all of the knowledge in `knowledge.py`
 
 from app.core.memory.cursor import Place
 from app.drivers.pgvector.sql import knowledge
-from app.drivers.pgvector.sql.recall import EVERY_COLUMN
+from app.drivers.pgvector.sql.recall import EVERY_COLUMN, of_model
 from app.drivers.pgvector.sql.recall import MEMORY as _MEMORY
 from app.drivers.pgvector.sql.scope import DOCUMENT, OCCURRED, OF_TENANT, POSITION, Where
 
@@ -48,7 +48,8 @@ GET_OF_USER = GET.replace("limit 1", "and user_id = $3")
 
 _DERIVED = "embedding, context, outline, long_outline"
 
-# One statement, so all or none. Tags go as JSON: PostgreSQL's arrays of arrays are rectangular.
+# One statement, so all or none. $17 is the generation of the vectors. Tags go as JSON:
+# PostgreSQL's arrays of arrays are rectangular.
 STORE = f"""
     insert into memories ({_MEMORY}, {_DERIVED})
     select {_MEMORY.replace("tags", "array(select json_array_elements_text(tags))")}, {_DERIVED}
@@ -57,6 +58,7 @@ STORE = f"""
         $8::timestamptz[], $9::timestamptz[], $10::smallint[], $11::timestamptz[], $12::uuid[],
         $13::vector[], $14::vector[], $15::bytea[], $16::bytea[]
     ) as new ({_MEMORY}, {_DERIVED})
+    where {of_model("$17")}
 """
 
 _CHANGED = (
@@ -75,18 +77,18 @@ MERGE = f"""
 ONCE = f"""
     {STORE} on conflict (user_id, memory_id) do update
     set ({_CHANGED}) = row(excluded.{_CHANGED.replace(", ", ", excluded.")})
-    where memories.expires_at <= $17
+    where memories.expires_at <= $18
 """
-"""As STORE; a memory that is there gives way where it has expired at the moment $17."""
+"""As STORE; a memory that is there gives way where it has expired at the moment $18."""
 
-# The arguments of STORE, of one memory; $17 the version that it takes the place of
+# The arguments of STORE, of one memory; $18 the version that it takes the place of
 REPLACE = f"""
     update memories set ({_CHANGED}) = row(
         $3, $4, array(select json_array_elements_text($5::json)), $6, $7, $8, $9::timestamptz,
         $10::smallint, $11::timestamptz, $12::uuid, $13::vector, $14::vector, $15::bytea,
         $16::bytea
     )
-    where memory_id = $1 and user_id = $2 and updated_at = $17
+    where memory_id = $1 and user_id = $2 and updated_at = $18 and {of_model("$17")}
 """
 
 RETURNING = " returning user_id, memory_id"
@@ -109,8 +111,8 @@ ALIVE = f"""
     join memories on user_id = owner and memory_id = id and {_ALIVE.format(now="$3")}
 """
 
-# $1 users, $2 ids and $3 versions, in threes
-DERIVED = """
+# $1 users, $2 ids and $3 versions, in threes; $4 the generation
+DERIVED = f"""
     select place, vector_send(embedding::vector) as first,
         coalesce(outline, long_outline) as outline,
         array(
@@ -120,6 +122,7 @@ DERIVED = """
     from unnest($1::text[], $2::uuid[], $3::timestamptz[])
         with ordinality as wanted (owner, id, version, place)
     join memories on user_id = owner and memory_id = id and updated_at = version
+    where {of_model("$4")}
 """
 
 # $1 users and $2 ids, in pairs; $3 now
@@ -283,17 +286,21 @@ LACKING = """
 
 # It names every column, so that it fails where another statement would.
 # $1 our model's vector of the sample, $2 its dimension, $3 the least agreement, $4 the language and
-# $5 the version of the words
+# $5 the version of the words, $6 the generation
 AS_OPENED = f"""
     select
         ({WHOLE}) as whole,
-        case when dimension = $2::int then 1 - (sample <=> $1) >= $3::float8 else false end
-            as same_model,
+        case when generation <> $6::int or dimension <> $2::int then false
+            else 1 - (sample <=> $1) >= $3::float8 end as same_model,
         language = $4::text and words = $5::int as same_words,
         ({LACKING}) as lacking,
         current_setting('transaction_read_only')::boolean as read_only
     from (select version_num from alembic_version) v
-    cross join (select only_row, name, dimension, sample, language, words from embedding_model) e
+    cross join (
+        select only_row, name, dimension, sample, language, words, generation, previous_name,
+            previous_sample
+        from embedding_model where of_model(generation)
+    ) e
     left join (select {EVERY_COLUMN} from memories limit 0) m on true
     left join (select user_id, memory_id, n, embedding from memory_windows limit 0) w on true
     left join (select user_id, written, memory_id, marked_at from memory_changes limit 0) c on true
@@ -339,7 +346,11 @@ REMEMBER_MODEL = """
     on conflict (only_row) do nothing
 """
 
-MODEL = "select name, dimension, 1 - (sample <=> $1) as agreement from embedding_model"
+MODEL = f"""
+    select ({DIMENSION}) as columns, name, dimension, sample, generation, previous_sample
+    from (select) as one left join embedding_model on true
+"""
+"""One row, also where there is no model yet."""
 
 WORDS = "select language, words from embedding_model"
 

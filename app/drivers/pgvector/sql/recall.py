@@ -30,7 +30,15 @@ class Part(NamedTuple):
     page: int
 
 
-def _outlines(where: str, outline: str, least: str, size: int) -> str:
+def of_model(generation: str) -> str:
+    """A condition that holds once for the statement, or fails it: see `alembic/versions/0007`.
+
+    `generation` names the argument with the number of the vectors' model.
+    """
+    return f"of_model({generation}::integer)"
+
+
+def _outlines(where: str, outline: str, least: str, generation: str, size: int) -> str:
     """One row: arrays as bytes, which numpy reads as they are. `least` names the least id."""
     return f"""
     select count(*) as n,
@@ -40,37 +48,39 @@ def _outlines(where: str, outline: str, least: str, size: int) -> str:
     from (
         select memory_id, {outline} as outline from memories
         where {where} and memory_id >= {least} order by memory_id limit {size}
-    ) as page"""
+    ) as page
+    where {of_model(generation)}"""
 
 
 _OF_USER = "user_id = $1 and outline is"
 
 WHOLE = (
-    Part(_outlines(f"{_OF_USER} not null", "outline", "$2", PAGE), PAGE),
-    Part(_outlines(f"{_OF_USER} null", "long_outline", "$2", LONG_PAGE), LONG_PAGE),
+    Part(_outlines(f"{_OF_USER} not null", "outline", "$2", "$3", PAGE), PAGE),
+    Part(_outlines(f"{_OF_USER} null", "long_outline", "$2", "$3", LONG_PAGE), LONG_PAGE),
 )
 """All of a user's memories: those that the index alone answers for, and the others.
 
-$1 user, $2 the least id."""
+$1 user, $2 the least id, $3 the generation."""
 
 
 def some(where: Where) -> tuple[Part, ...]:
-    """Those that `where` has; the least id is the argument after its own."""
-    least = f"${len(where.arguments) + 1}"
-    return (Part(_outlines(str(where), _OUTLINE, least, PAGE), PAGE),)
+    """Those that `where` has; after its own arguments come the least id and the generation."""
+    least, generation = (f"${len(where.arguments) + n}" for n in (1, 2))
+    return (Part(_outlines(str(where), _OUTLINE, least, generation, PAGE), PAGE),)
 
 
-# $1 user, $2 ids, $3 the query's vector. A memory that is gone has no row.
-_COSINES = """
+# $1 user, $2 ids, $3 the query's vector, $4 the generation. A memory that is gone has no row.
+_COSINES = f"""
     select string_agg(int4send(place::int), '') as places,
         string_agg(float8send(1 - distance), '') as cosines
     from (
-        select place, {distance} as distance
+        select place, {{distance}} as distance
         from unnest($2::uuid[]) with ordinality as wanted (id, place), lateral (
             select user_id, memory_id, embedding, context from memories
             where user_id = $1 and memory_id = id offset 0
         ) as memory
     ) as found
+    where {of_model("$4")}
 """
 _NEAREST_WINDOW = """
     least({first}, (
@@ -132,7 +142,7 @@ CHANGED = f"""
 _VECTORS = {False: "embedding", True: "coalesce(context, embedding)"}
 
 
-# $1 user, $2 the least id, $3 how many
+# $1 user, $2 the least id, $3 how many, $4 the generation of the vectors
 RECORDS_PAGE = f"""
     select {MEMORY} from memories
     where user_id = $1 and memory_id >= $2 order by memory_id limit $3
@@ -143,21 +153,22 @@ VECTORS_PAGE = {
             select embedding, context from memories
             where user_id = $1 and memory_id >= $2 order by memory_id limit $3
         ) as page
+        where {of_model("$4")}
     """
     for context, vector in _VECTORS.items()
 }
 """The first vectors of the records of the same page, in their order."""
 
-# $1 user, $2 ids
-WINDOWS = """
+# $1 user, $2 ids, $3 the generation
+WINDOWS = f"""
     select memory_id, vector_send(embedding::vector) as vector from memory_windows
-    where user_id = $1 and memory_id = any($2::uuid[]) order by memory_id, n
+    where user_id = $1 and memory_id = any($2::uuid[]) and {of_model("$3")} order by memory_id, n
 """
 """The other vectors of texts that have several."""
 
 _UNSEEN_BY_ONE = _UNSEEN.format(user="$1", seen="$2")
 
-# $1 user, $2 the snapshot that they were last read by
+# $1 user, $2 the snapshot that they were last read by, $3 the generation
 UNSEEN = {
     context: f"""
         select change.memory_id as changed, memory.*
@@ -166,6 +177,7 @@ UNSEEN = {
             select memory_id, {_OUTLINE} as outline, vector_send({vector}::vector) as vector
             from memories where user_id = $1 and memory_id = change.memory_id offset 0
         ) as memory on true
+        where {of_model("$3")}
     """
     for context, vector in _VECTORS.items()
 }

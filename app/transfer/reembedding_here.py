@@ -1,0 +1,89 @@
+"""A re-embedding that a service does itself, in the background."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from app.core.memory.record_driver import RecordDriver
+from app.core.memory.reembedding import Reembedding
+from app.embedding import Embedder
+from app.errors import ConfigurationError, Conflict, InvalidInput, MemoryServiceError
+from app.logs import get_logger
+from app.tasks import end
+from app.transfer.reembed import Reembedded, call_off, reembed
+
+_log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    """One that was begun."""
+
+    model: str
+    work: Reembedding
+    told: Reembedded = field(default_factory=Reembedded)
+    task: asyncio.Task[None] | None = None
+
+
+class ReembeddingsHere:
+    """At most one at a time; it ends with the service, and can go on after that."""
+
+    def __init__(self) -> None:
+        self._running: _Running | None = None
+        self._changing = asyncio.Lock()
+
+    async def start(self, driver: RecordDriver, embedder: Embedder, *, force: bool) -> Reembedded:
+        """Begin, or see how far the one to that model is; the rest goes on in the background.
+
+        Raises `Conflict` where one to another model goes on here, `InvalidInput` for a model that
+        the records can't get, and what the driver raises.
+        """
+        async with self._changing:
+            running = self._running
+            if running is not None and running.task is not None and not running.task.done():
+                if running.model != embedder.name:
+                    raise Conflict(f"The records are being brought to the model {running.model}")
+                return running.told
+            work = driver.reembedding(embedder)
+            try:
+                await work.open()
+                await work.begin()
+            except BaseException as error:
+                await work.close()
+                if isinstance(error, ConfigurationError):
+                    raise InvalidInput(error.reason, ("model",)) from error
+                raise
+            running = self._running = _Running(embedder.name, work)
+            running.task = asyncio.create_task(_run(running, force=force))
+            return running.told
+
+    async def call_off(self, driver: RecordDriver, embedder: Embedder) -> bool:
+        """Leave the driver's records as they are; whether there was something to call off."""
+        async with self._changing:
+            await self._stop()
+            work = driver.reembedding(embedder)
+            try:
+                await work.open()
+                return await call_off(work)
+            finally:
+                await work.close()
+
+    async def close(self) -> None:
+        """End what runs; it can be begun again."""
+        async with self._changing:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            await end(running.task)
+
+
+async def _run(running: _Running, *, force: bool) -> None:
+    try:
+        await reembed(running.work, running.told, force=force)
+        _log.info("reembedded", model=running.model, records=running.told.records)
+    except MemoryServiceError as error:
+        running.told.waiting = None
+        _log.error("reembedding_failed", model=running.model, reason=error.reason)
+    finally:
+        await running.work.close()

@@ -1,0 +1,276 @@
+"""Another model while everybody stores, changes, deletes and recalls; and processes are killed."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from app.core.memory.records import Knowledge, Memory, key_of
+from app.drivers.pgvector import PgvectorDriver
+from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
+from app.wrappers.failover import FailoverDriver
+from app.wrappers.replicated import ReplicatedDriver
+from tests.conftest import NewDatabase
+from tests.drivers.reembedding import (
+    NEW,
+    OLD,
+    SAME_SIZE,
+    WORDS,
+    assert_all_by,
+    driver_on,
+    many,
+    process,
+    reembedded,
+    what_there_is,
+)
+from tests.other_models import LetterModel
+from tests.storm import times
+from tests.transfer.records import by_place, every_record
+
+QUESTIONS = ("text of a copper kettle", "harbour window", "sundial and basil", "text 41")
+KNOWN = "user 3"
+"""Whose memories stay as they are: what a model answers is known."""
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.drivers.pgvector.coming.ComingModel.every", 0.1)
+    monkeypatch.setattr("app.drivers.pgvector.reembedding.LOOKS_SECONDS", 0.5)
+
+
+Answer = dict[str, float]
+"""The score of each record that was found, but for the last and what is as good: that is a tie."""
+
+
+def answer_of(found: Sequence[Memory | Knowledge]) -> Answer:
+    scores = {key_of(each)[1]: each.score or 0.0 for each in found}
+    return {one: score for one, score in scores.items() if score > min(scores.values()) + 1e-4}
+
+
+def is_same(one: Answer, other: Answer) -> bool:
+    """Whether both are one model's: PostgreSQL and numpy add the same numbers up otherwise."""
+    return one.keys() == other.keys() and all(abs(one[key] - other[key]) < 1e-4 for key in one)
+
+
+async def answers(driver: PgvectorDriver) -> dict[str, tuple[Answer, Answer]]:
+    """What the driver finds for each question: of the memories and of the knowledge."""
+    return {
+        question: (
+            answer_of(await driver.recall(KNOWN, query=question, top_k=8)),
+            answer_of(await driver.recall_global_knowledge(question, 6, "things")),
+        )
+        for question in QUESTIONS
+    }
+
+
+def assert_same(
+    one: dict[str, tuple[Answer, Answer]], other: dict[str, tuple[Answer, Answer]]
+) -> None:
+    for question in QUESTIONS:
+        for kind in (0, 1):
+            assert is_same(one[question][kind], other[question][kind])
+
+
+class Load:
+    """Clients that write and recall until they are told to end, and what must be there then."""
+
+    def __init__(self, drivers: list[PgvectorDriver], seed: int = 5) -> None:
+        self._drivers = drivers
+        self._random = Random(seed)
+        self._over = False
+        self.kept: dict[str, Memory] = {}
+        self.deleted: set[str] = set()
+        self._expiring: dict[str, datetime] = {}
+        self.recalled: list[tuple[str, tuple[Answer, Answer]]] = []
+        self.writes = 0
+
+    @asynccontextmanager
+    async def running(self, clients: int = 6) -> AsyncIterator[None]:
+        """While the block runs, and a little longer."""
+        tasks = [asyncio.create_task(self._write(n)) for n in range(clients)]
+        tasks += [asyncio.create_task(self._recall(each)) for each in self._drivers]
+        try:
+            yield
+            await asyncio.sleep(0.5)
+        finally:
+            self._over = True
+            await asyncio.gather(*tasks)
+
+    async def _write(self, client: int) -> None:
+        """Each client writes to its own user: so it knows what is there."""
+        own: list[str] = []
+        user = f"writer {client}"
+        while not self._over:
+            driver = self._random.choice(self._drivers)
+            kind = self._random.choice(("store", "store", "update", "delete", "fleeting"))
+            text = f"{self._random.choice(WORDS)} {self._random.random()}"
+            if kind == "store" or not own:
+                talk = self._random.choice((None, "talk"))
+                stored = await driver.store(user, text, talk)
+                self.kept[stored.memory_id] = stored
+                own.append(stored.memory_id)
+            elif kind == "update":
+                one = self._random.choice(own)
+                changed = await driver.update(one, user, {"content": text})
+                assert changed is not None
+                self.kept[one] = changed
+            elif kind == "delete":
+                one = own.pop(self._random.randrange(len(own)))
+                assert await driver.delete(one, user)
+                del self.kept[one]
+                self.deleted.add(one)
+            else:
+                soon = datetime.now(UTC) + timedelta(seconds=0.5)
+                fleeting = await driver.store(user, text, expires_at=soon)
+                self._expiring[fleeting.memory_id] = soon
+                await driver.sweeper.sweep()
+            self.writes += 1
+            now = datetime.now(UTC)
+            gone = {one for one, end in self._expiring.items() if end <= now} | self.deleted
+            found = await driver.recall(user, query=text, top_k=3)
+            assert not {each.memory_id for each in found} & gone
+
+    async def _recall(self, driver: PgvectorDriver) -> None:
+        while not self._over:
+            for question, found in (await answers(driver)).items():
+                self.recalled.append((question, found))
+
+
+async def whole(url: str, load: Load, model: LetterModel) -> None:
+    """All that was written is there as it was acknowledged, by that model, and nothing else is."""
+    async with driver_on(url, model) as driver:
+        await asyncio.sleep(0.6)
+        await driver.sweeper.sweep()
+        records = await every_record(driver)
+        of_writers = {
+            each.memory_id: each
+            for each in records
+            if isinstance(each, Memory) and each.user_id.startswith("writer")
+        }
+        assert by_place([*of_writers.values()]) == by_place([*load.kept.values()])
+        await assert_all_by(model, url, records)
+
+
+@pytest.mark.parametrize("model", [NEW, SAME_SIZE], ids=["another dimension", "same dimension"])
+async def test_under_load_no_request_fails_and_each_answer_is_one_of_the_two_models(
+    new_database: NewDatabase, model: LetterModel, root: Path
+) -> None:
+    url = await new_database()
+    before = await what_there_is(url)
+    async with driver_on(url) as one, driver_on(url) as other:
+        await one.import_records(many(times(300, 3_000)))
+        by_old = await answers(one)
+        load = Load([one, other])
+        async with load.running():
+            await asyncio.sleep(0.5)
+            count = await reembedded(url, model)
+        by_new = await answers(one)
+        assert_same(await answers(other), by_new)
+        assert count >= 300
+        assert load.writes > 50
+        seen = {"old": 0, "new": 0}
+        for question, found in load.recalled:
+            for kind in (0, 1):
+                old = is_same(found[kind], by_old[question][kind])
+                new = is_same(found[kind], by_new[question][kind])
+                assert old or new, question
+                assert not (old and new), question
+                seen["old" if old else "new"] += 1
+        assert min(seen.values()) > 0
+    await whole(url, load, model)
+    assert await what_there_is(url) == before
+
+
+async def test_killed_at_random_moments_and_run_again_it_ends_as_if_it_never_was(
+    new_database: NewDatabase, root: Path
+) -> None:
+    random = Random(11)
+    for round_ in range(times(1, 10)):
+        url = await new_database()
+        before = await what_there_is(url)
+        async with driver_on(url) as one, driver_on(url) as other:
+            await one.import_records(many(times(300, 2_000)))
+            load = Load([one, other], seed=round_)
+            async with load.running(3):
+                for _ in range(times(4, 6)):
+                    running = await process(root, url)
+                    waiting = asyncio.create_task(running.wait())
+                    await asyncio.wait([waiting], timeout=random.uniform(0.8, 5.0))
+                    if running.returncode is None:
+                        running.send_signal(signal.SIGKILL)
+                    await waiting
+                    if running.returncode == 0:
+                        break
+                if running.returncode != 0:
+                    assert await (await process(root, url)).wait() == 0
+            assert load.writes > 20
+        await whole(url, load, NEW)
+        assert await what_there_is(url) == before
+
+
+@pytest.mark.parametrize("kind", ["failover", "replicated"])
+async def test_under_a_wrapping_driver_one_driver_after_the_other_gets_the_model(
+    new_database: NewDatabase, tmp_path: Path, kind: str
+) -> None:
+    urls = [await new_database() for _ in range(2)]
+    inner = [driver_on(url) for url in urls]
+    for n, driver in enumerate(inner):
+        driver.name = f"driver {n}"
+    journal = JournalSettings(path=tmp_path / "journal")
+    made: FailoverDriver | ReplicatedDriver
+    if kind == "failover":
+        made = FailoverDriver(inner, FailoverSettings(), journal, OLD, Limits())
+    else:
+        made = ReplicatedDriver(inner, ReplicatedSettings(), journal, OLD, Limits())
+    stored: list[Memory] = []
+    over = asyncio.Event()
+
+    async def write(whole: FailoverDriver | ReplicatedDriver) -> None:
+        while not over.is_set():
+            stored.append(await whole.store("ada", f"kettle {len(stored)}"))
+            assert await whole.recall("ada", query="kettle", top_k=3)
+
+    async with made as whole:
+        writing = asyncio.create_task(write(whole))
+        for url in urls:
+            await reembedded(url)
+        over.set()
+        await writing
+        held = [urls[0]] if kind == "failover" else urls
+        async with asyncio.timeout(60):
+            while (await whole.health_check()).facts.get("pending"):
+                await asyncio.sleep(0.1)
+        assert {each.status for each in (await whole.health_check()).drivers} == {"ok"}
+        for driver, url in zip(inner, held, strict=False):
+            async with asyncio.timeout(60):
+                while len(await every_record(driver)) < len(stored):
+                    await asyncio.sleep(0.1)
+            await assert_all_by(NEW, url, stored)
+
+
+async def test_who_is_kept_in_memory_is_so_again_by_the_new_model(
+    new_database: NewDatabase,
+) -> None:
+    url = await new_database()
+    async with driver_on(url) as driver:
+        await driver.import_records(many(60))
+
+        async def kept() -> None:
+            async with asyncio.timeout(30):
+                while not (await driver.health_check()).facts["resident_users"]:
+                    await driver.recall(KNOWN, query="kettle")
+                    await asyncio.sleep(0.05)
+
+        await kept()
+        await reembedded(url)
+        by_new = await answers(driver)
+        await kept()
+        assert_same(await answers(driver), by_new)
+        async with driver_on(url, NEW) as fresh:
+            assert_same(await answers(fresh), by_new)
+    assert OLD.dimension != NEW.dimension
