@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.drivers.redis import RedisDriver
+from app.drivers.redis.embedders import EmbedderOf
 from app.embedding import Embedder
 from app.settings import Limits, RecallSettings, RedisSettings
 from tests.redis_server import KEEPING, NO_SEARCH, RedisServer, can_search, running
@@ -34,10 +35,13 @@ async def open_redis(embedder: Embedder, search: RedisServer) -> AsyncIterator[O
             instead: Embedder | None = None,
             recall: RecallSettings | None = None,
             url: str | None = None,
+            embedder_of: EmbedderOf | None = None,
             **settings: Any,
         ) -> RedisDriver:
             group = RedisSettings(url=SecretStr(url or search.url), **settings)
-            driver = RedisDriver(group, instead or embedder, Limits(), recall)
+            driver = RedisDriver(
+                group, instead or embedder, Limits(), recall, embedder_of=embedder_of
+            )
             return await stack.enter_async_context(driver)
 
         yield opened

@@ -23,9 +23,18 @@ from app.errors import (
 CHANGED = "MEMORYCHANGED"
 """What our scripts say where the database is not the one that was opened."""
 
+PAUSED = "MEMORYPAUSED"
+"""What our scripts say where a write has to wait for a switch to another model's place."""
+
+
+class Paused(DriverUnavailable):
+    """Writes wait for a moment; try again."""
+
+
 # What only the text tells apart, in whatever case: the first that is in it; else the kind counts.
 TEXTS: tuple[tuple[str, type[MemoryServiceError]], ...] = (
     (CHANGED, DatabaseChanged),
+    (PAUSED, Paused),
     ("no such index", DatabaseChanged),
     ("unknown index", DatabaseChanged),
     ("Timeout limit was reached", DriverTimeout),

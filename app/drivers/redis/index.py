@@ -14,6 +14,7 @@ from app.drivers.redis.server import Command, Server
 from app.embedding import Vector
 from app.errors import (
     ConfigurationError,
+    DatabaseChanged,
     DriverError,
     DriverTimeout,
     DriverUnavailable,
@@ -67,6 +68,11 @@ class Index:
                 "service's: drop it, or choose another namespace"
             )
         await self._whole()
+
+    async def drop(self) -> None:
+        """Drop the index, and none of the keys; without one it does nothing."""
+        with suppress(DatabaseChanged):  # there is none
+            await self._server.ask(("FT.DROPINDEX", self._name))
 
     async def _whole(self) -> None:
         """Wait until Redis has read all that is there, as it does for a new index and at a start.

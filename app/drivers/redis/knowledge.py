@@ -8,7 +8,7 @@ from app.core.memory.records import Knowledge, Record
 from app.core.memory.requests import RecallKnowledge
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import KNOWLEDGE, decoded, digits, hashed
-from app.embedding import Embedder, Vector
+from app.embedding import Vector
 from app.pieces import in_pieces
 
 _TIE = 2e-6
@@ -23,9 +23,9 @@ _TRIES = 5
 class KnowledgeSearch:
     """Searches the knowledge of a namespace."""
 
-    def __init__(self, database: Database, embedder: Embedder, now: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
-        self._embedder = embedder
+        self._embedder = database.embedder
         self._now = now
 
     async def recall(self, wanted: RecallKnowledge) -> list[tuple[Knowledge, float]]:

@@ -4,7 +4,13 @@ Everything of one namespace has one hash tag, `{memory}`, so that a script and a
 touch all of it on a cluster, too. Every id of a caller's is in a name only as its hash. An owner is
 a user's hash; knowledge has the owner `k`.
 
-    meta            hash    which database this is, of which model, with which words
+The vectors of another model are in keys of another generation. The names of the first generation
+begin with `{memory}`, those of the second with `{memory}:2`. `{memory}:meta` tells of all of them,
+also which one is in use: `meta.py` has its fields. Each generation has:
+
+    meta            hash    how many windows its knowledge has; of the next one, how many records
+    missing         set     owner and id of each record that the next one lacks
+    services        hash    service -> whether it has loaded the next one's model
     names           hash    owner -> user id
     stamps          hash    owner -> what no other change of the owner's memories has
     users           zset    user ids
@@ -98,14 +104,25 @@ def place(cursor: Cursor | DocumentCursor) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of a namespace's keys."""
+    """The names of a namespace's keys of one generation."""
 
     namespace: str
+    generation: int = 1
+
+    @property
+    def base(self) -> str:
+        """What the names of all generations begin with."""
+        return f"{{{self.namespace}}}"
+
+    @property
+    def meta(self) -> str:
+        """The hash that tells which generation is in use."""
+        return f"{self.base}:meta"
 
     @property
     def root(self) -> str:
-        """What all of them begin with."""
-        return f"{{{self.namespace}}}"
+        """What the names of this generation begin with."""
+        return self.base if self.generation == 1 else f"{self.base}:{self.generation}"
 
     @property
     def index(self) -> str:
@@ -115,6 +132,12 @@ class Names:
     def of(self, *parts: str) -> str:
         """The key of these parts."""
         return ":".join((self.root, *parts))
+
+    def has(self, key: str) -> bool:
+        """Whether the key is one of this generation."""
+        if key == self.meta or not key.startswith(f"{self.root}:"):
+            return False
+        return not key[len(self.root) + 1 :].partition(":")[0].isdigit()
 
 
 def encoded(record: Record, windows: int) -> bytes:

@@ -14,7 +14,7 @@ from app.drivers.redis.layout import ID_BYTES, decoded, hashed
 from app.drivers.redis.reading import own
 from app.drivers.redis.residents import Resident, Residents
 from app.drivers.redis.server import Command
-from app.embedding import Embedder, Vector
+from app.embedding import Vector
 from app.pieces import in_pieces
 from app.ranking.candidates import Candidates, Mask, Rows
 from app.ranking.evidence import Evidence, weigh
@@ -54,15 +54,16 @@ class RankedRecall:
     def __init__(
         self,
         database: Database,
-        embedder: Embedder,
         settings: RecallSettings,
         now: Callable[[], datetime],
+        residents: Residents,
     ) -> None:
+        """`residents` may be of another generation's users: no two have a stamp in common."""
         self._database = database
-        self._embedder = embedder
+        self._embedder = database.embedder
         self._settings = settings
         self._now = now
-        self.residents = Residents(settings.resident_mb * 1_000_000)
+        self._residents = residents
 
     async def best(self, wanted: Recall) -> list[Hit]:
         """The best memories for a query, with what was found of each."""
@@ -102,7 +103,7 @@ class RankedRecall:
         """What is kept of the user, if nothing has changed since; else what is read now."""
         owner, names = hashed(wanted.user_id), self._database.names
         stamped = ("HGET", names.of("stamps"), owner)
-        there = self.residents.find(owner)
+        there = self._residents.find(owner)
         if there is not None:
             [stamp] = await self._database.ask(stamped)
             if stamp == there.stamp:
@@ -111,7 +112,7 @@ class RankedRecall:
         # The stamp first: what is read after it is as new, or newer.
         stamp, outlines = await self._database.ask(stamped, ("HVALS", names.of("o", owner)))
         ids = [each[:ID_BYTES] for each in outlines]
-        only = None if self.residents.keeps else [number for _, number in query.terms()]
+        only = None if self._residents.keeps else [number for _, number in query.terms()]
 
         def candidates() -> Candidates:
             packed = [each[ID_BYTES:] for each in outlines]
@@ -124,7 +125,7 @@ class RankedRecall:
         found = Resident(stamp, made, ids)
         if len(ids) <= EVERY:
             await self._fill(owner, found, records=len(ids) <= _FEW)
-        self.residents.keep(owner, found)
+        self._residents.keep(owner, found)
         return found
 
     async def _fill(self, owner: str, known: Resident, *, records: bool) -> None:
@@ -161,8 +162,8 @@ class RankedRecall:
             mask = await asyncio.to_thread(known.filtered, wanted.filter)
         else:
             mask = known.filtered(wanted.filter)
-        if self.residents.find(owner) is known:
-            self.residents.keep(owner, known)  # it is larger now
+        if self._residents.find(owner) is known:
+            self._residents.keep(owner, known)  # it is larger now
         return mask
 
     async def _cosines(
@@ -177,7 +178,7 @@ class RankedRecall:
         if known.vectors is None and self._keeps_vectors(wanted, known):
             # Who is asked for again while nothing changes is worth all of the vectors.
             await self._fill(hashed(wanted.user_id), known, records=False)
-            self.residents.keep(hashed(wanted.user_id), known)
+            self._residents.keep(hashed(wanted.user_id), known)
         if known.vectors is not None:
             return rows, cosines(candidates, rows, known.vectors, question)
         if not len(rows):
@@ -196,10 +197,10 @@ class RankedRecall:
 
     def _keeps_vectors(self, wanted: Recall, known: Resident) -> bool:
         """Whether there is room for the vectors of a user who is kept, and use."""
-        if not known.asked_again or self.residents.find(hashed(wanted.user_id)) is not known:
+        if not known.asked_again or self._residents.find(hashed(wanted.user_id)) is not known:
             return False
         vectors = 4 * self._embedder.dimension * len(known.candidates.vector_row)
-        return self.residents.has_room(known.size + vectors)
+        return self._residents.has_room(known.size + vectors)
 
     async def _hits(
         self, wanted: Recall, known: Resident, candidates: Candidates, found: Sequence[Found]
@@ -212,8 +213,8 @@ class RankedRecall:
             [values] = await self._database.ask(("HMGET", key, *lacking))
             read = zip(lacking, values, strict=True)
             known.records |= {one: value for one, value in read if value is not None}
-            if self.residents.find(owner) is known:
-                self.residents.keep(owner, known)  # it is larger now
+            if self._residents.find(owner) is known:
+                self._residents.keep(owner, known)  # it is larger now
         memories = await own([known.records.get(one) for one in ids], wanted.user_id)
         hits = [
             (memory, one)

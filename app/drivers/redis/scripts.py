@@ -3,25 +3,55 @@
 Redis refuses a script's first write where it has no space, is a replica or can't save; it never
 refuses those that follow. The header of a record, which `layout.py` writes, tells a script
 everything of it: no script reads JSON.
+
+While there is a next generation, each record in it is one of the generation in use, in the same
+version: a script that changes or deletes a record takes it out of the next generation, too.
+`missing` names the records that the next generation lacks.
 """
 
 from app.core.memory.cursor import LAST
-from app.drivers.redis.errors import CHANGED
+from app.drivers.redis.errors import CHANGED, PAUSED
 from app.drivers.redis.layout import KNOWLEDGE, NEVER
 from app.drivers.redis.server import Script
 
-_RECORDS = f"""
-local root, KNOWLEDGE, NEVER, NOWHERE = KEYS[1], '{KNOWLEDGE}', '{NEVER}', string.rep(' ', 32)
+RECORDS = f"""
+local BASE, KNOWLEDGE, NEVER, NOWHERE = KEYS[1], '{KNOWLEDGE}', '{NEVER}', string.rep(' ', 32)
+local META = BASE .. ':meta'
 local MOST = 1000  -- values of one command; Lua's stack has room for 8,000
+local STAMP, OURS = ARGV[1]:sub(33, 48), ARGV[1]:sub(49)
 
-local function key(...)
-    return table.concat({{root, ...}}, ':')
+local identity = redis.call('HMGET', META, 'id', 'generation', 'next')
+local CURRENT, NEXT = identity[2] or '1', identity[3]
+if identity[1] ~= ARGV[1]:sub(1, 32) or (OURS ~= CURRENT and OURS ~= NEXT) then
+    return redis.error_reply('{CHANGED} another database, or another generation of it')
 end
 
-local OWNERS, NAMES, USERS = key('owners'), key('names'), key('users')
-local STAMPS, EXPIRING, STAMP = key('stamps'), key('expiring'), ARGV[1]:sub(33)
-if redis.call('HGET', key('meta'), 'id') ~= ARGV[1]:sub(1, 32) then
-    return redis.error_reply('{CHANGED} another database')
+-- The names of a generation's keys, and what this call has told of its owners and ids.
+local function generation(number)
+    local root = number == '1' and BASE or BASE .. ':' .. number
+    local found = {{number = number, root = root, known = {{}}, owned = {{}}}}
+    for name in ('meta owners names users stamps expiring missing'):gmatch('%S+') do
+        found[name] = root .. ':' .. name
+    end
+    return found
+end
+
+-- The generation whose keys the functions read and write.
+local here = generation(OURS)
+local current = OURS == CURRENT and here or generation(CURRENT)
+local coming = OURS == NEXT and here or (NEXT and generation(NEXT))
+
+local function key(...)
+    return table.concat({{here.root, ...}}, ':')
+end
+
+-- What `f` gives for the keys of another generation.
+local function within(another, f, ...)
+    local before = here
+    here = another
+    local found = f(...)
+    here = before
+    return found
 end
 
 local function header(value)
@@ -42,23 +72,21 @@ local function alive(h, now)
     return h.expires > now
 end
 
-local known = {{}}
-
 -- The names of an owner's keys, and what this call has told of the owner.
 local function of(owner)
-    local found = known[owner]
+    local found = here.known[owner]
     if not found then
         found = {{}}
         for kind in ('rovlx'):gmatch('.') do
             found[kind] = key(kind, owner)
         end
-        known[owner] = found
+        here.known[owner] = found
     end
     return found
 end
 
 -- Call it with each name of a sorted set and the record's member there.
-local function places(owner, id, h, call)
+local function entries(owner, id, h, call)
     local names, listed = of(owner), h.time .. id
     call(names.l, listed)
     if h.group ~= NOWHERE then
@@ -69,19 +97,19 @@ local function places(owner, id, h, call)
     end
     if h.expires ~= NEVER then
         call(names.x, h.expires .. id)
-        call(EXPIRING, h.gone .. owner .. id)
+        call(here.expiring, h.gone .. owner .. id)
     end
 end
 
 -- Writes to one key are one command: a command costs more than what it writes. So no id may come
 -- twice to an owner in a call.
-local waiting, due, owned = {{}}, {{}}, {{}}
+local waiting, due = {{}}, {{}}
 
 local function write()
     for _, command in ipairs(due) do
         redis.call(unpack(command))
     end
-    waiting, due, owned = {{}}, {{}}, {{}}
+    waiting, due, here.owned = {{}}, {{}}, {{}}
 end
 
 local function later(kind, name, first, second)
@@ -104,7 +132,7 @@ end
 
 local function stamp(owner)
     if not of(owner).stamped then
-        redis.call('HSET', STAMPS, owner, STAMP)
+        redis.call('HSET', here.stamps, owner, STAMP)
         of(owner).stamped = true
     end
 end
@@ -116,21 +144,22 @@ end
 -- Those besides `owner` who have a memory of the same id.
 local function others(owner, id)
     local found = ''
-    for each in (owned[id] or redis.call('HGET', OWNERS, id) or ''):gmatch(string.rep('.', 32)) do
+    local all = here.owned[id] or redis.call('HGET', here.owners, id) or ''
+    for each in all:gmatch(string.rep('.', 32)) do
         if each ~= owner then found = found .. each end
     end
     return found
 end
 
-local function remove(owner, id, value)
+local function take(owner, id, value)
     local h, names = header(value), of(owner)
-    places(owner, id, h, drop)
+    entries(owner, id, h, drop)
     redis.call('HDEL', names.r, id)
     if owner == KNOWLEDGE then
         for n = 0, h.windows - 1 do
             redis.call('DEL', key('i', hex(id), n))
         end
-        redis.call('HINCRBY', key('meta'), 'windows', -h.windows)
+        redis.call('HINCRBY', here.meta, 'windows', -h.windows)
         return
     end
     stamp(owner)
@@ -138,54 +167,107 @@ local function remove(owner, id, value)
     redis.call('HDEL', names.v, id)
     local left = others(owner, id)
     if left == '' then
-        redis.call('HDEL', OWNERS, id)
+        redis.call('HDEL', here.owners, id)
     else
-        redis.call('HSET', OWNERS, id, left)
+        redis.call('HSET', here.owners, id, left)
     end
-    local name = redis.call('HGET', NAMES, owner)
+    local name = redis.call('HGET', here.names, owner)
     if name and redis.call('EXISTS', names.r) == 0 then
-        redis.call('HDEL', NAMES, owner)
-        redis.call('HDEL', STAMPS, owner)
-        redis.call('ZREM', USERS, name)
-        known[owner] = nil
+        redis.call('HDEL', here.names, owner)
+        redis.call('HDEL', here.stamps, owner)
+        redis.call('ZREM', here.users, name)
+        here.known[owner] = nil
     end
 end
 
--- `record`: owner, name, id, value, outline, vectors. `write` has to be called after the last.
+local function kept(owner, id)
+    return redis.call('HGET', of(owner).r, id)
+end
+
+local function remove(owner, id, value)
+    take(owner, id, value)
+    if not coming or here == coming then return end
+    within(coming, function()
+        local copy = kept(owner, id)
+        if copy then
+            take(owner, id, copy)
+            redis.call('HINCRBY', here.meta, 'records', -1)
+        end
+        redis.call('SREM', here.missing, owner .. id)
+    end)
+end
+
+-- Whether a record may be kept: the next generation has it in the version in use alone.
+local function belongs(owner, id, h)
+    if here ~= coming then return true end
+    local used = within(current, kept, owner, id)
+    return used and header(used).version == h.version
+end
+
+-- Count a record that is kept, while there is a next generation.
+local function tell(owner, id)
+    if here == coming then
+        redis.call('SREM', here.missing, owner .. id)
+        redis.call('HINCRBY', here.meta, 'records', 1)
+    elseif coming then
+        redis.call('SADD', coming.missing, owner .. id)
+    end
+end
+
+-- Milliseconds since 1970.
+local function clock()
+    local now = redis.call('TIME')
+    return now[1] * 1000 + math.floor(now[2] / 1000)
+end
+
+-- Whether writes have to wait, so that the next generation may get the last of all records.
+local function paused()
+    local till = coming and here ~= coming and redis.call('HGET', META, 'paused')
+    return till and clock() < tonumber(till)
+end
+
+local PAUSE = redis.error_reply('{PAUSED} the next generation gets the last records')
+
+
+-- Whether it keeps the record: owner, name, id, value, outline, vectors. `write` has to be called
+-- after the last.
 local function insert(record)
     local owner, name, id, value, outline, vectors = unpack(record)
     local h, names = header(value), of(owner)
+    if not belongs(owner, id, h) then return false end
     later('HSET', names.r, id, value)
-    places(owner, id, h, add)
+    tell(owner, id)
+    entries(owner, id, h, add)
     if owner == KNOWLEDGE then
         local size = #vectors / h.windows
         for n = 0, h.windows - 1 do
             redis.call('HSET', key('i', hex(id), n), 'k', '1', 'c', h.group, 'd', h.doc,
                 'x', h.expires:sub(1, 12), 'v', vectors:sub(n * size + 1, (n + 1) * size))
         end
-        redis.call('HINCRBY', key('meta'), 'windows', h.windows)
-        return
+        redis.call('HINCRBY', here.meta, 'windows', h.windows)
+        return true
     end
     stamp(owner)
     later('HSET', names.o, id, id .. outline)
     later('HSET', names.v, id, vectors)
-    owned[id] = others(owner, id) .. owner
-    later('HSET', OWNERS, id, owned[id])
+    here.owned[id] = others(owner, id) .. owner
+    later('HSET', here.owners, id, here.owned[id])
     if not names.named then
-        later('HSET', NAMES, owner, name)
-        add(USERS, name)
+        later('HSET', here.names, owner, name)
+        add(here.users, name)
         names.named = true
     end
+    return true
 end
 
 local function there(record)
-    return redis.call('HGET', of(record[1]).r, record[3])
+    return kept(record[1], record[3])
 end
 
 local function put(record)
     local old = there(record)
     if old then remove(record[1], record[3], old) end
-    insert(record)
+    return insert(record)
 end
 
 local function records(first)
@@ -196,29 +278,30 @@ local function records(first)
     return found
 end
 """
-"""What all of them begin with; the first argument is the identity of the database, and a
-stamp that no other call has."""
+"""What all of them begin with. The key is what the names of all generations begin with; the first
+argument is what the database is known by, a stamp that no other call has, and the generation."""
 
 MERGE = Script(
-    _RECORDS
+    RECORDS
     + """
-local kept = 0
+if paused() then return PAUSE end
+local count = 0
 for _, record in ipairs(records(2)) do
     local old = there(record)
     if not old or header(old).version < header(record[4]).version then
-        put(record)
-        kept = kept + 1
+        if put(record) then count = count + 1 end
     end
 end
 write()
-return kept
+return count
 """
 )
 """Keep what is not there, or only in an older version; how many were kept."""
 
 REPLACE = Script(
-    _RECORDS
+    RECORDS
     + """
+if paused() then return PAUSE end
 local record = records(3)[1]
 local old = there(record)
 if not old or header(old).version ~= ARGV[2] then return 0 end
@@ -230,8 +313,9 @@ return 1
 """Keep the record in the place of the version of the second argument; whether it was there."""
 
 ONCE = Script(
-    _RECORDS
+    RECORDS
     + """
+if paused() then return PAUSE end
 local wanted, found, some = records(3), {}, false
 for n, record in ipairs(wanted) do
     local old = there(record)
@@ -252,13 +336,14 @@ What has expired at the moment of the second argument is not there.
 """
 
 PUT = Script(
-    _RECORDS
+    RECORDS
     + f"""
+if paused() then return PAUSE end
 local now, owner, doc, before, own = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local count, later = 0, false
 for _, member in ipairs(redis.call('ZRANGE', key('d', owner, doc), 0, -1)) do
     local id = member:sub(-16)
-    local value = redis.call('HGET', key('r', owner), id)
+    local value = kept(owner, id)
     local h = value and header(value)
     if h and h.created <= before then
         remove(owner, id, value)
@@ -282,13 +367,13 @@ Now, the owner, the document, the moment, when the records are created, the reco
 """
 
 SWEEP = Script(
-    _RECORDS
+    RECORDS
     + """
 local last, most, count = '(' .. ARGV[2], tonumber(ARGV[3]), 0
 local members = redis.call('ZRANGE', key('expiring'), '-', last, 'BYLEX', 'LIMIT', 0, most)
 for _, member in ipairs(members) do
     local owner, id = member:sub(19, -17), member:sub(-16)
-    local value = redis.call('HGET', key('r', owner), id)
+    local value = kept(owner, id)
     if value then
         remove(owner, id, value)
         count = count + 1
@@ -300,7 +385,7 @@ return {count, #members}
 """Delete a piece of what is to be deleted before a moment: how many, of how many that were due."""
 
 DELETE = Script(
-    _RECORDS
+    RECORDS
     + """
 local now, count = ARGV[2], 0
 for n = 4, #ARGV do
@@ -310,7 +395,7 @@ for n = 4, #ARGV do
     local width = owners == KNOWLEDGE and 1 or 32
     for first = 1, #owners, width do
         local owner = owners:sub(first, first + width - 1)
-        local value = redis.call('HGET', key('r', owner), id)
+        local value = kept(owner, id)
         if value then
             remove(owner, id, value)
             if alive(header(value), now) then count = count + 1 end
@@ -326,14 +411,14 @@ How many were there that have not expired at the moment of the second argument.
 """
 
 FORGET = Script(
-    _RECORDS
+    RECORDS
     + """
 local now, owner, before, first, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local members = redis.call('ZRANGE', key('l', owner), first, '+', 'BYLEX', 'LIMIT', 0, most)
 local count, last = 0, ''
 for _, member in ipairs(members) do
     local id = member:sub(19)
-    local value = redis.call('HGET', key('r', owner), id)
+    local value = kept(owner, id)
     local h = value and header(value)
     if h and h.created <= before then
         remove(owner, id, value)
@@ -351,29 +436,29 @@ How many had not expired, and where the next piece begins after; empty at the en
 """
 
 LIST = Script(
-    _RECORDS
+    RECORDS
     + """
-local owner, members = ARGV[3], nil
+local owner, list, members = ARGV[3], key(ARGV[2]), nil
 if ARGV[6] == 'newest' then
-    members = redis.call('ZRANGE', ARGV[2], ARGV[4], '-', 'BYLEX', 'REV', 'LIMIT', 0, ARGV[5])
+    members = redis.call('ZRANGE', list, ARGV[4], '-', 'BYLEX', 'REV', 'LIMIT', 0, ARGV[5])
 else
-    members = redis.call('ZRANGE', ARGV[2], ARGV[4], '+', 'BYLEX', 'LIMIT', 0, ARGV[5])
+    members = redis.call('ZRANGE', list, ARGV[4], '+', 'BYLEX', 'LIMIT', 0, ARGV[5])
 end
 local values = {}
 for n, member in ipairs(members) do
-    values[n] = redis.call('HGET', key('r', owner), member:sub(-16))
+    values[n] = kept(owner, member:sub(-16))
 end
 return {members, values}
 """
 )
-"""A piece of a list and its records: the name of the list, its owner, the end to begin at, how many
-at most, and whether the newest come first."""
+"""A piece of a list and its records: the list's name in its generation, its owner, the end to begin
+at, how many at most, and whether the newest come first."""
 
 FIND = Script(
-    _RECORDS
+    RECORDS
     + """
 local owners = redis.call('HGET', key('owners'), ARGV[2])
-return owners and redis.call('HGET', key('r', owners:sub(1, 32)), ARGV[2])
+return owners and kept(owners:sub(1, 32), ARGV[2])
 """
 )
 """The record of a memory's id, whoever owns it."""

@@ -22,7 +22,7 @@ from app.core.memory.records import (
     uuid_of,
     version_of,
 )
-from app.core.memory.requests import Given, Put
+from app.core.memory.requests import Given, Keep, Put
 from app.drivers.redis.database import Database
 from app.drivers.redis.layout import (
     ID_BYTES,
@@ -39,7 +39,7 @@ from app.drivers.redis.layout import (
 )
 from app.drivers.redis.scripts import MERGE, ONCE, PUT, REPLACE
 from app.drivers.redis.server import Command
-from app.embedding import Embedder, Vector
+from app.embedding import Vector
 from app.pieces import in_pieces
 from app.ranking.outlines import signs_of
 
@@ -47,9 +47,19 @@ from app.ranking.outlines import signs_of
 class Writing:
     """Keeps records that are checked already: those of one call in one step."""
 
-    def __init__(self, database: Database, embedder: Embedder) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._embedder = embedder
+        self._embedder = database.embedder
+
+    async def keep(self, wanted: Keep[Kept], now: datetime) -> Sequence[Kept]:
+        """Keep the records as `Keep` says; the records as they are there at that moment."""
+        if wanted.once:
+            return await self.once(wanted.records, now)
+        if wanted.new:
+            await self.store(wanted.records)
+        else:
+            await self.merge(wanted.records, wanted.given())
+        return wanted.records
 
     async def store(self, records: Sequence[Record]) -> None:
         """Keep new ones, all or none."""
