@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.records import Kept, Knowledge, Memory
+from app.core.memory.records import Kept, Knowledge, Memory, record_id
 from app.core.memory.requests import Delete, Forget, Keep, Put, Replace
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder, Vector
@@ -93,9 +93,8 @@ class FlakyDriver(InMemoryDriver):
     @property
     def kept(self) -> dict[str, Memory | Knowledge]:
         """Everything in it that has not expired, by id."""
-        memories = {key: one for own in self._memories.values() for key, one in own.items()}
-        every: dict[str, Memory | Knowledge] = {**memories, **self._knowledge}
-        return {key: record for key, record in every.items() if self._is_alive(record)}
+        every = self._places.now.all()
+        return {record_id(record): record for record in every if self._is_alive(record)}
 
 
 async def settled(driver: Journalled, seconds: float = 20) -> None:
