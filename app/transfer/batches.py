@@ -1,12 +1,14 @@
 """Records a batch at a time, so that memory holds a few and a backend is asked seldom."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final, TypeVar
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from app.core.memory.records import Record
 from app.tasks import end
 
+Made = TypeVar("Made")
 Value = TypeVar("Value")
 
 MOST: Final = 500
@@ -38,6 +40,24 @@ async def ahead(values: AsyncIterator[Value]) -> AsyncGenerator[Value, None]:
             yield found[0]
     finally:
         await end(coming)
+
+
+async def made_of(
+    values: AsyncIterator[Value], make: Callable[[Value], Coroutine[Any, Any, Made]], most: int
+) -> AsyncGenerator[Made, None]:
+    """What is made of each value, in their order; up to `most` of them are begun and not over."""
+    running: deque[asyncio.Task[Made]] = deque()
+    try:
+        async for value in values:
+            running.append(asyncio.create_task(make(value)))
+            if len(running) == most:
+                yield await running[0]
+                running.popleft()
+        while running:
+            yield await running[0]
+            running.popleft()
+    finally:
+        await end(*running)
 
 
 async def _next(values: AsyncIterator[Value]) -> tuple[Value, ...]:

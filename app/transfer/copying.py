@@ -9,11 +9,13 @@ from typing import Final
 from app.core.memory.derived import Derived
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Key, Record, key_of
-from app.transfer.batches import ahead, batches
+from app.transfer.batches import ahead, batches, made_of
 from app.transfer.comparing import Compared, Differing, differences
 from app.transfer.deleting import delete
 from app.transfer.state import State
 
+_AT_ONCE: Final = 2
+"""Batches that the target gets at once: one is made ready while it writes another."""
 _LOOKED_UP: Final = 1_000
 """Of an owner, records that differ and are looked up again, one by one."""
 
@@ -77,8 +79,20 @@ async def copy(
         records = source.export_records(since=since, start=state.owner)
     else:
         records = source.export_records(user_id, since=since)
+
+    async def bring(read: tuple[list[Record], Sequence[Derived | None]]) -> list[Key]:
+        """The owners and ids of a batch, once the target has it."""
+        batch, derived = read
+        keys = [key_of(record) for record in batch]
+        state.begin(keys)
+        await target.import_records(batch, derived)
+        return keys
+
     read = _with_derived(source, records, derived=told.vectors)
-    async with aclosing(ahead(_brought(target, read, state))) as brought:
+    async with (
+        aclosing(ahead(read)) as coming,
+        aclosing(made_of(coming, bring, _AT_ONCE)) as brought,
+    ):
         async for keys in brought:
             told.deleted += await _settle(source, target, keys)
             state.end(keys)
@@ -124,20 +138,6 @@ async def _with_derived(
 ) -> AsyncIterator[tuple[list[Record], Sequence[Derived | None]]]:
     async for batch in batches(records):
         yield batch, await source.derived_of(batch) if derived else ()
-
-
-async def _brought(
-    target: RecordDriver,
-    read: AsyncIterator[tuple[list[Record], Sequence[Derived | None]]],
-    state: State,
-) -> AsyncIterator[list[Key]]:
-    """The owners and ids of each batch, once the target has it."""
-    async with aclosing(ahead(read)) as coming:
-        async for batch, derived in coming:
-            keys = [key_of(record) for record in batch]
-            state.begin(keys)
-            await target.import_records(batch, derived)
-            yield keys
 
 
 async def _still(source: RecordDriver, target: RecordDriver, part: Differing) -> Differing:
