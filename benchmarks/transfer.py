@@ -2,9 +2,9 @@
 
 So many records with vectors go from PostgreSQL to PostgreSQL, to Redis, and from Redis back. They
 go in rounds: in each, the clients alone read and write the rows of so many users, in batches as
-large as a copy's, and the copies bring the same users. So both have the same machine: a ratio of 1
-is a copy that costs what the clients' reads and writes cost, one after the other. All is equal by
-digest at the end.
+large as a copy's, and the copies bring the same users, in another order each time. So all have the
+same machine: a ratio of 1 is a copy that costs what the clients' reads and writes cost, one after
+the other. All is equal by digest at the end.
 
 The clients write the same columns under the same indexes: into PostgreSQL by the statement that
 inserts, without a look at what is there, and into Redis the hashes, and the sorted sets and names
@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -52,6 +53,8 @@ _EACH: Final = 100
 """Records of a user."""
 _ROUND: Final = 10_000
 """Records of a round."""
+_REST_SECONDS: Final = 2.0
+"""For the vacuum that follows the filling."""
 _START: Final = datetime(2026, 5, 8, tzinfo=UTC)
 _NAMES: Final = Names("copied")
 
@@ -107,10 +110,17 @@ async def _run(given: argparse.Namespace) -> None:
             count = min(_ROUND, given.records - start)
             await fill(first, start, count)
             users = [_user(n) for n in range(start, start + count, _EACH)]
-            for each in copies:
-                await _copied(each, folder / "state", users[0], count)
-            await clients.postgres(users)
-            await clients.redis(users)
+            await asyncio.sleep(_REST_SECONDS)
+            within, into, back = (
+                partial(_copied, each, folder / "state", users[0], count) for each in copies
+            )
+            postgres, redis = partial(clients.postgres, users), partial(clients.redis, users)
+            orders = [
+                (within, into, back, postgres, redis),
+                (postgres, into, redis, back, within),
+            ]
+            for turn in orders[start // _ROUND % len(orders)]:
+                await turn()
         for each in copies:
             began = perf_counter()
             _need((await verify(each.source, each.target)).none, f"{each.name}: the two differ")
