@@ -119,7 +119,7 @@ async def test_one_user_or_what_is_new_can_be_copied(
     assert (await verify(source, target)).missing == 43
 
 
-async def test_a_copy_that_was_broken_off_goes_on_with_the_user_it_was_at(
+async def test_a_copy_that_was_broken_off_goes_on_a_batch_or_two_before(
     source: RecordDriver, embedder: Embedder, file: Path
 ) -> None:
     class Failing(InMemoryDriver):
@@ -147,7 +147,7 @@ async def test_a_copy_that_was_broken_off_goes_on_with_the_user_it_was_at(
     assert len(await every_record(target)) == 2 * MOST
     read.clear()
     told = await copied(watched, target, file)
-    assert sorted(set(read)) == [f"user {n}" for n in range(4, 10)]
+    assert {f"user {n}" for n in range(4, 10)} <= set(read) <= {f"user {n}" for n in range(2, 10)}
     assert told.records == 4 * MOST
     assert (await verify(watched, target)).none
 

@@ -73,6 +73,7 @@ def hashed(value: str) -> str:
     return sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+@lru_cache(maxsize=4_096)
 def digits(moment: datetime | None) -> str:
     """The moment as 18 digits, which sort as moments do in every locale; None: after all others."""
     return NEVER if moment is None else f"{to_microseconds(moment) + _EPOCH:0{_DIGITS}}"
