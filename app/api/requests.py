@@ -257,7 +257,7 @@ class ReembedRequest(Fields):
     """Which model the records of which driver get."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "sentence-transformers/all-mpnet-base-v2"}]}
+        json_schema_extra={"examples": [{"model": "/srv/models/all-mpnet-base-v2"}]}
     )
 
     model: str = Field(description="The model, as MEMORY_EMBEDDING_MODEL takes it.", min_length=1)

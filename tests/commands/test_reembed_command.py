@@ -157,6 +157,7 @@ async def test_it_is_called_off_by_command_and_by_request(
 
 async def test_what_it_can_not_do_is_told_with_what_can(root: Path) -> None:
     cases = {
+        ("--model", "x"): ({"MEMORY_DRIVER": "inmemory"}, "POST /v1/admin/reembed"),
         ("--model", "y"): ({"MEMORY_DRIVER": "automem"}, "memory-driver copy"),
         (): ({"MEMORY_DRIVER": "pgvector"}, "either --model or --call-off"),
         ("--model", "z"): (
