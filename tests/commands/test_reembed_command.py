@@ -137,6 +137,25 @@ async def test_a_service_does_it_itself_when_it_is_asked(
         assert len(found.json()["memories"]) == 1
 
 
+async def test_a_service_that_keeps_records_in_its_memory_does_it_when_it_is_asked(
+    tiny: Path,
+) -> None:
+    async with beside({"MEMORY_DRIVER": "inmemory"}) as (service, client):
+        batch = {"memories": [{"user_id": "ada", "content": each} for each in CONTENTS]}
+        assert (await client.post("/v1/memories/batch", json=batch)).status_code == 201
+        body = {"user_id": "ada", "query": "kettle number 3", "top_k": 30}
+        before = (await client.post("/v1/memories/recall", json=body)).json()["memories"]
+        begun = await client.post("/v1/admin/reembed", json={"model": str(tiny)})
+        assert begun.status_code == 202, begun.text
+        async with asyncio.timeout(120):
+            while '"reembedded"' not in service.output and "reembedded " not in service.output:
+                await asyncio.sleep(0.1)
+        after = (await client.post("/v1/memories/recall", json=body)).json()["memories"]
+        assert {each["memory_id"] for each in after} == {each["memory_id"] for each in before}
+        scores = [[each["score"] for each in found] for found in (before, after)]
+        assert scores[0] != scores[1]
+
+
 async def test_it_is_called_off_by_command_and_by_request(
     new_database: NewDatabase, root: Path, tiny: Path
 ) -> None:
