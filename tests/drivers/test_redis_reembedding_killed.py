@@ -168,3 +168,20 @@ async def test_a_server_that_dies_amid_it_is_found_again_as_it_was(
     async with steps(driver) as found:
         await found.end()
     await assert_as_if_made_by_the_second(driver, open_redis, search)
+
+
+async def test_an_account_without_administration_is_enough(
+    open_redis: OpenRedis, search: RedisServer
+) -> None:
+    with search.client() as client:
+        client.execute_command(
+            *("ACL", "SETUSER", "memory", "on", ">word", "~{memory}:*", "~{memory}"),
+            *("+@all", "-@admin", "-@dangerous", "+info", "+ft.info", "+ft.dropindex"),
+            "-ft.config",
+        )
+    url = f"unix://memory:word@{search.socket}"
+    driver = await open_redis(url=url, instead=FIRST, embedder_of=embedder_of)
+    await fill(driver)
+    await reembed(driver)
+    await assert_vectors_are_of(SECOND, driver)
+    assert indexes(search) == {"{memory}:2:index:1"}

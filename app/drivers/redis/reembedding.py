@@ -13,7 +13,7 @@ from app.core.memory.records import Record
 from app.core.memory.reembedding import Count, Reembedding, State
 from app.drivers.redis.database import Database
 from app.drivers.redis.index import Index
-from app.drivers.redis.layout import KNOWLEDGE, Names, decoded, hashed
+from app.drivers.redis.layout import KNOWLEDGE, Names, decoded, hashed, owner_of
 from app.drivers.redis.meta import KEEPS_NEXT, LAYOUT, Meta
 from app.drivers.redis.opening import Opening
 from app.drivers.redis.server import Server
@@ -117,8 +117,8 @@ class RedisReembedding(Reembedding):
         cursor = b"0"
         while True:
             cursor, values = await there.run(MISSING, cursor, _BATCH)
-            if values:
-                yield await in_pieces(decoded, values)
+            if values:  # those of one owner are looked up together
+                yield sorted(await in_pieces(decoded, values), key=owner_of)
             if cursor == b"0":
                 return
 
