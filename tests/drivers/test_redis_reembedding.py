@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Knowledge, key_of
+from app.core.memory.records import Knowledge, Memory, key_of
 from app.embedding import Embedder
 from app.errors import ConfigurationError, InUse
 from tests.drivers.redis_keys import assert_as_if_made_by_the_second
@@ -266,3 +266,19 @@ async def test_a_service_that_can_not_load_the_model_is_named_and_one_that_left_
         assert await found.switch()
         await found.end()
     assert "reembedding" not in (await driver.health_check()).facts
+
+
+async def test_vectors_that_come_with_a_record_count_where_the_model_is_theirs_still(
+    open_redis: OpenRedis,
+) -> None:
+    driver = await open_redis(instead=FIRST, embedder_of=embedder_of)
+    for n in range(20):
+        await driver.store("ada", f"kettle {n}")
+    records = await exported(driver)
+    derived = await driver.derived_of(records)
+    await reembed(driver, ALIKE)
+    copies = [replace(record, user_id="bob") for record in records if isinstance(record, Memory)]
+    await driver.import_records(copies, derived)
+    assert len(await exported(driver)) == 40
+    await assert_vectors_are_of(ALIKE, driver)
+    assert (await driver.model() or FIRST).name == "alike"

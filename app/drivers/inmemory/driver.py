@@ -200,20 +200,21 @@ class InMemoryDriver(RecordDriver):
                     yield deepcopy(record)
 
     async def _model(self) -> Model | None:
-        return await Model.of(self._places.now.embedder)
+        return await self._places.now.model()
 
     async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
-        return [self._places.now.derived(record) for record in records]
+        place = self._places.now
+        return [await place.derived(record) for record in records]
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         self.sweep()
         if wanted.once:
             return await self._keep_once(wanted.records)
         kept = await in_pieces(deepcopy, wanted.records)
-        given = wanted.given()
-        new = [record for record in kept if version_of(record) not in given]
 
         async def keep(place: Place) -> list[Derived]:
+            given = wanted.given(await place.model()) if wanted.derived else {}
+            new = [record for record in kept if version_of(record) not in given]
             made = await place.embedded(new)
             derived = dict(given) | dict(zip(map(version_of, new), made, strict=True))
             return [derived[version_of(record)] for record in kept]

@@ -9,7 +9,7 @@ import numpy as np
 from app.core.memory.derived import Derived, outline_of
 from app.core.memory.embedded import text_and_name
 from app.core.memory.records import Key, Knowledge, Memory, Record, key_of
-from app.embedding import Embedder, Vector
+from app.embedding import Embedder, Model, Vector
 from app.ranking.candidates import Candidates
 from app.ranking.outlines import signs_of, unpacked_each
 
@@ -24,9 +24,16 @@ class Place:
         self.vectors: dict[Key, Vector] = {}
         """Of each record those of its text's windows, shape (windows, dimension)."""
         self._language = language
+        self._model: Model | None = None
         self._outlines: dict[Key, bytes] = {}
         self._columns_of: dict[str, tuple[Candidates, Vector]] = {}
         """By user who was recalled since the last change: what ranking wants, and the vectors."""
+
+    async def model(self) -> Model:
+        """The embedder's, which is open."""
+        if self._model is None:
+            self._model = await Model.of(self.embedder)
+        return self._model
 
     async def embedded(self, records: Sequence[Record]) -> list[Derived]:
         """What is made of each record, but for the outlines."""
@@ -35,13 +42,13 @@ class Place:
         texts = [text_and_name(record) for record in records]
         return [*map(Derived, await self.embedder.embed_texts(texts))]
 
-    def derived(self, record: Record) -> Derived | None:
+    async def derived(self, record: Record) -> Derived | None:
         """What was made of the record, if it is there in that version."""
-        key = key_of(record)
+        key, model = key_of(record), await self.model()
         there = self.at(key)
         if there is None or there.updated_at != record.updated_at:
             return None
-        return Derived(self.vectors[key], self._outlines.get(key), self._language)
+        return Derived(self.vectors[key], self._outlines.get(key), self._language, model)
 
     def at(self, key: Key) -> Record | None:
         """What is kept under the key."""

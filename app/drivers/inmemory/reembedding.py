@@ -40,7 +40,7 @@ class InMemoryReembedding(Reembedding):
         await self._embedder.open()
         ours = await Model.of(self._embedder)
         if self._places.next is not None:
-            other = await Model.of(self._places.next.embedder)
+            other = await self._places.next.model()
             if not other.is_same(ours):
                 raise ConfigurationError(
                     f"the records are being brought to the model {other.name!r}: go on with that "
@@ -48,7 +48,7 @@ class InMemoryReembedding(Reembedding):
                 )
             return
         await self._places.now.embedder.open()
-        if (await Model.of(self._places.now.embedder)).is_same(ours):
+        if (await self._places.now.model()).is_same(ours):
             raise ConfigurationError(
                 f"the records have the vectors of the model {ours.name!r} already"
             )

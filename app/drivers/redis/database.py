@@ -10,7 +10,7 @@ from app.drivers.redis.errors import Paused
 from app.drivers.redis.index import Index
 from app.drivers.redis.layout import Names
 from app.drivers.redis.server import Command, Script, Server
-from app.embedding import Embedder, Vector
+from app.embedding import Embedder, Model, Vector
 from app.errors import DatabaseChanged
 
 _PAUSE_SECONDS = 0.02
@@ -31,6 +31,8 @@ class Database:
     names: Names
     index: Index
     embedder: Embedder
+    model: Model
+    """What the embedder is of, as the database tells it."""
     language: str
     token: str
     """What the database is known by at present."""

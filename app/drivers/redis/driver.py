@@ -203,7 +203,7 @@ class RedisDriver(RecordDriver):
                 yield record
 
     async def _model(self) -> Model | None:
-        return await self._current.do(lambda there: Model.of(there.database.embedder))
+        return (self._current.known or await self._current.open()).database.model
 
     async def _derived_of(self, records: Sequence[Record]) -> Sequence[Derived | None]:
         return await self._current.do(lambda there: there.writing.derived(records))

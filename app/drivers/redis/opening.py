@@ -63,7 +63,9 @@ class Opening:
         names = Names(self._settings.namespace, generation)
         index = Index(self.server, names, self._settings)
         name = meta.name or token
-        return Database(self.server, names, index, embedder, self.language, token, name)
+        about = meta.about_next if generation == meta.next else meta.about
+        model = (about or meta.about).model
+        return Database(self.server, names, index, embedder, model, self.language, token, name)
 
     async def _made(self, ours: Model) -> Meta:
         meta = await self.meta()

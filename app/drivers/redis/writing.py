@@ -58,7 +58,7 @@ class Writing:
         if wanted.new:
             await self.store(wanted.records)
         else:
-            await self.merge(wanted.records, wanted.given())
+            await self.merge(wanted.records, wanted.given(self._database.model))
         return wanted.records
 
     async def store(self, records: Sequence[Record]) -> None:
@@ -88,12 +88,13 @@ class Writing:
         memories = [record for record in records if isinstance(record, Memory)]
         knowledge = [record for record in records if isinstance(record, Knowledge)]
         found: dict[Version, Derived] = {}
+        language, model = self._database.language, self._database.model
 
         def find(
             record: Record, own: Vector | None, outline: bytes | None, now: bytes | None
         ) -> None:
             if own is not None and now is not None and version_in(now) == digits(record.updated_at):
-                found[version_of(record)] = Derived(own, outline, self._database.language)
+                found[version_of(record)] = Derived(own, outline, language, model)
 
         if memories:
             vectors, outlines, there = await self._fields(memories, "v", "o", "r")
