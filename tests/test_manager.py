@@ -282,17 +282,20 @@ def test_a_driver_that_is_not_selected_costs_no_import(root: Path) -> None:
         "from app.main import create_app\n"
         "from app.settings import Settings\n"
         "create_app(MemoryDriverManager(Settings(driver='inmemory')))\n"
-        "print(*{'asyncpg', 'pgvector', 'alembic', 'redis', 'torch', 'httpx'} & set(sys.modules))"
+        "extras = {'asyncpg', 'pgvector', 'alembic', 'redis', 'hiredis', 'httpx', 'stamina'}\n"
+        "print(*(extras | {'torch'}) & set(sys.modules))"
     )
     said = printed_by(code, root)
     assert said.split() == []
 
 
-@pytest.mark.parametrize("driver", ["pgvector", "redis", "weaviate"])
+@pytest.mark.parametrize("driver", ["pgvector", "pinecone", "redis", "weaviate"])
 def test_building_a_driver_does_no_io(driver: str, root: Path, tmp_path: Path) -> None:
     code = (
-        "import sys\n"
+        "import os, sys\n"
         f"import app.drivers.{driver}\n"
+        "os.environ |= {'PINECONE_API_KEY': 'x', 'PINECONE_HOST': 'memory.invalid'}\n"
+        "os.environ |= {'REDIS_URL': 'rediss://memory.invalid'}\n"
         "from app.core.memory.manager import MemoryDriverManager\n"
         "from app.settings import Settings\n"
         f"manager = MemoryDriverManager(Settings(driver={driver!r}))\n"
