@@ -13,6 +13,7 @@ import asyncpg
 import redis
 
 from tests.conformance.makers import Surroundings
+from tests.drivers.pinecone_space import Space
 from tests.drivers.weaviate_store import Collection
 
 Rows: TypeAlias = dict[str, list[str]]
@@ -72,6 +73,9 @@ class Places:
         for weaviate in self.lent.weaviates:
             for name, collection in weaviate.collections.items():
                 rows |= _in_weaviate(name, collection)
+        for pinecone in self.lent.pinecones:
+            for name, space in pinecone.spaces.items():
+                rows |= _in_pinecone(name, space)
         return rows
 
 
@@ -115,6 +119,15 @@ def _in_weaviate(name: str, collection: Collection) -> Rows:
         f"{name} user": sorted(each["name"] for each in values if each["kind"] == "user"),
         f"{name} put": sorted(repr(each) for each in values if each["kind"] != "user"),
     }
+
+
+def _in_pinecone(name: str, space: Space) -> Rows:
+    """By namespace; marks of documents apart."""
+    rows: Rows = {name: [], f"{name} put": []}
+    for one, kept in space.now.items():
+        place = f"{name} put" if one.startswith("g") else name
+        rows[place].append(f"{one} {kept.metadata}")
+    return {place: sorted(found) for place, found in rows.items()}
 
 
 def _in_redis(url: str) -> Rows:

@@ -31,6 +31,7 @@ from app.settings import (
 from tests.conftest import NewDatabase
 from tests.drivers import automem_fake, pinecone_fake, weaviate_fake
 from tests.drivers.automem_fake import FakeAutomem
+from tests.drivers.pinecone_fake import FakePinecone
 from tests.drivers.pinecone_left import namespaces_of_its_own
 from tests.drivers.weaviate_fake import FakeWeaviate
 from tests.drivers.weaviate_server import collections_of_its_own
@@ -50,6 +51,8 @@ class Surroundings:
     """The AutoMems that were made."""
     weaviates: list[FakeWeaviate] = field(default_factory=list)
     """The Weaviates that were made."""
+    pinecones: list[FakePinecone] = field(default_factory=list)
+    """The Pinecones that were made."""
 
 
 Maker: TypeAlias = Callable[[Surroundings], AbstractAsyncContextManager[RecordDriver]]
@@ -139,6 +142,7 @@ async def pinecone(around: Surroundings) -> AsyncIterator[RecordDriver]:
             settings = await stack.enter_async_context(namespaces_of_its_own(real))
         else:
             fake = await stack.enter_async_context(pinecone_fake.running(around.embedder.dimension))
+            around.pinecones.append(fake)
             settings = PineconeSettings(api_key=SecretStr(pinecone_fake.KEY), host=fake.url)
         async with PineconeDriver(settings, around.embedder, around.limits) as driver:
             yield driver

@@ -30,6 +30,11 @@ def cost(index: FakePinecone) -> dict[str, int]:
     return dict(calls)
 
 
+def expiring(index: FakePinecone) -> list[str]:
+    """What tells when records expire."""
+    return [one for one in index.vectors() if "-x/" in one]
+
+
 @pytest.fixture
 async def pinecone(pinecone: PineconeDriver, index: FakePinecone) -> PineconeDriver:
     """A driver that sweeps only where a test says so."""
@@ -153,6 +158,24 @@ async def test_of_a_forgotten_user_nothing_is_left(
     assert len(users) == 1
     owners = [one for one in index.vectors() if "-o-" in one]
     assert [one.split("/o")[1][:32] for one in owners] == [bob.memory_id.replace("-", "")]
+    assert not index.vectors("e").keys() - set(owners)
+
+
+async def test_what_tells_when_a_memory_expires_goes_with_it_or_with_that_moment(
+    pinecone: PineconeDriver, index: FakePinecone
+) -> None:
+    memory = await pinecone.store("ada", "a brief kettle", ttl=1_000)
+    assert len(expiring(index)) == 1
+    await pinecone.update(memory.memory_id, "ada", {"content": "a small kettle"})
+    assert len(expiring(index)) == 1
+    before = expiring(index)
+    await pinecone.update(memory.memory_id, "ada", {"ttl": 2_000})
+    assert len(expiring(index)) == 1
+    assert expiring(index) != before
+    index.asked.clear()
+    await pinecone.delete(memory.memory_id, "ada")
+    assert cost(index) == {"fetch": 1, "delete": 3}
+    assert expiring(index) == []
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -9,7 +9,6 @@ from app.core.memory.records import Memory, Record, record_id
 from app.drivers.pinecone.bodies import MOST_BYTES, MOST_UPSERTED, Stored
 from app.drivers.pinecone.index import at_once
 from app.drivers.pinecone.layout import (
-    KNOWLEDGE,
     Row,
     constant,
     entry,
@@ -62,17 +61,16 @@ class Storing:
             owner = owner_of(row.looked_at)
             namespace = self._index.names.of(owner)
             self._reading.overlay.keep(namespace, _head(row), row, logs[owner])
-        await self._delete_leftovers(there)
+        await self._delete_leftovers(rows, there)
 
     async def delete(self, owner: str, rows: Sequence[Row]) -> None:
-        """Delete rows of the owner, their heads first, and what tells whose they are."""
+        """Delete rows of the owner, their heads first, and the entries of them."""
         namespace = self._index.names.of(owner)
         ids = [*map(_head, rows), *(each for row in rows for each in row.others)]
         lsn = await self._index.delete(namespace, ids)
         for row in rows:
             self._reading.overlay.delete(namespace, _head(row), row.version, lsn)
-        if owner != KNOWLEDGE:
-            await self._delete_entries(owner, rows)
+        await self._delete_entries(owner, rows)
 
     def _stored(self, row: Row) -> list[Stored]:
         record = row.looked_at
@@ -140,22 +138,35 @@ class Storing:
     async def _delete_entries(self, owner: str, rows: Sequence[Row]) -> None:
         entries: dict[str, list[str]] = defaultdict(list)
         for row in rows:
-            one = UUID(record_id(row.looked_at))
-            entries[self._index.names.owners(one)].append(ownership(one, owner))
+            record = row.looked_at
+            if (due := expiry(record)) is not None:
+                entries[self._index.names.expiring].append(due)
+            if isinstance(record, Memory):
+                one = UUID(record.memory_id)
+                entries[self._index.names.owners(one)].append(ownership(one, owner))
 
         async def delete(named: tuple[str, list[str]]) -> None:
             await self._index.delete(*named)
 
         await at_once(delete, [*entries.items()])
 
-    async def _delete_leftovers(self, there: Mapping[str, Row]) -> None:
-        """Delete the windows and parts of replaced versions, which nobody reads any more."""
-        for old in there.values():
-            if not old.others:
+    async def _delete_leftovers(self, rows: Sequence[Row], there: Mapping[str, Row]) -> None:
+        """Delete what nobody reads any more of replaced versions: windows, parts and entries."""
+        names = self._index.names
+        left: dict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            old = there.get(key_of(row))
+            if old is None:
                 continue
-            namespace = self._index.names.of(owner_of(old.looked_at))
+            left[names.of(owner_of(old.looked_at))] += old.others
+            due = expiry(old.looked_at)
+            if due is not None and due != expiry(row.looked_at):
+                left[names.expiring].append(due)
+        for namespace, ids in left.items():
+            if not ids:
+                continue
             try:
-                await self._index.delete(namespace, old.others)
+                await self._index.delete(namespace, ids)
             except MemoryServiceError as error:  # the write has happened
                 _log.warning("leftovers_not_deleted", reason=error.reason)
 
