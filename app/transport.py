@@ -16,6 +16,7 @@ from app.errors import (
     PoolExhausted,
 )
 from app.slots import NoSlotFree
+from app.tls import refusal
 
 # The first row that fits counts.
 TRANSLATIONS: Final[tuple[tuple[type[Exception], type[MemoryServiceError]], ...]] = (
@@ -63,7 +64,7 @@ def transport_errors(backend: str, setting: str) -> Iterator[None]:
     except tuple(kind for kind, _ in TRANSLATIONS) as error:
         kind = next(ours for theirs, ours in TRANSLATIONS if isinstance(error, theirs))
         said = _SAID.get(kind)
-        name = type(error).__name__
+        name = ": ".join(filter(None, (type(error).__name__, refusal(error))))
         raise kind(reason=f"{setting}: {backend} {said} ({name})" if said else name) from error
 
 

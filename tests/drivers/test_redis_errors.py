@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 from redis import exceptions
+from redis.asyncio import sentinel
 
 from app.drivers.redis.errors import TEXTS, backend_errors, describe, translate
 from app.errors import (
@@ -20,14 +21,15 @@ from app.errors import (
 
 PUBLIC = [
     kind
-    for _, kind in inspect.getmembers(exceptions, inspect.isclass)
-    if issubclass(kind, Exception) and kind.__module__ == exceptions.__name__
+    for module in (exceptions, sentinel)
+    for _, kind in inspect.getmembers(module, inspect.isclass)
+    if issubclass(kind, Exception) and kind.__module__ == module.__name__
 ]
 
 
 def made(kind: type[Exception], said: str) -> Exception:
-    """One with that text: some of them read where a key is."""
-    return kind(f"7 {said}:6379") if issubclass(kind, exceptions.AskError) else kind(said)
+    """One with that text, but those that say nothing but where a key is."""
+    return kind("7 redis.internal:6379" if issubclass(kind, exceptions.AskError) else said)
 
 
 def test_there_is_something_to_map() -> None:
@@ -72,6 +74,12 @@ def test_an_error_means_what_its_kind_or_its_text_says(
     error: Exception, expected: type[MemoryServiceError]
 ) -> None:
     assert type(translate(error)) is expected
+
+
+def test_the_log_says_which_shard_has_the_keys() -> None:
+    moved = translate(exceptions.MovedError("7 redis.internal:6380"))
+    assert moved is not None
+    assert moved.reason == "MovedError: the keys are on the shard at redis.internal:6380"
 
 
 def test_what_was_never_sent_did_not_happen() -> None:

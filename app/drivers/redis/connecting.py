@@ -30,7 +30,9 @@ def pool_of(settings: RedisSettings) -> ConnectionPool:
         "retry": Retry(NoBackoff(), 0),
     }
     try:
-        pool = _by_sentinels(url, wanted) or ConnectionPool.from_url(url, **wanted)
+        pool = _by_sentinels(url, wanted, settings.timeout) or ConnectionPool.from_url(
+            url, **wanted
+        )
         pool.make_connection()  # type: ignore[no-untyped-call]  # not annotated there
     except (RedisError, AttributeError, TypeError, ValueError):
         raise ConfigurationError(f"{settings.called('url')}: is not a URL of Redis") from None
@@ -42,8 +44,11 @@ def pool_of(settings: RedisSettings) -> ConnectionPool:
     return pool
 
 
-def _by_sentinels(url: str, wanted: dict[str, Any]) -> ConnectionPool | None:
-    """A pool of the primary that the Sentinels name; None where the URL names none."""
+def _by_sentinels(url: str, wanted: dict[str, Any], seconds: float) -> ConnectionPool | None:
+    """A pool of the primary that the Sentinels name; None where the URL names none.
+
+    An exchange has so many seconds, with all that it asks the Sentinels.
+    """
     scheme, _, rest = url.partition("://")
     if scheme not in SENTINEL:
         return None
@@ -55,10 +60,16 @@ def _by_sentinels(url: str, wanted: dict[str, Any]) -> ConnectionPool | None:
     for name in ("host", "port", "path"):
         given.pop(name, None)
     options = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    places = [_host_and_port(each) for each in hosts.split(",")]
+    # All of them may be asked in the time of one exchange, and a part of it is left for that.
+    share = seconds / (1 + len(places))
     sentinels = Sentinel(  # type: ignore[no-untyped-call]  # not annotated there
-        [_host_and_port(each) for each in hosts.split(",")],
+        places,
         sentinel_kwargs={
-            **{name: wanted[name] for name in ("socket_timeout", "socket_connect_timeout")},
+            **{name: value for name, value in given.items() if name.startswith("ssl_")},
+            "retry": wanted["retry"],
+            "socket_timeout": share,
+            "socket_connect_timeout": share,
             "username": options.get("sentinel_username"),
             "password": options.get("sentinel_password"),
             "ssl": SENTINEL[scheme] == "rediss",

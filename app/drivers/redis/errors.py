@@ -19,6 +19,7 @@ from app.errors import (
     MemoryServiceError,
     NotPermitted,
 )
+from app.tls import refusal
 
 CHANGED = "MEMORYCHANGED"
 """What our scripts say where the database is not the one that was opened."""
@@ -81,8 +82,9 @@ def translate(error: Exception, *, sent: bool = True) -> MemoryServiceError | No
 
     `sent`: whether Redis may have the commands; if not, what was lost is only unavailable.
     """
-    if type(error) is redis.ConnectionError and isinstance(error.__cause__, redis.RedisError):
-        error = error.__cause__  # what Redis said to who connected
+    before = error.__cause__ or error.__context__
+    if type(error) is redis.ConnectionError and isinstance(before, redis.RedisError):
+        error = before  # what Redis said to who connected, or to who wrote to a replica
     if isinstance(error, redis.RedisError):
         said = str(error).lower()
         for text, ours in TEXTS:
@@ -113,5 +115,9 @@ def backend_errors(*, sent: bool = True) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """What the log may say of `error`: its kind."""
-    return type(error).__name__
+    """What the log may say of `error`: its kind, what TLS said, and where else the keys are."""
+    said = [type(error).__name__, refusal(error)]
+    if isinstance(error, redis.AskError):
+        host, port = error.node_addr
+        said.append(f"the keys are on the shard at {host}:{port}")
+    return ": ".join(filter(None, said))

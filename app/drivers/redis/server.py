@@ -8,12 +8,19 @@ from math import inf
 from time import monotonic
 from typing import Any, TypeAlias
 
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, SSLConnection
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import NoScriptError, RedisError
 
 from app.drivers.redis.connecting import pool_of
 from app.drivers.redis.errors import backend_errors
-from app.errors import DriverUnavailable, MemoryServiceError, NotPermitted, PoolExhausted
+from app.errors import (
+    ConfigurationError,
+    DriverTimeout,
+    DriverUnavailable,
+    MemoryServiceError,
+    PoolExhausted,
+)
 from app.settings import RedisSettings
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
@@ -31,7 +38,7 @@ class Server:
     """One Redis: exchanges of commands and answers, each on a connection of its own meanwhile."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        self._timeout = settings.timeout
+        self._settings = settings
         self._pool = pool_of(settings)
         self._slots = asyncio.Semaphore(settings.pool_size)
         self._idle: list[AbstractConnection] = []
@@ -51,7 +58,7 @@ class Server:
         free in time, `DriverTimeout`, `DriverUnavailable` where Redis can't be reached, and
         `ConnectionLost` where it was lost once the commands were sent.
         """
-        end = asyncio.get_running_loop().time() + self._timeout
+        end = asyncio.get_running_loop().time() + self._settings.timeout
         try:
             async with asyncio.timeout_at(end):
                 await self._slots.acquire()
@@ -59,7 +66,7 @@ class Server:
             raise PoolExhausted from None
         try:
             return await self._exchange(commands, end)
-        except (DriverUnavailable, NotPermitted):
+        except (DriverTimeout, DriverUnavailable):
             await self._leave()  # the next may find another primary
             raise
         finally:
@@ -76,8 +83,11 @@ class Server:
         return answer
 
     async def close(self) -> None:
-        """Disconnect; the next exchange connects again."""
+        """Disconnect, from Sentinels, too; the next exchange connects again."""
         await self._leave()
+        if isinstance(self._pool, SentinelConnectionPool):
+            with suppress(RedisError, OSError):
+                await self._pool.sentinel_manager.aclose()
 
     async def _exchange(self, commands: Sequence[Command], end: float) -> list[Any]:
         async with self._connection(end) as connection:
@@ -133,4 +143,12 @@ class Server:
     def _made(self) -> AbstractConnection:
         self.connected += 1
         made: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # not annotated there
+        if isinstance(made, SSLConnection):
+            try:
+                made.ssl_context.get()
+            except (OSError, TypeError, ValueError) as error:
+                raise ConfigurationError(
+                    f"{self._settings.called('url')}: a file of its ssl_ options can't be read "
+                    f"({type(error).__name__})"
+                ) from error
         return made
