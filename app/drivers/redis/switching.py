@@ -3,7 +3,7 @@
 Those that delete something do it first: also where Redis has no space for more they can be run.
 """
 
-from app.drivers.redis.scripts import RECORDS
+from app.drivers.redis.prelude import RECORDS
 from app.drivers.redis.server import Script
 
 HOLD = Script(
