@@ -32,6 +32,7 @@ from pgvector.asyncpg import register_vector
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from app.commands.collecting import collect_seldom
 from app.core.memory.checks import dump_json
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Memory
@@ -305,7 +306,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
     parser.add_argument("--records", type=int, default=100_000, help="how many")
     parser.add_argument("--redis", metavar="URL", help="a Redis with the query engine")
-    asyncio.run(_run(parser.parse_args()))
+    given = parser.parse_args()
+    collect_seldom()
+    asyncio.run(_run(given))
 
 
 if __name__ == "__main__":

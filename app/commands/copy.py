@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from app.commands import read_settings, refuse
+from app.commands.collecting import collect_seldom
 from app.commands.progress import shown
 from app.core.memory.checks import read_moment
 from app.core.memory.manager import MemoryDriverManager
@@ -64,6 +65,7 @@ def copy(
     unless one has an embedded PostgreSQL that the command needs.
     """
     settings = read_settings()
+    collect_seldom()
     file = state or Path(f"copy-{source}-{target}.state")
     work = _Copy(settings, source, target, user, _moment(since), file)
     try:

@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from app.commands import read_settings, refuse
+from app.commands.collecting import collect_seldom
 from app.commands.progress import shown
 from app.core.memory.checks import read_moment
 from app.core.memory.manager import MemoryDriverManager
@@ -175,6 +176,7 @@ def _run(
     instead: str,
 ) -> None:
     """Do the work with the open driver; ends the command where that fails."""
+    collect_seldom()
 
     async def run() -> None:
         async with _opened(settings, name) as driver:
