@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.drivers.redis import RedisDriver
-from tests.drivers.reembedded import exported, ranked
+from tests.drivers.another_model import exported, ranked
 from tests.drivers.search_server import OpenRedis
 from tests.drivers.two_models import SECOND
 from tests.redis_server import RedisServer

@@ -10,7 +10,7 @@ from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import ConfigurationError, InUse
 from app.settings import Limits
-from tests.drivers.reembedded import (
+from tests.drivers.another_model import (
     Load,
     assert_vectors_are_of,
     bring,

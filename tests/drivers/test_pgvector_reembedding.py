@@ -14,7 +14,7 @@ from app.settings import Limits
 from app.transfer.reembed import Reembedded, call_off, reembed
 from app.wrappers.unscoped import UnscopedDriver
 from tests.conftest import NewDatabase
-from tests.drivers.reembedding import (
+from tests.drivers.pgvector_reembedding import (
     NEW,
     OLD,
     SAME_SIZE,

@@ -16,7 +16,7 @@ from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSe
 from app.wrappers.failover import FailoverDriver
 from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
-from tests.drivers.reembedding import (
+from tests.drivers.pgvector_reembedding import (
     NEW,
     OLD,
     SAME_SIZE,

@@ -9,8 +9,7 @@ from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Knowledge, Memory, key_of
 from app.embedding import Embedder
 from app.errors import ConfigurationError, InUse
-from tests.drivers.redis_keys import assert_as_if_made_by_the_second
-from tests.drivers.reembedded import (
+from tests.drivers.another_model import (
     Load,
     assert_vectors_are_of,
     bring,
@@ -20,6 +19,7 @@ from tests.drivers.reembedded import (
     reembed,
     steps,
 )
+from tests.drivers.redis_keys import assert_as_if_made_by_the_second
 from tests.drivers.search_server import OpenRedis, open_redis, search
 from tests.drivers.two_models import ALIKE, FIRST, SECOND, embedder_of
 from tests.redis_server import RedisServer

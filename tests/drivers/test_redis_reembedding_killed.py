@@ -11,14 +11,7 @@ import pytest
 
 from app.core.memory.records import NewMemory, Record
 from app.errors import DriverUnavailable, NotPermitted
-from tests.drivers.redis_keys import (
-    assert_as_if_made_by_the_second,
-    indexes,
-    kept,
-    keys,
-    meta,
-)
-from tests.drivers.reembedded import (
+from tests.drivers.another_model import (
     assert_vectors_are_of,
     bring,
     exported,
@@ -26,6 +19,13 @@ from tests.drivers.reembedded import (
     ranked,
     reembed,
     steps,
+)
+from tests.drivers.redis_keys import (
+    assert_as_if_made_by_the_second,
+    indexes,
+    kept,
+    keys,
+    meta,
 )
 from tests.drivers.search_server import OpenRedis, open_redis, search
 from tests.drivers.two_models import FIRST, SECOND, embedder_of
@@ -36,7 +36,7 @@ __all__ = ["open_redis", "search"]
 
 
 def _started(server: RedisServer) -> Popen[bytes]:
-    command = [sys.executable, "-m", "tests.drivers.reembedding_process", server.url]
+    command = [sys.executable, "-m", "tests.drivers.redis_reembedding", server.url]
     return Popen(command, stdout=PIPE)
 
 

@@ -8,7 +8,7 @@ from app.settings import Limits
 from app.transfer.exporting import export_lines
 from app.transfer.importing import import_lines
 from tests.conftest import NewDatabase
-from tests.drivers.reembedding import (
+from tests.drivers.pgvector_reembedding import (
     OLD,
     SAME_SIZE,
     assert_all_by,

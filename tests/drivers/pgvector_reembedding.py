@@ -137,7 +137,7 @@ async def assert_all_by(model: LetterModel, url: str, records: Sequence[Record])
 async def process(root: Path, url: str) -> asyncio.subprocess.Process:
     """A process of its own that brings all records to `NEW`, as the command does."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.drivers.reembedding", url, cwd=root
+        sys.executable, "-m", "tests.drivers.pgvector_reembedding", url, cwd=root
     )
 
 

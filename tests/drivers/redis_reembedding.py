@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from app.drivers.redis import RedisDriver, reembedding
 from app.errors import ConfigurationError
 from app.settings import Limits, RedisSettings
-from tests.drivers.reembedded import bring, steps
+from tests.drivers.another_model import bring, steps
 from tests.drivers.two_models import FIRST
 
 
