@@ -15,6 +15,7 @@ from app.core.memory.requests import Export
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import ConnectionLost
+from app.transfer.batches import MOST
 from tests.api.serving import Api, build_app, listening, read_problem, serving
 
 KEYS = (
@@ -205,7 +206,7 @@ async def test_what_fails_later_is_no_whole_answer(
 
     async def fail(self: InMemoryDriver, wanted: Export) -> AsyncIterator[Record]:
         async for record in export(self, wanted):
-            for _ in range(300):
+            for _ in range(MOST + 1):
                 yield record
             raise ConnectionLost
 

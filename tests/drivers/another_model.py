@@ -179,3 +179,10 @@ class Load:
             await service.put_document("d", category="documents", pieces=self.document)
             found = await service.recall_global_knowledge("river stove", 10, doc_id="d")
             assert sorted(k.content for k in found) == sorted(self.document)
+
+
+async def until_told(driver: RecordDriver, *, goes_on: bool) -> None:
+    """Wait until the driver's health tells that another model is to come, or no longer does."""
+    async with asyncio.timeout(30):
+        while ("reembedding" in (await driver.health_check()).facts) != goes_on:
+            await asyncio.sleep(0.05)

@@ -14,6 +14,7 @@ from app.settings import Limits
 from app.transfer.reembed import Reembedded, call_off, reembed
 from app.wrappers.unscoped import UnscopedDriver
 from tests.conftest import NewDatabase
+from tests.drivers.another_model import until_told
 from tests.drivers.pgvector_reembedding import (
     NEW,
     OLD,
@@ -136,7 +137,7 @@ async def test_called_off_it_leaves_nothing_and_the_driver_as_it_was(url: str, s
         assert await what_there_is(url) == before
         assert await vectors_in_tables(url) == vectors
         assert await driver.recall("user 3", query="text")
-        assert "reembedding" not in (await driver.health_check()).facts
+        await until_told(driver, goes_on=False)
         await reembedded(url)  # and nothing is in the way of another one
         await assert_all_by(NEW, url, await every_record(driver))
 
@@ -294,17 +295,13 @@ async def test_health_tells_how_far_it_is(url: str) -> None:
         await driver.import_records(many(20))
         await filled(work)
         await work.count()
-        async with asyncio.timeout(30):
-            while "reembedding" not in (await driver.health_check()).facts:
-                await asyncio.sleep(0.05)
-        await asyncio.sleep(0.5)
+        await until_told(driver, goes_on=True)
         facts = (await driver.health_check()).facts
         assert facts["reembedding"] == {"model": "new", "records": 20, "done": 20}
         await reembed(work)
-        await asyncio.sleep(0.5)
+        await until_told(driver, goes_on=False)
         health = await driver.health_check()
         assert (health.status, health.facts["embedding"]["model"]) == ("ok", "new")
-        assert "reembedding" not in health.facts
 
 
 async def test_a_role_with_grants_alone_follows_and_keeps_its_grants(url: str) -> None:
@@ -317,8 +314,7 @@ async def test_a_role_with_grants_alone_follows_and_keeps_its_grants(url: str) -
         before = await what_there_is(url)
         async with driver_on(url.replace("memory@", "served@")) as driver, way_to(url) as work:
             await work.begin()
-            await asyncio.sleep(0.5)
-            assert "reembedding" in (await driver.health_check()).facts
+            await until_told(driver, goes_on=True)
             await reembed(work)
             await driver.store("ada", "lamp")
             assert len(await driver.recall("ada", query="lamp")) == 2
