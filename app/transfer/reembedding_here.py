@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Final
 
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.reembedding import Reembedding
@@ -10,6 +11,9 @@ from app.errors import ConfigurationError, Conflict, InvalidInput, MemoryService
 from app.logs import get_logger
 from app.tasks import end
 from app.transfer.reembed import Reembedded, call_off, reembed
+
+_BEGIN_SECONDS: Final = 10.0
+"""How long a request waits for it to begin."""
 
 _log = get_logger(__name__)
 
@@ -34,8 +38,9 @@ class ReembeddingsHere:
     async def start(self, driver: RecordDriver, embedder: Embedder, *, force: bool) -> Reembedded:
         """Begin, or see how far the one to that model is; the rest goes on in the background.
 
-        Raises `Conflict` where one to another model goes on here, `InvalidInput` for a model that
-        the records can't get, and what the driver raises.
+        A model that loads for more than `_BEGIN_SECONDS` is not waited for; why it can't be used is
+        in the log then. Raises `Conflict` where one to another model goes on here, `InvalidInput`
+        for a model that the records can't get, and what the driver raises.
         """
         async with self._changing:
             running = self._running
@@ -43,17 +48,15 @@ class ReembeddingsHere:
                 if running.model != embedder.name:
                     raise Conflict(f"The records are being brought to the model {running.model}")
                 return running.told
-            work = driver.reembedding(embedder)
-            try:
-                await work.open()
-                await work.begin()
-            except BaseException as error:
-                await work.close()
-                if isinstance(error, ConfigurationError):
-                    raise InvalidInput(error.reason, ("model",)) from error
-                raise
-            running = self._running = _Running(embedder.name, work)
-            running.task = asyncio.create_task(_run(running, force=force))
+            running = _Running(embedder.name, driver.reembedding(embedder))
+            begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            running.task = asyncio.create_task(_run(running, begun, force=force))
+            running.task.add_done_callback(_seen)
+            self._running = running
+            await asyncio.wait([begun, running.task], timeout=_BEGIN_SECONDS)
+            if running.task.done():
+                self._running = None
+                await running.task
             return running.told
 
     async def call_off(self, driver: RecordDriver, embedder: Embedder) -> bool:
@@ -78,12 +81,28 @@ class ReembeddingsHere:
             await end(running.task)
 
 
-async def _run(running: _Running, *, force: bool) -> None:
+async def _run(running: _Running, begun: "asyncio.Future[None]", *, force: bool) -> None:
+    """Do it; what goes wrong is raised until it has `begun`, and then in the log."""
+    work, model = running.work, running.model
     try:
-        await reembed(running.work, running.told, force=force)
-        _log.info("reembedded", model=running.model, records=running.told.records)
+        await work.open()
+        await work.begin()
+        begun.set_result(None)
+        await reembed(work, running.told, force=force)
+        _log.info("reembedded", model=model, records=running.told.records)
     except MemoryServiceError as error:
         running.told.waiting = None
-        _log.error("reembedding_failed", model=running.model, reason=error.reason)
+        _log.error("reembedding_failed", model=model, reason=error.reason)
+        if begun.done():
+            return
+        if isinstance(error, ConfigurationError):
+            raise InvalidInput(error.reason, ("model",)) from error
+        raise
     finally:
-        await running.work.close()
+        await work.close()
+
+
+def _seen(task: "asyncio.Task[None]") -> None:
+    """Take note of an error that is in the log, which nobody may wait for any more."""
+    if not task.cancelled() and isinstance(task.exception(), MemoryServiceError):
+        return
