@@ -53,7 +53,8 @@ class ReembeddingsHere:
             running.task = asyncio.create_task(_run(running, begun, force=force))
             running.task.add_done_callback(_seen)
             self._running = running
-            await asyncio.wait([begun, running.task], timeout=_BEGIN_SECONDS)
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait([begun, running.task], timeout=_BEGIN_SECONDS, return_when=first)
             if running.task.done():
                 self._running = None
                 await running.task
