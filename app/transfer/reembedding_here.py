@@ -26,6 +26,8 @@ class _Running:
     work: Reembedding
     told: Reembedded = field(default_factory=Reembedded)
     task: asyncio.Task[None] | None = None
+    refused: MemoryServiceError | None = None
+    """Why it could not begin."""
 
 
 class ReembeddingsHere:
@@ -51,13 +53,16 @@ class ReembeddingsHere:
             running = _Running(embedder.name, driver.reembedding(embedder))
             begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             running.task = asyncio.create_task(_run(running, begun, force=force))
-            running.task.add_done_callback(_seen)
             self._running = running
             first = asyncio.FIRST_COMPLETED
             await asyncio.wait([begun, running.task], timeout=_BEGIN_SECONDS, return_when=first)
             if running.task.done():
                 self._running = None
                 await running.task
+                if isinstance(running.refused, ConfigurationError):
+                    raise InvalidInput(running.refused.reason, ("model",)) from running.refused
+                if running.refused is not None:
+                    raise running.refused
             return running.told
 
     async def call_off(self, driver: RecordDriver, embedder: Embedder) -> bool:
@@ -83,7 +88,7 @@ class ReembeddingsHere:
 
 
 async def _run(running: _Running, begun: "asyncio.Future[None]", *, force: bool) -> None:
-    """Do it; what goes wrong is raised until it has `begun`, and then in the log."""
+    """Do it; what goes wrong is in the log, and until it has `begun` also `refused`."""
     work, model = running.work, running.model
     try:
         await work.open()
@@ -94,16 +99,7 @@ async def _run(running: _Running, begun: "asyncio.Future[None]", *, force: bool)
     except MemoryServiceError as error:
         running.told.waiting = None
         _log.error("reembedding_failed", model=model, reason=error.reason)
-        if begun.done():
-            return
-        if isinstance(error, ConfigurationError):
-            raise InvalidInput(error.reason, ("model",)) from error
-        raise
+        if not begun.done():
+            running.refused = error
     finally:
         await work.close()
-
-
-def _seen(task: "asyncio.Task[None]") -> None:
-    """Take note of an error that is in the log, which nobody may wait for any more."""
-    if not task.cancelled() and isinstance(task.exception(), MemoryServiceError):
-        return
