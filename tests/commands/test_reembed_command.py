@@ -75,10 +75,14 @@ async def model_of(client: httpx.AsyncClient) -> dict[str, Any]:
     return found
 
 
-async def test_beside_a_service_that_serves_by_one_model_and_then_by_the_other(
-    new_database: NewDatabase, root: Path, tiny: Path
+async def brought_over(
+    settings: dict[str, str], root: Path, tiny: Path, already: str, warned: str
 ) -> None:
-    settings = {"MEMORY_DRIVER": "pgvector", "DATABASE_URL": await new_database()}
+    """Bring a service's records to another model.
+
+    `already` is what the command says the second time, and `warned` what the service logs while it
+    is configured with the old model.
+    """
     async with beside(settings) as (_, client):
         batch = {"memories": [{"user_id": "ada", "content": each} for each in CONTENTS]}
         assert (await client.post("/v1/memories/batch", json=batch)).status_code == 201
@@ -90,16 +94,29 @@ async def test_beside_a_service_that_serves_by_one_model_and_then_by_the_other(
         assert (await model_of(client))["dimension"] == 16
         again = await run(root, settings, "--model", str(tiny))
         assert again.returncode == 1
-        assert "have the vectors of the model" in again.stderr
+        assert already in again.stderr
         nothing = await run(root, settings, "--call-off")
         assert nothing.returncode == 0
         assert "does not go on" in nothing.stdout
     async with beside(settings) as (service, client):  # still configured with the old one
         assert (await model_of(client))["model"] == str(tiny)
-        assert f"set MEMORY_EMBEDDING_MODEL to {tiny}" in service.output
+        assert warned in service.output
     async with beside({**settings, "MEMORY_EMBEDDING_MODEL": str(tiny)}) as (service, client):
         assert (await model_of(client))["model"] == str(tiny)
         assert "other_model_in_use" not in service.output
+
+
+async def test_beside_a_service_that_serves_by_one_model_and_then_by_the_other(
+    new_database: NewDatabase, root: Path, tiny: Path
+) -> None:
+    settings = {"MEMORY_DRIVER": "pgvector", "DATABASE_URL": await new_database()}
+    await brought_over(
+        settings,
+        root,
+        tiny,
+        already="have the vectors of the model",
+        warned=f"set MEMORY_EMBEDDING_MODEL to {tiny}",
+    )
 
 
 async def test_beside_the_embedded_server_of_a_service(

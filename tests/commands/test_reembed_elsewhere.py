@@ -1,14 +1,21 @@
 """`memory-driver reembed` and its route, of records that are not in PostgreSQL."""
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.commands.test_reembed_command import CONTENTS, Asking, beside, model_of, run, tiny
+from tests.commands.test_reembed_command import (
+    CONTENTS,
+    Asking,
+    beside,
+    brought_over,
+    model_of,
+    run,
+    tiny,
+)
 from tests.redis_server import KEEPING, NO_SEARCH, RedisServer, can_search, running
 
 __all__ = ["tiny"]
@@ -26,27 +33,9 @@ async def test_on_redis_beside_a_service_that_serves_by_one_model_and_then_by_th
     search: RedisServer, root: Path, tiny: Path
 ) -> None:
     settings = {"MEMORY_DRIVER": "redis", "REDIS_URL": search.url}
-    async with beside(settings) as (_, client):
-        batch = {"memories": [{"user_id": "ada", "content": each} for each in CONTENTS]}
-        assert (await client.post("/v1/memories/batch", json=batch)).status_code == 201
-        with Asking(str(client.base_url)) as asking:
-            made = await run(root, settings, "--model", str(tiny), "--json")
-        assert made.returncode == 0, made.stderr
-        assert json.loads(made.stdout)["model"] == str(tiny)
-        assert {each.status_code for each in asking.answers} == {200, 201}
-        assert (await model_of(client))["dimension"] == 16
-        again = await run(root, settings, "--model", str(tiny))
-        assert again.returncode == 1
-        assert "the records have the vectors of" in again.stderr
-        nothing = await run(root, settings, "--call-off")
-        assert nothing.returncode == 0
-        assert "does not go on" in nothing.stdout
-    async with beside(settings) as (service, client):  # still configured with the old one
-        assert (await model_of(client))["model"] == str(tiny)
-        assert "other_model_in_use" in service.output
-    async with beside({**settings, "MEMORY_EMBEDDING_MODEL": str(tiny)}) as (service, client):
-        assert (await model_of(client))["model"] == str(tiny)
-        assert "other_model_in_use" not in service.output
+    await brought_over(
+        settings, root, tiny, already="the records have the vectors of", warned="other_model_in_use"
+    )
 
 
 async def test_on_redis_it_is_called_off_by_command_and_by_request(

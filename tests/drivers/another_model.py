@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 
 import numpy as np
 
 from app.core.memory.embedded import text_and_name
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import NewKnowledge, NewMemory, Record
+from app.core.memory.records import Memory, NewKnowledge, NewMemory, Record
 from app.core.memory.reembedding import Reembedding
 from app.embedding import Embedder
-from tests.drivers.two_models import SECOND
+from tests.drivers.two_models import ALIKE, FIRST, SECOND
 
 THINGS = ["kettle", "basil", "window", "copper", "rain", "garden", "lamp", "stove", "river", "cup"]
 
@@ -186,3 +187,17 @@ async def until_told(driver: RecordDriver, *, goes_on: bool) -> None:
     async with asyncio.timeout(30):
         while ("reembedding" in (await driver.health_check()).facts) != goes_on:
             await asyncio.sleep(0.05)
+
+
+async def assert_vectors_count_while_their_model_does(driver: RecordDriver) -> None:
+    """Vectors that come with records, and that the model before has made, are made anew."""
+    for n in range(20):
+        await driver.store("ada", f"kettle {n}")
+    records = await exported(driver)
+    derived = await driver.derived_of(records)
+    await reembed(driver, ALIKE)
+    copies = [replace(record, user_id="bob") for record in records if isinstance(record, Memory)]
+    await driver.import_records(copies, derived)
+    assert len(await exported(driver)) == 40
+    await assert_vectors_are_of(ALIKE, driver)
+    assert (await driver.model() or FIRST).name == "alike"

@@ -1,11 +1,10 @@
 """Another model for the records of a process, while it goes on serving them."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
-from app.core.memory.records import Knowledge, Memory, key_of
+from app.core.memory.records import Knowledge, key_of
 from app.drivers.inmemory import InMemoryDriver
 from app.embedding import Embedder
 from app.errors import ConfigurationError, InUse
@@ -13,6 +12,7 @@ from app.settings import Limits
 from tests.drivers.another_model import (
     Load,
     assert_vectors_are_of,
+    assert_vectors_count_while_their_model_does,
     bring,
     exported,
     fill,
@@ -146,13 +146,4 @@ async def test_a_third_model_the_same_model_and_two_at_once_are_refused() -> Non
 
 async def test_vectors_that_come_with_a_record_count_where_the_model_is_theirs_still() -> None:
     driver = await driver_of(FIRST)
-    for n in range(20):
-        await driver.store("ada", f"kettle {n}")
-    records = await exported(driver)
-    derived = await driver.derived_of(records)
-    await reembed(driver, ALIKE)
-    copies = [replace(record, user_id="bob") for record in records if isinstance(record, Memory)]
-    await driver.import_records(copies, derived)
-    assert len(await exported(driver)) == 40
-    await assert_vectors_are_of(ALIKE, driver)
-    assert (await driver.model() or FIRST).name == "alike"
+    await assert_vectors_count_while_their_model_does(driver)

@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 
 from app.core.memory.record_driver import RecordDriver
-from app.core.memory.records import Knowledge, Memory, key_of
+from app.core.memory.records import Knowledge, key_of
 from app.embedding import Embedder
 from app.errors import ConfigurationError, InUse
 from tests.drivers.another_model import (
     Load,
     assert_vectors_are_of,
+    assert_vectors_count_while_their_model_does,
     bring,
     exported,
     fill,
@@ -273,13 +274,4 @@ async def test_vectors_that_come_with_a_record_count_where_the_model_is_theirs_s
     open_redis: OpenRedis,
 ) -> None:
     driver = await open_redis(instead=FIRST, embedder_of=embedder_of)
-    for n in range(20):
-        await driver.store("ada", f"kettle {n}")
-    records = await exported(driver)
-    derived = await driver.derived_of(records)
-    await reembed(driver, ALIKE)
-    copies = [replace(record, user_id="bob") for record in records if isinstance(record, Memory)]
-    await driver.import_records(copies, derived)
-    assert len(await exported(driver)) == 40
-    await assert_vectors_are_of(ALIKE, driver)
-    assert (await driver.model() or FIRST).name == "alike"
+    await assert_vectors_count_while_their_model_does(driver)
