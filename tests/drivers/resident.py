@@ -10,6 +10,7 @@ import numpy as np
 
 from app.core.memory.records import NewMemory
 from app.drivers.pgvector import PgvectorDriver
+from app.drivers.pgvector.sql import reembedding as reembedding_sql
 from app.embedding import Embedder, Vector, Windows
 
 WINDOW = " | "
@@ -81,11 +82,15 @@ async def be_resident(driver: PgvectorDriver, user: str) -> None:
 
 @asynccontextmanager
 async def statements(driver: PgvectorDriver) -> AsyncIterator[list[str]]:
-    """The statements of a driver that has one connection, as they run."""
+    """The statements of a driver that has one connection, as they run.
+
+    Without the driver's own look for another model, which comes every two seconds.
+    """
     seen: list[str] = []
 
     def log(record: asyncpg.connection.LoggedQuery) -> None:
-        seen.append(record.query)
+        if record.query != reembedding_sql.SECOND:
+            seen.append(record.query)
 
     async with driver.connections.acquire() as connection:
         connection.add_query_logger(log)
