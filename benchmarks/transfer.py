@@ -101,6 +101,8 @@ async def _run(given: argparse.Namespace) -> None:
         url = given.redis or stack.enter_context(running(*KEEPING, search=True)).url
         settings = RedisSettings(url=SecretStr(url), namespace=_NAMES.namespace)
         there = await stack.enter_async_context(RedisDriver(settings, embedder, Limits()))
+        async with pgvector(urls[3], embedder):
+            pass  # so that the database has a model
         clients = await stack.enter_async_context(_clients(urls[0], urls[3], url))
         copies = [
             _Copy("pgvector to pgvector", first, second, ("asyncpg reads", "asyncpg writes")),
