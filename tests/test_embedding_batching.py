@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,6 +28,8 @@ class Slow(Engine):
         self.passes: list[list[str]] = []
 
     def prepare(self, texts: Sequence[str], *, query: bool) -> list[Prepared]:
+        if "unreadable" in texts:
+            raise UnicodeError
         return [Prepared(len(text), text) for text in texts]
 
     def run(self, batch: Sequence[Prepared]) -> Vector:
@@ -65,6 +68,14 @@ async def passes(engine: Slow, count: int) -> None:
     """Wait until so many passes have begun."""
     while len(engine.passes) < count:
         await asyncio.sleep(0.001)
+
+
+def stand_still(until: Callable[[], bool]) -> None:
+    """Keep the loop from running meanwhile."""
+    deadline = time.monotonic() + 20
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 async def test_what_came_while_a_pass_ran_shares_the_next(engine: Slow, lane: Lane) -> None:
@@ -150,6 +161,48 @@ async def test_a_failure_reaches_those_of_its_pass_only(engine: Slow, lane: Lane
     with pytest.raises(RuntimeError):
         await bad
     assert (await good).tolist() == [[20, 1]]
+
+
+async def test_what_cannot_be_prepared_fails_alone(engine: Slow, lane: Lane) -> None:
+    first = ask(lane, text(0))
+    await passes(engine, 1)
+    asked = [ask(lane, each) for each in (text(1), "unreadable", text(2))]
+    await asyncio.sleep(0)
+    engine.go.release(2)
+    await first
+    with pytest.raises(UnicodeError):
+        await asked[1]
+    assert [(await each).tolist() for each in asked[::2]] == [[[20, 1]], [[20, 2]]]
+    assert engine.passes[1:] == [[text(1), text(2)]]
+
+
+async def test_the_next_pass_runs_while_the_loop_is_busy(engine: Slow, lane: Lane) -> None:
+    """The thread asks nobody: what came during a pass is taken when that one ends."""
+    first = ask(lane, text(1))
+    await passes(engine, 1)
+    second = ask(lane, text(2))
+    await asyncio.sleep(0)
+    engine.go.release()
+    stand_still(until=lambda: len(engine.passes) == 2)
+    assert not first.done()
+    engine.go.release()
+    assert [(await each).tolist() for each in (first, second)] == [[[20, 1]], [[20, 2]]]
+
+
+async def test_lanes_of_one_thread_take_turns(engine: Slow) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        texts, queries = (
+            Lane(engine, thread, query=query, texts=4, tokens=128, waiting=10, shared=True)
+            for query in (False, True)
+        )
+        bulk = ask(texts, *(text(n) for n in range(12)))
+        await passes(engine, 1)
+        query = ask(queries, text(99))
+        await asyncio.sleep(0)
+        engine.go.release(100)
+        await query
+        assert [text(99)] in engine.passes[:3]
+        assert (await bulk)[:, 1].tolist() == list(range(12))
 
 
 async def test_closing_lets_nobody_wait(engine: Slow, lane: Lane) -> None:

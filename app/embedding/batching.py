@@ -8,6 +8,8 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from queue import SimpleQueue
+from typing import TypeAlias
 
 import numpy as np
 
@@ -24,7 +26,10 @@ _WINDOW = 128
 
 
 class _Request:
-    """Texts of one caller, and as many of their vectors as there are."""
+    """Texts of one caller, and as many of their vectors as there are.
+
+    The loop has `vectors`, `missing` and `done`; the rest is the thread's.
+    """
 
     def __init__(self, texts: Sequence[str], dimension: int) -> None:
         self.texts = texts
@@ -36,6 +41,8 @@ class _Request:
 
     def first(self, engine: Engine, *, query: bool) -> Prepared | None:
         """The next text, prepared; None at the end. Longest first within a window."""
+        if self.done.done():  # its caller has left
+            self.drop()
         if not self._ready and self._rows:
             rows = [self._rows.popleft() for _ in range(min(_WINDOW, len(self._rows)))]
             prepared = engine.prepare([self.texts[row] for row in rows], query=query)
@@ -43,15 +50,29 @@ class _Request:
             self._ready.extend(pairs)
         return self._ready[0][1] if self._ready else None
 
-    def take(self) -> tuple["_Request", int, Prepared]:
+    def take(self) -> "_Taken":
         row, prepared = self._ready.popleft()
         return self, row, prepared
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def drop(self) -> None:
+        """Leave no text to embed."""
+        self._rows.clear()
+        self._ready.clear()
+
+
+_Taken: TypeAlias = tuple[_Request, int, Prepared]
 
 
 class Lane:
     """Requests of one kind, worked through in one thread.
 
-    `texts` and `tokens` bound a pass, `waiting` the texts that may wait for it.
+    The thread goes from pass to pass, and prepares the next one before it hands over the vectors of
+    the last. To ask the loop in between, or to prepare while the loop is awake, would make each
+    pass wait for all that the loop does with those vectors.
     """
 
     def __init__(
@@ -63,14 +84,24 @@ class Lane:
         texts: int,
         tokens: int | None,
         waiting: int,
+        shared: bool = False,
     ) -> None:
+        """`texts` and `tokens` bound a pass, `waiting` the texts that may wait for it.
+
+        A thread that is `shared` with another lane is given back after each pass.
+        """
         self._engine = engine
         self._thread = thread
         self._query = query
         self._texts = texts
         self._tokens = tokens
         self._most_waiting = waiting
-        self._requests: deque[_Request] = deque()
+        self._shared = shared
+        self._arrived: SimpleQueue[_Request] = SimpleQueue()
+        self._open: set[_Request] = set()
+        """Those whose callers wait."""
+        self._turns: deque[_Request] = deque()
+        """Those with texts that no pass has taken, in whose turn it is: the thread's."""
         self._worker: asyncio.Task[None] | None = None
         self._waiting = 0
         self._closed = False
@@ -87,93 +118,105 @@ class Lane:
         request = _Request(texts, self._engine.dimension)
         if not request.missing:
             return request.vectors
-        self._requests.append(request)
+        self._open.add(request)
         self._waiting += len(texts)
+        self._arrived.put(request)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        await request.done
+        try:
+            await request.done
+        finally:
+            self._open.discard(request)
+            self._waiting -= request.missing
         return request.vectors
 
     def close(self) -> None:
         """Let nobody wait any longer; a running pass ends by itself."""
         self._closed = True
-        for request in self._requests:
-            if not request.done.done():
-                request.done.set_exception(ShuttingDown())
+        for request in self._open:
+            request.fail(ShuttingDown())
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, left = asyncio.get_running_loop(), False
         try:
-            while self._drop_finished():
-                try:
-                    taken, vectors = await loop.run_in_executor(
-                        self._thread, self._pass, list(self._requests)
-                    )
-                except _PassFailed as failure:
-                    for request in failure.requests:
-                        if not request.done.done():
-                            request.done.set_exception(failure.reason)
-                    continue
-                for (request, row, _), vector in zip(taken, vectors, strict=True):
-                    request.vectors[row] = vector
-                    request.missing -= 1
-                    self._waiting -= 1
-                    if request.missing == 0 and not request.done.done():
-                        request.done.set_result(None)
-                self._requests.rotate(-1)
+            while left or not self._arrived.empty():
+                left = await loop.run_in_executor(self._thread, self._passes, loop)
         except RuntimeError:  # the thread was shut down meanwhile
             self.close()
         finally:
             self._worker = None
 
-    def _drop_finished(self) -> bool:
-        """Whether any request is left."""
-        left: deque[_Request] = deque()
-        for request in self._requests:
+    def _give(self, taken: Sequence[_Taken], made: Vector | Exception) -> None:
+        """Hand over the vectors of a pass, or what it failed with."""
+        if isinstance(made, Exception):
+            for request, _, _ in taken:
+                request.fail(made)
+            return
+        for (request, row, _), vector in zip(taken, made, strict=True):
             if request.done.done():
-                self._waiting -= request.missing
-            else:
-                left.append(request)
-        self._requests = left
-        return bool(self._requests)
+                continue
+            request.vectors[row] = vector
+            request.missing -= 1
+            self._waiting -= 1
+            if not request.missing:
+                request.done.set_result(None)
 
-    def _pass(
-        self, requests: list[_Request]
-    ) -> tuple[list[tuple[_Request, int, Prepared]], Vector]:
-        """In the thread: the vectors of the next texts of the first request, and of who fits in."""
-        asked = requests[:1]
-        try:
-            first = requests[0].first(self._engine, query=self._query)
-            assert first is not None  # noqa: S101 - a request without a text left is done
-            longest = -(-first.length // 16) * 16
-            shortest = min(longest * 2 // 3 - 8, first.length)
-            room = self._texts
-            if self._tokens is not None:
-                room = max(1, min(room, self._tokens // longest))
-            taken: list[tuple[_Request, int, Prepared]] = []
-            for request in requests:
-                if request.done.done():
-                    continue
-                asked = [*(r for r, _, _ in taken), request]
-                while len(taken) < room:
-                    prepared = request.first(self._engine, query=self._query)
-                    if prepared is None or not shortest <= prepared.length <= longest:
-                        break
-                    taken.append(request.take())
-                if len(taken) == room:
+    def _passes(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """In the thread: run passes until no text is left, or one; whether any may be left."""
+        taken = self._next(loop)
+        while taken and not self._closed:
+            made = self._run(taken)
+            following = [] if self._shared else self._next(loop)
+            loop.call_soon_threadsafe(self._give, taken, made)
+            taken = following
+        return bool(self._turns)
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> list[_Taken]:
+        """The next texts of the first request, and of who fits in; who has none any more goes."""
+        turns, taken = self._turns, list[_Taken]()
+        while not self._arrived.empty():
+            turns.append(self._arrived.get_nowait())
+        starter: _Request | None = None
+        shortest = longest = room = 0
+        for request in tuple(turns):
+            while starter is None or len(taken) < room:
+                prepared = self._first(request, loop)
+                if prepared is None:
+                    turns.remove(request)
                     break
-            if not taken:  # all of them were cancelled meanwhile
-                return [], np.empty((0, self._engine.dimension), np.float32)
-            asked = [r for r, _, _ in taken]
-            return taken, self._engine.run([prepared for _, _, prepared in taken])
-        except Exception as error:
-            raise _PassFailed(asked, error) from error
+                if starter is None:
+                    starter = request
+                    longest = -(-prepared.length // 16) * 16
+                    shortest = min(longest * 2 // 3 - 8, prepared.length)
+                    room = self._room(longest)
+                elif not shortest <= prepared.length <= longest:
+                    break
+                taken.append(request.take())
+            if starter is not None and len(taken) == room:
+                break
+        if turns and turns[0] is starter:
+            turns.rotate(-1)
+        return taken
 
+    def _first(self, request: _Request, loop: asyncio.AbstractEventLoop) -> Prepared | None:
+        """The next text of a request; its caller gets what a text can't be prepared for."""
+        try:
+            return request.first(self._engine, query=self._query)
+        except Exception as error:  # noqa: BLE001 - a tokenizer can raise anything
+            request.drop()
+            loop.call_soon_threadsafe(request.fail, error)
+            return None
 
-class _PassFailed(Exception):
-    """The engine failed at texts of these requests."""
+    def _room(self, longest: int) -> int:
+        """How many texts of that many tokens fit into a pass."""
+        if self._tokens is None:
+            return self._texts
+        return max(1, min(self._texts, self._tokens // longest))
 
-    def __init__(self, requests: list[_Request], reason: Exception) -> None:
-        super().__init__(str(reason))
-        self.requests = requests
-        self.reason = reason
+    def _run(self, taken: Sequence[_Taken]) -> Vector | Exception:
+        try:
+            return self._engine.run([prepared for _, _, prepared in taken])
+        except Exception as error:  # noqa: BLE001 - whoever had a text in it gets it
+            for request, _, _ in taken:
+                request.drop()
+            return error

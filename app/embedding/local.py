@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from app.embedding import query_cache
 from app.embedding.base import Embedder, SharedVectors, Vector, Windows
@@ -53,10 +54,16 @@ class LocalEmbedder(Embedder):
                 bulk = ThreadPoolExecutor(1, "embedding-bulk", _step_back)
                 self._threads.append(bulk)
             tokens = _PASS_TOKENS if self._settings.device == "cpu" else None
-            self._texts = Lane(engine, bulk, query=False, texts=BATCH, tokens=tokens, waiting=QUEUE)
-            self._queries = Lane(
-                engine, thread, query=True, texts=BATCH, tokens=tokens, waiting=QUEUE
+            lane = partial(
+                Lane,
+                engine,
+                texts=BATCH,
+                tokens=tokens,
+                waiting=QUEUE,
+                shared=bulk is thread,
             )
+            self._texts = lane(bulk, query=False)
+            self._queries = lane(thread, query=True)
 
     async def close(self) -> None:
         lanes, self._queries, self._texts = (self._queries, self._texts), None, None
