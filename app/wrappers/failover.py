@@ -169,7 +169,9 @@ class FailoverDriver(WrappingDriver):
         return await self._reads.users(wanted, self._first)
 
     def _export(self, wanted: Export) -> AsyncIterator[Record]:
-        return self._reads.export(wanted, self.members.nodes, self.name, self._settings.timeout)
+        """All that the primary has, and what is pending for it: the others may lack records."""
+        primary = [self.members.primary]
+        return self._reads.export(wanted, primary, self.name, self._settings.timeout)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         if wanted.once:
