@@ -48,7 +48,7 @@ class Steady(Load):
 
     async def _write(self, client: httpx.AsyncClient) -> None:
         await super()._write(client)
-        await asyncio.sleep(self.random.uniform(1, 3))
+        await asyncio.sleep(self.random.uniform(0.3, 1))
 
 
 async def test_a_service_under_load_moves_to_another_database(
