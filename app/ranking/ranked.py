@@ -91,7 +91,7 @@ def best(
     explain: bool = False,
 ) -> list[Found]:
     """The `top_k` best of `rows`, which have these cosines: best first, ties newest first."""
-    points = cosines + evidence.points[rows]
+    points = np.round(cosines + evidence.points[rows], DECIMALS)
     return [
         Found(
             int(rows[n]),
@@ -107,17 +107,14 @@ def best_by_words(query: Query, candidates: Candidates, top_k: int) -> list[Foun
 
     `score` is the share of the query's words, each by its idf.
     """
-    points = lexical([term for _, term in query.terms()], candidates, window=False)
-    rows = np.flatnonzero(points > 0)
-    return [
-        Found(int(rows[n]), round(float(points[rows[n]]), DECIMALS))
-        for n in _first(points[rows], candidates, rows, top_k)
-    ]
+    shares = lexical([term for _, term in query.terms()], candidates, window=False)
+    rows = np.flatnonzero(shares > 0)
+    points = np.round(shares[rows], DECIMALS)
+    return [Found(int(rows[n]), float(points[n])) for n in _first(points, candidates, rows, top_k)]
 
 
 def _first(points: Floats, candidates: Candidates, rows: Rows, top_k: int) -> Sequence[int]:
-    """The places of the `top_k` most points, ties newest first."""
-    points = np.round(points, DECIMALS)
+    """The places of the `top_k` most points, ties newest first; `points` are rounded."""
     places = np.arange(len(points))
     if len(points) > top_k:
         least = np.partition(points, len(points) - top_k)[len(points) - top_k]
