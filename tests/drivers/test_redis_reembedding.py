@@ -117,6 +117,26 @@ async def test_what_changes_between_reading_and_keeping_is_never_old_in_the_end(
     assert found_again.memory_id == later.memory_id
 
 
+@pytest.mark.parametrize("model", [SECOND, ALIKE], ids=["another dimension", "the same"])
+async def test_a_user_kept_since_the_last_delete_is_read_anew_after_the_switch(
+    open_redis: OpenRedis, model: Embedder
+) -> None:
+    """The delete is the last change of the user in both generations."""
+    driver = await open_redis(instead=FIRST, embedder_of=embedder_of)
+    await fill(driver)
+    async with steps(driver, model) as found:
+        await found.begin()
+        async for records in found.missing():
+            await found.keep(records)
+        [memory] = await driver.recall("ada", top_k=1)
+        assert await driver.delete(memory.memory_id, "ada")
+        before = await ranked(driver)  # so that ada is kept as she is now
+        await bring(found)
+        await found.end()
+    right = await open_redis(instead=model)
+    assert await ranked(driver) == await ranked(right) != before
+
+
 async def test_a_change_after_a_record_was_brought_over_is_brought_over_again(
     open_redis: OpenRedis,
 ) -> None:

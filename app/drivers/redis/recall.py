@@ -58,7 +58,7 @@ class RankedRecall:
         now: Callable[[], datetime],
         residents: Residents,
     ) -> None:
-        """`residents` may be of another generation's users: no two have a stamp in common."""
+        """`residents` may have been read of another generation: those are read anew."""
         self._database = database
         self._embedder = database.embedder
         self._settings = settings
@@ -104,7 +104,7 @@ class RankedRecall:
         owner, names = hashed(wanted.user_id), self._database.names
         stamped = ("HGET", names.of("stamps"), owner)
         there = self._residents.find(owner)
-        if there is not None:
+        if there is not None and there.generation == names.generation:
             [stamp] = await self._database.ask(stamped)
             if stamp == there.stamp:
                 there.asked_again = True
@@ -119,10 +119,10 @@ class RankedRecall:
             return unpacked_each(ids, packed, self._embedder.dimension, only=only)
 
         if stamp is None or not outlines:
-            return Resident(b"", no_candidates(self._embedder.dimension))
+            return Resident(names.generation, b"", no_candidates(self._embedder.dimension))
         large = len(outlines) > _SMALL
         made = await asyncio.to_thread(candidates) if large else candidates()
-        found = Resident(stamp, made, ids)
+        found = Resident(names.generation, stamp, made, ids)
         if len(ids) <= EVERY:
             await self._fill(owner, found, records=len(ids) <= _FEW)
         self._residents.keep(owner, found)

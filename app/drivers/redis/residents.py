@@ -2,7 +2,8 @@
 
 Every script that changes a user's memories gives the user a new stamp, which no other change has.
 Who has read the stamp first, and then the memories, has what is right for as long as the stamp is
-the same: also after a crash, and on a server that was restored.
+the same: also after a crash, and on a server that was restored. A change that concerns two
+generations gives the same stamp in both, so what was read of one never counts in the other.
 """
 
 from collections import OrderedDict
@@ -34,6 +35,8 @@ _READER: Reader[bytes] = Reader(
 class Resident:
     """What is known of a user under one stamp."""
 
+    generation: int
+    """Whose model made the vectors."""
     stamp: bytes
     candidates: Candidates
     ids: list[bytes] = field(default_factory=list)
