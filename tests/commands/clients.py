@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any
 
 import httpx
 
@@ -14,11 +14,10 @@ from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Key, Knowledge, Memory, Record, key_of
 from app.settings import Limits
 from app.transfer.lines import read_record
+from tests.drivers.answers import Answer, is_same, without_last
 from tests.drivers.pgvector_reembedding import WORDS
 from tests.storm import times
 
-Answer: TypeAlias = dict[Key, tuple[str, float]]
-"""The content and the score of each record that was found."""
 MOST = 40
 """Records that one client has of each kind: so one recall finds all of them."""
 TOP_K = 50
@@ -45,23 +44,17 @@ def records_in(answer: dict[str, Any], user_id: str | None) -> Answer:
     scores = [each["score"] for each in found]
     assert scores == sorted(scores, reverse=True)
     one = "knowledge_id" if user_id is None else "memory_id"
-    return {(user_id, each[one]): (each["content"], each["score"]) for each in found}
+    return {as_told(each[one], each["content"]): each["score"] for each in found}
+
+
+def as_told(one: str, content: str) -> str:
+    """How an answer names a record: a content of before an update is another answer."""
+    return f"{one}: {content}"
 
 
 def without_ties(answer: Answer) -> Answer:
-    """Without the last of those that a `top_k` let in, and what is as good: others may be, too."""
-    if len(answer) < TOP_K:
-        return answer
-    last = min(score for _, score in answer.values())
-    return {key: each for key, each in answer.items() if each[1] > last + 1e-4}
-
-
-def is_same(one: Answer, other: Answer) -> bool:
-    """Whether both are one model's: no two backends add the same numbers up alike."""
-    return one.keys() == other.keys() and all(
-        content == other[key][0] and abs(score - other[key][1]) < 1e-4
-        for key, (content, score) in one.items()
-    )
+    """Without the last, and what is as good, where `top_k` may have left out the same."""
+    return answer if len(answer) < TOP_K else without_last(answer)
 
 
 @dataclass
@@ -224,7 +217,8 @@ async def _asked(driver: RecordDriver, client: Client, recalled: Recalled) -> An
         found = await driver.recall(client.user_id, query=recalled.query, top_k=TOP_K)
     else:
         found = await driver.recall_global_knowledge(recalled.query, TOP_K, client.category)
-    return without_ties({key_of(each): (each.content, each.score or 0.0) for each in found})
+    scores = {as_told(key_of(each)[1], each.content): each.score or 0.0 for each in found}
+    return without_ties(scores)
 
 
 async def _done_again(driver: RecordDriver, change: Record | Key) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,12 +10,10 @@ from random import Random
 
 import pytest
 
-from app.core.memory.records import Knowledge, Memory, key_of
+from app.core.memory.records import Memory
 from app.drivers.pgvector import PgvectorDriver
-from app.settings import FailoverSettings, JournalSettings, Limits, ReplicatedSettings
-from app.wrappers.failover import FailoverDriver
-from app.wrappers.replicated import ReplicatedDriver
 from tests.conftest import NewDatabase
+from tests.drivers.answers import KNOWN, Answer, answers, assert_same, is_same
 from tests.drivers.pgvector_reembedding import (
     NEW,
     OLD,
@@ -32,48 +30,11 @@ from tests.other_models import LetterModel
 from tests.storm import times
 from tests.transfer.records import by_place, every_record
 
-QUESTIONS = ("text of a copper kettle", "harbour window", "sundial and basil", "text 41")
-KNOWN = "user 3"
-"""Whose memories stay as they are: what a model answers is known."""
-
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.drivers.pgvector.coming.ComingModel.every", 0.1)
     monkeypatch.setattr("app.drivers.pgvector.reembedding.LOOKS_SECONDS", 0.5)
-
-
-Answer = dict[str, float]
-"""The score of each record that was found, but for the last and what is as good: that is a tie."""
-
-
-def answer_of(found: Sequence[Memory | Knowledge]) -> Answer:
-    scores = {key_of(each)[1]: each.score or 0.0 for each in found}
-    return {one: score for one, score in scores.items() if score > min(scores.values()) + 1e-4}
-
-
-def is_same(one: Answer, other: Answer) -> bool:
-    """Whether both are one model's: PostgreSQL and numpy add the same numbers up otherwise."""
-    return one.keys() == other.keys() and all(abs(one[key] - other[key]) < 1e-4 for key in one)
-
-
-async def answers(driver: PgvectorDriver) -> dict[str, tuple[Answer, Answer]]:
-    """What the driver finds for each question: of the memories and of the knowledge."""
-    return {
-        question: (
-            answer_of(await driver.recall(KNOWN, query=question, top_k=8)),
-            answer_of(await driver.recall_global_knowledge(question, 6, "things")),
-        )
-        for question in QUESTIONS
-    }
-
-
-def assert_same(
-    one: dict[str, tuple[Answer, Answer]], other: dict[str, tuple[Answer, Answer]]
-) -> None:
-    for question in QUESTIONS:
-        for kind in (0, 1):
-            assert is_same(one[question][kind], other[question][kind])
 
 
 class Load:
@@ -211,46 +172,6 @@ async def test_killed_at_random_moments_and_run_again_it_ends_as_if_it_never_was
             assert load.writes > 20
         await whole(url, load, NEW)
         assert await what_there_is(url) == before
-
-
-@pytest.mark.parametrize("kind", ["failover", "replicated"])
-async def test_under_a_wrapping_driver_one_driver_after_the_other_gets_the_model(
-    new_database: NewDatabase, tmp_path: Path, kind: str
-) -> None:
-    urls = [await new_database() for _ in range(2)]
-    inner = [driver_on(url) for url in urls]
-    for n, driver in enumerate(inner):
-        driver.name = f"driver {n}"
-    journal = JournalSettings(path=tmp_path / "journal")
-    made: FailoverDriver | ReplicatedDriver
-    if kind == "failover":
-        made = FailoverDriver(inner, FailoverSettings(), journal, OLD, Limits())
-    else:
-        made = ReplicatedDriver(inner, ReplicatedSettings(), journal, OLD, Limits())
-    stored: list[Memory] = []
-    over = asyncio.Event()
-
-    async def write(whole: FailoverDriver | ReplicatedDriver) -> None:
-        while not over.is_set():
-            stored.append(await whole.store("ada", f"kettle {len(stored)}"))
-            assert await whole.recall("ada", query="kettle", top_k=3)
-
-    async with made as whole:
-        writing = asyncio.create_task(write(whole))
-        for url in urls:
-            await reembedded(url)
-        over.set()
-        await writing
-        held = [urls[0]] if kind == "failover" else urls
-        async with asyncio.timeout(60):
-            while (await whole.health_check()).facts.get("pending"):
-                await asyncio.sleep(0.1)
-        assert {each.status for each in (await whole.health_check()).drivers} == {"ok"}
-        for driver, url in zip(inner, held, strict=False):
-            async with asyncio.timeout(60):
-                while len(await every_record(driver)) < len(stored):
-                    await asyncio.sleep(0.1)
-            await assert_all_by(NEW, url, stored)
 
 
 async def test_who_is_kept_in_memory_is_so_again_by_the_new_model(
