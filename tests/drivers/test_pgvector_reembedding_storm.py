@@ -12,6 +12,7 @@ import pytest
 
 from app.core.memory.records import Memory
 from app.drivers.pgvector import PgvectorDriver
+from app.transfer.reembed import reembed
 from tests.conftest import NewDatabase
 from tests.drivers.answers import KNOWN, Answer, answers, assert_same, is_same
 from tests.drivers.pgvector_reembedding import (
@@ -21,9 +22,11 @@ from tests.drivers.pgvector_reembedding import (
     WORDS,
     assert_all_by,
     driver_on,
+    filled,
     many,
     process,
     reembedded,
+    way_to,
     what_there_is,
 )
 from tests.other_models import LetterModel
@@ -174,24 +177,43 @@ async def test_killed_at_random_moments_and_run_again_it_ends_as_if_it_never_was
         assert await what_there_is(url) == before
 
 
+async def kept(driver: PgvectorDriver) -> None:
+    """Wait until the user is kept in memory."""
+    async with asyncio.timeout(30):
+        while not (await driver.health_check()).facts["resident_users"]:
+            await driver.recall(KNOWN, query="kettle")
+            await asyncio.sleep(0.05)
+
+
 async def test_who_is_kept_in_memory_is_so_again_by_the_new_model(
     new_database: NewDatabase,
 ) -> None:
     url = await new_database()
     async with driver_on(url) as driver:
         await driver.import_records(many(60))
-
-        async def kept() -> None:
-            async with asyncio.timeout(30):
-                while not (await driver.health_check()).facts["resident_users"]:
-                    await driver.recall(KNOWN, query="kettle")
-                    await asyncio.sleep(0.05)
-
-        await kept()
+        await kept(driver)
         await reembedded(url)
         by_new = await answers(driver)
-        await kept()
+        await kept(driver)
         assert_same(await answers(driver), by_new)
         async with driver_on(url, NEW) as fresh:
             assert_same(await answers(fresh), by_new)
     assert OLD.dimension != NEW.dimension
+
+
+@pytest.mark.parametrize("model", [NEW, SAME_SIZE], ids=["another dimension", "same dimension"])
+async def test_a_user_kept_since_the_last_delete_is_read_anew_after_the_switch(
+    new_database: NewDatabase, model: LetterModel
+) -> None:
+    """The delete is the last change of the user in both places."""
+    url = await new_database()
+    async with driver_on(url) as driver:
+        await driver.import_records(many(60))
+        async with way_to(url, model) as work:
+            await filled(work)
+            [memory] = await driver.recall(KNOWN, top_k=1)
+            assert await driver.delete(memory.memory_id, KNOWN)
+            await kept(driver)
+            await reembed(work)
+        async with driver_on(url, model) as fresh:
+            assert_same(await answers(driver), await answers(fresh))
