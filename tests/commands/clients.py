@@ -21,7 +21,7 @@ from tests.storm import times
 MOST = 40
 """Records that one client has of each kind: so one recall finds all of them."""
 TOP_K = 50
-PAUSE = 0.05
+PAUSE = 0.1
 """Seconds between two requests of a client."""
 TEXTS = [f"{one} and {other} {n}" for one in WORDS for other in WORDS for n in range(3)]
 """What is stored and asked for: a model that judges is asked for the vector of each once."""

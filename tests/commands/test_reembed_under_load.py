@@ -29,7 +29,7 @@ from tests.transfer.records import by_place, every_record
 
 __all__ = ["search", "tiny"]
 
-RECORDS = times(200, 3_000)
+RECORDS = times(120, 3_000)
 SERVICES = times(1, 2)
 WRITERS = times(5, 12)
 READERS = times(2, 4)
