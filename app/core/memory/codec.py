@@ -27,6 +27,8 @@ def as_object(record: Record) -> dict[str, Any]:
     """The record as values of JSON, without an `explanation`."""
     # In the order of the constructor, without the deep copies of dataclasses.asdict.
     fields: dict[str, Any]
+    # The other moments mostly are this one, written once. Equal ones may have another offset.
+    created_at = record.created_at.isoformat()
     if isinstance(record, Memory):
         fields = {
             "memory_id": record.memory_id,
@@ -34,7 +36,11 @@ def as_object(record: Record) -> dict[str, Any]:
             "content": record.content,
             "conversation_id": record.conversation_id,
             "tags": record.tags,
-            "occurred_at": record.occurred_at.isoformat(),
+            "occurred_at": (
+                created_at
+                if record.occurred_at is record.created_at
+                else record.occurred_at.isoformat()
+            ),
         }
     else:
         fields = {
@@ -48,8 +54,10 @@ def as_object(record: Record) -> dict[str, Any]:
     return {
         **fields,
         "metadata": record.metadata,
-        "created_at": record.created_at.isoformat(),
-        "updated_at": record.updated_at.isoformat(),
+        "created_at": created_at,
+        "updated_at": (
+            created_at if record.updated_at is record.created_at else record.updated_at.isoformat()
+        ),
         "expires_at": None if record.expires_at is None else record.expires_at.isoformat(),
         "request": None if record.request is None else record.request.hex,
         "score": record.score,
@@ -58,9 +66,13 @@ def as_object(record: Record) -> dict[str, Any]:
 
 def from_object(fields: dict[str, Any]) -> Record:
     """The record that `as_object` was given; the dictionary is changed."""
+    moments: dict[str, datetime] = {}
     for name in ("created_at", "updated_at", "occurred_at", "expires_at"):
-        if fields.get(name) is not None:  # JSON of an earlier version has fewer of them
-            fields[name] = datetime.fromisoformat(fields[name])
+        text = fields.get(name)  # JSON of an earlier version has fewer of them
+        if text is not None:
+            if text not in moments:
+                moments[text] = datetime.fromisoformat(text)
+            fields[name] = moments[text]
     if fields.get("request") is not None:
         fields["request"] = UUID(fields["request"])
     return Memory(**fields) if "memory_id" in fields else Knowledge(**fields)

@@ -10,8 +10,12 @@ from app.ranking.ranked import Found
 
 
 def memory_of(row: asyncpg.Record, found: Found | None = None) -> Memory:
-    """The memory of a row, with what ranking has found of it."""
-    occurred_at, offset = row["occurred_at"] or row["created_at"], row["occurred_offset"]
+    """The memory of a row, with what ranking has found of it.
+
+    As of a `Memory` that is made, `updated_at` is `created_at` itself until the first update.
+    """
+    created_at, updated_at = row["created_at"], row["updated_at"]
+    occurred_at, offset = row["occurred_at"] or created_at, row["occurred_offset"]
     if offset:
         occurred_at = occurred_at.astimezone(timezone(timedelta(minutes=offset)))
     return Memory(
@@ -21,8 +25,8 @@ def memory_of(row: asyncpg.Record, found: Found | None = None) -> Memory:
         conversation_id=row["conversation_id"],
         tags=row["tags"],
         metadata=json.loads(row["metadata"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
+        created_at=created_at,
+        updated_at=created_at if updated_at == created_at else updated_at,
         occurred_at=occurred_at,
         expires_at=row["expires_at"],
         request=row["request"],
