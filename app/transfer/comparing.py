@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from app.core.memory.codec import encode
+from pydantic_core import to_json
+
+from app.core.memory.codec import as_object
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Key, Record, key_of, place_of_owner
 from app.errors import DriverError
@@ -63,7 +65,7 @@ class _Sum:
 
 def digest(record: Record) -> bytes:
     """Of all that a driver keeps of the record: 16 bytes that no other record has."""
-    return hashlib.sha256(encode([record]).encode()).digest()[: _BITS // 8]
+    return hashlib.sha256(to_json(as_object(record))).digest()[: _BITS // 8]
 
 
 async def differences(

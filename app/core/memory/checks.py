@@ -199,7 +199,11 @@ def _copy_json(value: Any, depth: int, loc: tuple[str | int, ...]) -> Any:
 
 
 def dump_json(value: Any) -> str:
-    """Compact JSON that `json.loads` turns into an equal value, floats and key order included."""
+    """Compact JSON that `json.loads` turns into an equal value, floats and key order included.
+
+    Raises `ValueError` for NaN and for infinite numbers. What is checked already `to_json` of
+    pydantic_core writes as well, several times faster; it spells some floats otherwise.
+    """
     return _JSON.encode(value)
 
 

@@ -1,6 +1,5 @@
 """What filters compare of a user who is kept in the service's memory."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -8,6 +7,7 @@ from typing import Self
 import asyncpg
 import numpy as np
 import numpy.typing as npt
+from pydantic_core import from_json
 
 from app.core.memory.columns import Columns, Reader
 from app.core.memory.filter import Filter
@@ -72,5 +72,5 @@ _READER: Reader[asyncpg.Record] = Reader(
     occurred=lambda row: to_microseconds(row["occurred_at"] or row["created_at"]),
     created=lambda row: to_microseconds(row["created_at"]),
     tags=lambda row: row["tags"],
-    metadata=lambda row: json.loads(row["metadata"]),
+    metadata=lambda row: from_json(row["metadata"]),
 )

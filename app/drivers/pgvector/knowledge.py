@@ -8,8 +8,8 @@ from uuid import UUID
 import asyncpg
 import numpy as np
 from pgvector import Vector as PgVector
+from pydantic_core import to_json
 
-from app.core.memory.checks import dump_json
 from app.core.memory.derived import Derived
 from app.core.memory.once import repeated
 from app.core.memory.records import Knowledge, KnowledgePage, record_id, version_of
@@ -220,7 +220,7 @@ class KnowledgeTable:
                 record.content,
                 record.title,
                 record.doc_id,
-                dump_json(record.metadata),
+                to_json(record.metadata).decode(),
                 record.created_at,
                 record.updated_at,
                 record.expires_at,

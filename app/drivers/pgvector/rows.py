@@ -1,9 +1,9 @@
 """Rows of PostgreSQL as records."""
 
-import json
 from datetime import timedelta, timezone
 
 import asyncpg
+from pydantic_core import from_json
 
 from app.core.memory.records import Knowledge, Memory
 from app.ranking.ranked import Found
@@ -24,7 +24,7 @@ def memory_of(row: asyncpg.Record, found: Found | None = None) -> Memory:
         content=row["content"],
         conversation_id=row["conversation_id"],
         tags=row["tags"],
-        metadata=json.loads(row["metadata"]),
+        metadata=from_json(row["metadata"]),
         created_at=created_at,
         updated_at=created_at if updated_at == created_at else updated_at,
         occurred_at=occurred_at,
@@ -43,7 +43,7 @@ def knowledge_of(row: asyncpg.Record) -> Knowledge:
         category=row["category"],
         title=row["title"],
         doc_id=row["doc_id"],
-        metadata=json.loads(row["metadata"]),
+        metadata=from_json(row["metadata"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         expires_at=row["expires_at"],

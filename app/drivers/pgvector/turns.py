@@ -1,6 +1,5 @@
 """Turns of a conversation: a memory's vector in context is made with those before it."""
 
-import json
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
@@ -8,6 +7,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
+from pydantic_core import from_json
 
 from app.core.memory.cursor import Cursor
 from app.core.memory.records import Memory
@@ -81,4 +81,4 @@ class Turns:
 
 def said_in(row: asyncpg.Record) -> str:
     """What the vector of a row, of its content and its metadata, was made of."""
-    return said(row["content"], json.loads(row["metadata"]))
+    return said(row["content"], from_json(row["metadata"]))

@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 import numpy as np
 from pgvector import Vector as PgVector
+from pydantic_core import to_json
 
-from app.core.memory.checks import dump_json
 from app.core.memory.derived import Derived, outline_of
 from app.core.memory.embedded import text_of
 from app.core.memory.records import Memory, uuid_of, version_of
@@ -187,8 +187,8 @@ class Writing:
                 memory.user_id,
                 memory.conversation_id,
                 memory.content,
-                dump_json(memory.tags),
-                dump_json(memory.metadata),
+                to_json(memory.tags).decode(),
+                to_json(memory.metadata).decode(),
                 memory.created_at,
                 memory.updated_at,
                 *_occurred(memory),

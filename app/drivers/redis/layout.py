@@ -28,14 +28,14 @@ also which one is in use: `meta.py` has its fields. Each generation has:
 All members of sorted sets have score 0: Redis sorts those by their bytes.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
-from app.core.memory.checks import dump_json
+from pydantic_core import from_json, to_json
+
 from app.core.memory.codec import as_object, from_object
 from app.core.memory.cursor import LAST, Cursor, DocumentCursor
 from app.core.memory.moments import to_microseconds
@@ -48,7 +48,6 @@ from app.core.memory.records import (
     newest,
     position_of,
     record_id,
-    uuid_of,
 )
 
 KNOWLEDGE = "k"
@@ -91,7 +90,7 @@ def owner_of(record: Record) -> str:
 
 def id_of(record: Record) -> bytes:
     """Its id, 16 bytes."""
-    return uuid_of(record_id(record)).bytes
+    return bytes.fromhex(record_id(record).replace("-", ""))
 
 
 def place(cursor: Cursor | DocumentCursor) -> bytes:
@@ -161,7 +160,7 @@ def encoded(record: Record, windows: int) -> bytes:
     )
     fields = as_object(record)
     del fields["score"]
-    return header.encode() + dump_json(fields).encode()
+    return header.encode() + to_json(fields)
 
 
 def decoded(value: bytes) -> Record:
@@ -171,7 +170,7 @@ def decoded(value: bytes) -> Record:
 
 def fields_in(value: bytes) -> dict[str, Any]:
     """Its fields, as JSON has them."""
-    fields: dict[str, Any] = json.loads(value[_HEADER:])
+    fields: dict[str, Any] = from_json(value[_HEADER:])
     return fields
 
 
