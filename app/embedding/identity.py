@@ -1,6 +1,7 @@
 """Which model made vectors: known by what it makes of one sentence, whatever it is called."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -34,8 +35,7 @@ class Model:
 
     def is_same(self, other: "Model") -> bool:
         """Whether the two make the same vectors."""
-        same_size = self.sample.shape == other.sample.shape
-        return same_size and float(self.sample @ other.sample) >= AGREEMENT
+        return _agree(self, other)
 
     def may_have_made(self, vectors: Vector) -> bool:
         """Whether they are unit vectors of the model's dimension, shape (windows, dimension)."""
@@ -43,3 +43,10 @@ class Model:
             return False
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         return bool(np.all(np.abs(lengths - 1) <= _LENGTH_ERROR))
+
+
+@lru_cache(maxsize=64)
+def _agree(one: Model, other: Model) -> bool:
+    """It is asked of every record that is copied."""
+    same_size = one.sample.shape == other.sample.shape
+    return same_size and float(one.sample @ other.sample) >= AGREEMENT

@@ -91,7 +91,7 @@ class Server:
 
     async def _exchange(self, commands: Sequence[Command], end: float) -> list[Any]:
         async with self._connection(end) as connection:
-            packed = connection.pack_commands(commands)
+            packed = _packed(commands)
             with backend_errors():
                 async with asyncio.timeout_at(end):
                     await connection.send_packed_command(packed)
@@ -152,3 +152,14 @@ class Server:
                     f"({type(error).__name__})"
                 ) from error
         return made
+
+
+def _packed(commands: Sequence[Command]) -> bytes:
+    """The commands as Redis reads them. redis-py copies each value several times on the way."""
+    parts: list[bytes] = []
+    for command in commands:
+        parts.append(b"*%d\r\n" % len(command))
+        for value in command:
+            data = value if isinstance(value, bytes) else str(value).encode()
+            parts += (b"$%d\r\n" % len(data), data, b"\r\n")
+    return b"".join(parts)

@@ -273,7 +273,7 @@ class Writing:
                 id_of(record),
                 encoded(record, len(own)),
                 outline,
-                own.astype("<f4").tobytes(),
+                own.astype("<f4", copy=False).tobytes(),
             )
 
         sixes = await in_pieces(six, [*zip(records, derived, strict=True)])
