@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from app.core.memory.derived import Derived
 from app.core.memory.record_driver import RecordDriver
@@ -18,6 +18,9 @@ _AT_ONCE: Final = 2
 """Batches that the target gets at once: one is made ready while it writes another."""
 _LOOKED_UP: Final = 1_000
 """Of an owner, records that differ and are looked up again, one by one."""
+
+_Batch: TypeAlias = tuple[list[Record], Sequence[Derived | None]]
+"""Records, and what the source has made of each."""
 
 
 @dataclass(slots=True)
@@ -80,21 +83,26 @@ async def copy(
     else:
         records = source.export_records(user_id, since=since)
 
-    async def bring(read: tuple[list[Record], Sequence[Derived | None]]) -> list[Key]:
-        """The owners and ids of a batch, once the target has it."""
-        batch, derived = read
-        keys = [key_of(record) for record in batch]
-        state.begin(keys)
+    async def begun(read: AsyncIterator[_Batch]) -> AsyncIterator[tuple[list[Key], _Batch]]:
+        """The batches with their owners and ids, once the state tells of them."""
+        async for batch in read:
+            keys = [key_of(record) for record in batch[0]]
+            await state.begin(keys)
+            yield keys, batch
+
+    async def bring(one: tuple[list[Key], _Batch]) -> tuple[list[Key], int]:
+        """The owners and ids of a batch that the target has, and how many are deleted again."""
+        keys, (batch, derived) = one
         await target.import_records(batch, derived)
-        return keys
+        return keys, await _settle(source, target, keys)
 
     read = _with_derived(source, records, derived=told.vectors)
     async with (
         aclosing(ahead(read)) as coming,
-        aclosing(made_of(coming, bring, _AT_ONCE)) as brought,
+        aclosing(made_of(begun(coming), bring, _AT_ONCE)) as brought,
     ):
-        async for keys in brought:
-            told.deleted += await _settle(source, target, keys)
+        async for keys, deleted in brought:
+            told.deleted += deleted
             state.end(keys)
             told.records = state.records
     return told
@@ -135,7 +143,7 @@ async def _settle(source: RecordDriver, target: RecordDriver, keys: Sequence[Key
 
 async def _with_derived(
     source: RecordDriver, records: AsyncIterator[Record], *, derived: bool
-) -> AsyncIterator[tuple[list[Record], Sequence[Derived | None]]]:
+) -> AsyncIterator[_Batch]:
     async for batch in batches(records):
         yield batch, await source.derived_of(batch) if derived else ()
 

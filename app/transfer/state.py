@@ -1,5 +1,6 @@
 """How far a copy is, in a file beside it: a copy that was killed goes on there."""
 
+import asyncio
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -49,10 +50,13 @@ class State:
         doubt = [(user_id, one) for user_id, one in kept["doubt"]]
         return cls(file, about, kept["owner"], kept["before"], doubt, kept["before"])
 
-    def begin(self, keys: Sequence[Key]) -> None:
-        """Tell, before they are written, that the target is about to get these."""
+    async def begin(self, keys: Sequence[Key]) -> None:
+        """Tell, before they are written, that the target is about to get these.
+
+        Another call has to wait until this one is over.
+        """
         self.doubt += keys
-        self._write()
+        await asyncio.to_thread(self._write, self._text())
 
     def end(self, keys: Sequence[Key]) -> None:
         """Tell that these, the first of those that were begun, are copied and looked up."""
@@ -66,8 +70,7 @@ class State:
         """Delete the file, once the copy is over."""
         self.file.unlink(missing_ok=True)
 
-    def _write(self) -> None:
-        """All at once: whoever is killed leaves the old file or the new one."""
+    def _text(self) -> str:
         kept = {
             "form": _FORM,
             "about": self.about,
@@ -75,9 +78,13 @@ class State:
             "before": self.before,
             "doubt": self.doubt,
         }
+        return json.dumps(kept)
+
+    def _write(self, text: str) -> None:
+        """All at once: whoever is killed leaves the old file or the new one."""
         part = self.file.with_name(f"{self.file.name}.part")
         try:
-            part.write_text(json.dumps(kept))
+            part.write_text(text)
             os.replace(part, self.file)
         except OSError as error:
             raise InvalidInput(f"{self.file}: {error.strerror}") from error

@@ -292,14 +292,14 @@ async def test_a_driver_that_is_not_in_order_is_not_compared(
 async def test_a_state_is_of_one_copy(tmp_path: Path) -> None:
     file = tmp_path / "copy.state"
     state = State.read(file, {"source": "a"})
-    state.begin([("ada", "0"), ("bob", "1"), (None, "2"), (None, "3")])
+    await state.begin([("ada", "0"), ("bob", "1"), (None, "2"), (None, "3")])
     again = State.read(file, {"source": "a"})
     assert (again.owner, again.before, again.doubt) == ("", 0, state.doubt)
     begun = [*state.doubt]
-    state.begin([(None, "4")])
+    await state.begin([(None, "4")])
     assert State.read(file, {"source": "a"}).doubt == [*begun, (None, "4")]
     state.end(begun)
-    state.begin([])
+    await state.begin([])
     again = State.read(file, {"source": "a"})
     assert (again.owner, again.before, again.doubt) == (None, 2, [(None, "4")])
     assert (again.records, state.records) == (2, 4)
