@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic_core import to_json
+
 from app.core.memory.records import Key
 from app.errors import InvalidInput
 
@@ -56,7 +58,7 @@ class State:
         Another call has to wait until this one is over.
         """
         self.doubt += keys
-        await asyncio.to_thread(self._write, self._text())
+        await asyncio.to_thread(self._write, self._kept())
 
     def end(self, keys: Sequence[Key]) -> None:
         """Tell that these, the first of those that were begun, are copied and looked up."""
@@ -70,21 +72,22 @@ class State:
         """Delete the file, once the copy is over."""
         self.file.unlink(missing_ok=True)
 
-    def _text(self) -> str:
-        kept = {
-            "form": _FORM,
-            "about": self.about,
-            "owner": self.owner,
-            "before": self.before,
-            "doubt": self.doubt,
-        }
-        return json.dumps(kept)
+    def _kept(self) -> bytes:
+        return to_json(
+            {
+                "form": _FORM,
+                "about": self.about,
+                "owner": self.owner,
+                "before": self.before,
+                "doubt": self.doubt,
+            }
+        )
 
-    def _write(self, text: str) -> None:
+    def _write(self, kept: bytes) -> None:
         """All at once: whoever is killed leaves the old file or the new one."""
         part = self.file.with_name(f"{self.file.name}.part")
         try:
-            part.write_text(text)
+            part.write_bytes(kept)
             os.replace(part, self.file)
         except OSError as error:
             raise InvalidInput(f"{self.file}: {error.strerror}") from error
