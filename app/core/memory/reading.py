@@ -180,12 +180,8 @@ class ReadVerbs(RecordHooks):
             check_scope(self._limits, user_id)
             self._check_user(user_id)
             wanted = Export.of_user(user_id)
-        return self._exported(wanted, None if since is None else check_moment(since, "since"))
-
-    async def _exported(self, wanted: Export, since: datetime | None) -> AsyncIterator[Record]:
-        async for record in self._export(wanted):
-            if since is None or record.updated_at >= since:
-                yield record
+        records = self._export(wanted)
+        return records if since is None else _changed(records, check_moment(since, "since"))
 
     @final
     async def model(self) -> Model | None:
@@ -209,6 +205,12 @@ class ReadVerbs(RecordHooks):
             if user_id is not None:
                 self._check_user(user_id, ("keys", n))
         return await self._gone(keys)
+
+
+async def _changed(records: AsyncIterator[Record], since: datetime) -> AsyncIterator[Record]:
+    async for record in records:
+        if record.updated_at >= since:
+            yield record
 
 
 def _without(tags: Sequence[str] | None, wanted: Filter) -> Filter:

@@ -197,11 +197,12 @@ class Writing:
 
         A text that has not changed keeps the vectors that it has.
         """
-        olds = await in_pieces(lambda old: None if old is None else decoded(old), there)
+        kept = [(place, old) for place, old in enumerate(there) if old is not None]
+        olds = await in_pieces(decoded, [old for _, old in kept])
         same = [
             place
-            for place, (record, old) in enumerate(zip(records, olds, strict=True))
-            if old is not None and text_and_name(old) == text_and_name(record)
+            for (place, _), old in zip(kept, olds, strict=True)
+            if text_and_name(old) == text_and_name(records[place])
         ]
         found = await self._kept([(records[place], there[place] or b"") for place in same])
         derived = {
