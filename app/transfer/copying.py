@@ -14,8 +14,8 @@ from app.transfer.comparing import Compared, Differing, differences
 from app.transfer.deleting import delete
 from app.transfer.state import State
 
-_AT_ONCE: Final = 2
-"""Batches that the target gets at once: one is made ready while it writes another."""
+_AT_ONCE: Final = 3
+"""Batches that the target gets at once: others are made ready while it writes one."""
 _LOOKED_UP: Final = 1_000
 """Of an owner, records that differ and are looked up again, one by one."""
 
