@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from app.core.memory.derived import Derived
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Key, Record, key_of
 from app.transfer.batches import ahead, batches, made_of
@@ -14,13 +13,13 @@ from app.transfer.comparing import Compared, Differing, differences
 from app.transfer.deleting import delete
 from app.transfer.state import State
 
-_AT_ONCE: Final = 3
-"""Batches that the target gets at once: others are made ready while it writes one."""
+_AT_ONCE: Final = 5
+"""Batches under way: some are made ready while the target writes one."""
 _LOOKED_UP: Final = 1_000
 """Of an owner, records that differ and are looked up again, one by one."""
 
-_Batch: TypeAlias = tuple[list[Record], Sequence[Derived | None]]
-"""Records, and what the source has made of each."""
+_Begun: TypeAlias = tuple[list[Key], list[Record]]
+"""A batch with its owners and ids."""
 
 
 @dataclass(slots=True)
@@ -83,22 +82,22 @@ async def copy(
     else:
         records = source.export_records(user_id, since=since)
 
-    async def begun(read: AsyncIterator[_Batch]) -> AsyncIterator[tuple[list[Key], _Batch]]:
-        """The batches with their owners and ids, once the state tells of them."""
+    async def begun(read: AsyncIterator[list[Record]]) -> AsyncIterator[_Begun]:
+        """The batches, once the state tells of them."""
         async for batch in read:
-            keys = [key_of(record) for record in batch[0]]
+            keys = [key_of(record) for record in batch]
             await state.begin(keys)
             yield keys, batch
 
-    async def bring(one: tuple[list[Key], _Batch]) -> tuple[list[Key], int]:
+    async def bring(one: _Begun) -> tuple[list[Key], int]:
         """The owners and ids of a batch that the target has, and how many are deleted again."""
-        keys, (batch, derived) = one
+        keys, batch = one
+        derived = await source.derived_of(batch) if told.vectors else ()
         await target.import_records(batch, derived)
         return keys, await _settle(source, target, keys)
 
-    read = _with_derived(source, records, derived=told.vectors)
     async with (
-        aclosing(ahead(read)) as coming,
+        aclosing(ahead(batches(records))) as coming,
         aclosing(made_of(begun(coming), bring, _AT_ONCE)) as brought,
     ):
         async for keys, deleted in brought:
@@ -139,13 +138,6 @@ async def _settle(source: RecordDriver, target: RecordDriver, keys: Sequence[Key
     Whoever deletes it after this look deletes it in the target later, too.
     """
     return sum([await delete(target, key) for key in await source.gone(keys)]) if keys else 0
-
-
-async def _with_derived(
-    source: RecordDriver, records: AsyncIterator[Record], *, derived: bool
-) -> AsyncIterator[_Batch]:
-    async for batch in batches(records):
-        yield batch, await source.derived_of(batch) if derived else ()
 
 
 async def _still(source: RecordDriver, target: RecordDriver, part: Differing) -> Differing:

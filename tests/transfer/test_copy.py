@@ -119,7 +119,7 @@ async def test_one_user_or_what_is_new_can_be_copied(
     assert (await verify(source, target)).missing == 43
 
 
-async def test_a_copy_that_was_broken_off_goes_on_a_batch_or_two_before(
+async def test_a_copy_that_was_broken_off_goes_on_a_few_batches_before(
     source: RecordDriver, embedder: Embedder, file: Path
 ) -> None:
     class Failing(InMemoryDriver):
@@ -128,7 +128,7 @@ async def test_a_copy_that_was_broken_off_goes_on_a_batch_or_two_before(
 
         async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
             self.calls += 1
-            if self.away and self.calls > 2:
+            if self.away and self.calls > 6:
                 raise ConnectionLost
             return await super()._keep(wanted)
 
@@ -140,17 +140,17 @@ async def test_a_copy_that_was_broken_off_goes_on_a_batch_or_two_before(
                 read.append(record.user_id if isinstance(record, Memory) else "knowledge")
                 yield record
 
-    records = many(4 * MOST, users=10)
+    records = many(10 * MOST, users=10)
     watched, target = Watched(embedder, Limits()), Failing(embedder, Limits())
     await watched.import_records(records)
     with pytest.raises(ConnectionLost):
         await copied(watched, target, file)
-    assert len(await every_record(target)) == 2 * MOST
+    assert len(await every_record(target)) == 6 * MOST
     target.away = False
     read.clear()
     told = await copied(watched, target, file)
-    assert {f"user {n}" for n in range(4, 10)} <= set(read) <= {f"user {n}" for n in range(2, 10)}
-    assert told.records == 4 * MOST
+    assert {f"user {n}" for n in range(6, 10)} <= set(read) <= {f"user {n}" for n in range(1, 10)}
+    assert told.records == 10 * MOST
     assert (await verify(watched, target)).none
 
 

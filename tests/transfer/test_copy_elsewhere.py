@@ -62,7 +62,7 @@ async def test_a_copy_again_brings_what_changed_and_nothing_that_was_deleted(
         await source.import_records(records)
         await copied(source, target, tmp_path / "first")
         state = State.read(tmp_path / "second", {})
-        state.begin([key_of(each) for each in records])
+        await state.begin([key_of(each) for each in records])
         changed, gone = [key_of(each) for each in records if isinstance(each, Memory)][:2]
         known = next(key_of(each) for each in records if not isinstance(each, Memory))
         assert await source.update(changed[1], str(changed[0]), {"content": "changed"})
