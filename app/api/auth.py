@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, TypeVar
 
@@ -127,6 +128,7 @@ def _is_local(request: Request) -> bool:
     return address is not None and address.is_loopback
 
 
+@lru_cache(maxsize=1_024)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         return ip_address(text)

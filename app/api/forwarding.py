@@ -1,6 +1,7 @@
 """Whether a request came through a proxy, as far as the request tells."""
 
 import re
+from functools import lru_cache
 
 from fastapi import Request
 
@@ -28,5 +29,9 @@ def was_forwarded(request: Request) -> bool:
     """
     if request.scope["http_version"] in {"0.9", "1.0"}:
         return True
-    names = (name.decode("latin-1").replace("_", "-") for name, _ in request.scope["headers"])
-    return any(_FORWARDING.fullmatch(name) for name in names)
+    return any(_is_of_a_proxy(name) for name, _ in request.scope["headers"])
+
+
+@lru_cache(maxsize=1_024)
+def _is_of_a_proxy(header: bytes) -> bool:
+    return bool(_FORWARDING.fullmatch(header.decode("latin-1").replace("_", "-")))
