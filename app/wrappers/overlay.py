@@ -17,6 +17,7 @@ from app.core.memory.records import (
     document_of,
     is_alive,
     place_of_owner,
+    position_of,
     record_id,
 )
 from app.core.memory.requests import (
@@ -158,6 +159,28 @@ class Overlay:
         if self.forgotten is not None or self.documents:
             return max(top_k, most)
         return max(top_k, min(most, top_k + len(self.deleted) + updated))
+
+    def since_put(self, found: Iterable[Record]) -> "Overlay":
+        """The same without puts of a document that the answer has a later put of.
+
+        That one may have reached the driver after the entries were read, and before the answer.
+        """
+        latest: dict[str, datetime] = {}
+        if self.documents:
+            for record in found:
+                doc_id = document_of(record)
+                if doc_id in self.documents and position_of(record) is not None:
+                    known = latest.get(doc_id, record.created_at)
+                    latest[doc_id] = max(record.created_at, known)
+
+        def is_replaced(record: Record) -> bool:
+            put = latest.get(document_of(record) or "")
+            return put is not None and position_of(record) is not None and record.created_at < put
+
+        if not latest:
+            return self
+        kept = {one: record for one, record in self.kept.items() if not is_replaced(record)}
+        return replace(self, kept=kept)
 
     def hides(self, record: Record) -> bool:
         """Whether the driver's record is deleted, or older than the pending version."""

@@ -98,7 +98,7 @@ class PendingReads:
             return self._enough(node, overlay, wanted, lambda more, driver: driver._recall(more))
 
         found, node, degraded = await choose(ask)
-        overlay = self._overlay(pending, node)
+        overlay = self._overlay(pending, node).since_put(found)
         memories = found if overlay.empty else await self._recalled.recall(overlay, found, wanted)
         return Recalled.like(found, memories, driver=node.name, degraded=degraded or blind)
 
@@ -112,7 +112,7 @@ class PendingReads:
             )
 
         found, node, degraded = await choose(ask)
-        overlay = self._overlay(pending, node)
+        overlay = self._overlay(pending, node).since_put(found)
         knowledge = found
         if not overlay.empty:
             knowledge = await self._recalled.recall_knowledge(overlay, found, wanted)
@@ -129,7 +129,7 @@ class PendingReads:
                 return node.ask(lambda driver: driver._page(less))
 
             found, node, _ = await choose(ask)
-            overlay = self._overlay(pending, node)
+            overlay = self._overlay(pending, node).since_put(found.memories)
             page = found if overlay.empty else paged(overlay, found, part)
             return page.memories, page.next_cursor
 
@@ -175,7 +175,7 @@ class PendingReads:
             found, node, _ = await choose(
                 lambda node: node.ask(lambda driver: driver._page_knowledge(part))
             )
-            overlay = self._overlay(pending, node)
+            overlay = self._overlay(pending, node).since_put(found.knowledge)
             page = found if overlay.empty else paged_knowledge(overlay, found, part)
             return page.knowledge, page.next_cursor
 

@@ -22,10 +22,17 @@ from tests.wrappers.held import Held
 
 
 async def run(url: str, *statements: str) -> None:
+    """Run them one by one; one that a driver's look was in the way of, again."""
     connection = await asyncpg.connect(url)
     try:
         for statement in statements:
-            await connection.execute(statement)
+            for last in (False, False, True):
+                try:
+                    await connection.execute(statement)
+                    break
+                except asyncpg.DeadlockDetectedError:
+                    if last:
+                        raise
     finally:
         await connection.close()
 
