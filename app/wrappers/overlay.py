@@ -166,20 +166,17 @@ class Overlay:
         That one may have reached the driver after the entries were read, and before the answer.
         """
         latest: dict[str, datetime] = {}
-        if self.documents:
-            for record in found:
-                doc_id = document_of(record)
-                if doc_id in self.documents and position_of(record) is not None:
-                    known = latest.get(doc_id, record.created_at)
-                    latest[doc_id] = max(record.created_at, known)
-
-        def is_replaced(record: Record) -> bool:
-            put = latest.get(document_of(record) or "")
-            return put is not None and position_of(record) is not None and record.created_at < put
-
+        for record in found if self.documents else ():
+            put = _put_of(record)
+            if put in self.documents:
+                latest[put] = max(record.created_at, latest.get(put, record.created_at))
         if not latest:
             return self
-        kept = {one: record for one, record in self.kept.items() if not is_replaced(record)}
+        kept = {
+            one: record
+            for one, record in self.kept.items()
+            if record.created_at >= latest.get(_put_of(record) or "", record.created_at)
+        }
         return replace(self, kept=kept)
 
     def hides(self, record: Record) -> bool:
@@ -196,6 +193,11 @@ class Overlay:
     def replaces(self, record: Record) -> bool:
         """Whether the driver's record is deleted, or is among `kept`."""
         return record_id(record) in self.kept or self.hides(record)
+
+
+def _put_of(record: Record) -> str | None:
+    """The document that the record came by a put of; only those have positions."""
+    return document_of(record) if position_of(record) is not None else None
 
 
 class Overlays:

@@ -74,6 +74,12 @@ async def steps(driver: RecordDriver, model: Embedder = SECOND) -> AsyncIterator
         await found.close()
 
 
+async def keep_missing(found: Reembedding) -> None:
+    """Bring over what is missing, once."""
+    async for records in found.missing():
+        await found.keep(records)
+
+
 def _nothing() -> None:
     pass
 

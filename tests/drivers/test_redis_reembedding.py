@@ -16,6 +16,7 @@ from tests.drivers.another_model import (
     bring,
     exported,
     fill,
+    keep_missing,
     ranked,
     reembed,
     steps,
@@ -126,8 +127,7 @@ async def test_a_user_kept_since_the_last_delete_is_read_anew_after_the_switch(
     await fill(driver)
     async with steps(driver, model) as found:
         await found.begin()
-        async for records in found.missing():
-            await found.keep(records)
+        await keep_missing(found)
         [memory] = await driver.recall("ada", top_k=1)
         assert await driver.delete(memory.memory_id, "ada")
         before = await ranked(driver)  # so that ada is kept as she is now
@@ -144,8 +144,7 @@ async def test_a_change_after_a_record_was_brought_over_is_brought_over_again(
     await fill(driver)
     async with steps(driver) as found:
         await found.begin()
-        async for records in found.missing():
-            await found.keep(records)
+        await keep_missing(found)
         count = await found.count()
         assert count.done == count.records == len(await exported(driver))
         [memory, other, *_] = await driver.recall("ada", top_k=5)
@@ -281,8 +280,7 @@ async def test_a_service_that_can_not_load_the_model_is_named_and_one_that_left_
             await unable.close()
             while await found.hindrance() is not None:
                 await asyncio.sleep(0.05)
-        async for records in found.missing():
-            await found.keep(records)
+        await keep_missing(found)
         facts = (await driver.health_check()).facts["reembedding"]
         assert facts == {"model": "second", "records": count, "done": count}
         assert await found.switch()

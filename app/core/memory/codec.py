@@ -27,8 +27,11 @@ def as_object(record: Record) -> dict[str, Any]:
     """The record as values of JSON, without an `explanation`."""
     # In the order of the constructor, without the deep copies of dataclasses.asdict.
     fields: dict[str, Any]
-    # The other moments mostly are this one, written once. Equal ones may have another offset.
     created_at = record.created_at.isoformat()
+
+    def written(moment: datetime) -> str:  # mostly this one; an equal one may have another offset
+        return created_at if moment is record.created_at else moment.isoformat()
+
     if isinstance(record, Memory):
         fields = {
             "memory_id": record.memory_id,
@@ -36,11 +39,7 @@ def as_object(record: Record) -> dict[str, Any]:
             "content": record.content,
             "conversation_id": record.conversation_id,
             "tags": record.tags,
-            "occurred_at": (
-                created_at
-                if record.occurred_at is record.created_at
-                else record.occurred_at.isoformat()
-            ),
+            "occurred_at": written(record.occurred_at),
         }
     else:
         fields = {
@@ -55,9 +54,7 @@ def as_object(record: Record) -> dict[str, Any]:
         **fields,
         "metadata": record.metadata,
         "created_at": created_at,
-        "updated_at": (
-            created_at if record.updated_at is record.created_at else record.updated_at.isoformat()
-        ),
+        "updated_at": written(record.updated_at),
         "expires_at": None if record.expires_at is None else record.expires_at.isoformat(),
         "request": None if record.request is None else record.request.hex,
         "score": record.score,
