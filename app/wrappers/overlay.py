@@ -165,19 +165,10 @@ class Overlay:
 
         That one may have reached the driver after the entries were read, and before the answer.
         """
-        latest: dict[str, datetime] = {}
-        for record in found if self.documents else ():
-            put = _put_of(record)
-            if put in self.documents:
-                latest[put] = max(record.created_at, latest.get(put, record.created_at))
-        if not latest:
+        if not self.documents:
             return self
-        kept = {
-            one: record
-            for one, record in self.kept.items()
-            if record.created_at >= latest.get(_put_of(record) or "", record.created_at)
-        }
-        return replace(self, kept=kept)
+        kept = without_earlier_puts(self.kept.values(), found)
+        return replace(self, kept={record_id(record): record for record in kept})
 
     def hides(self, record: Record) -> bool:
         """Whether the driver's record is deleted, or older than the pending version."""
@@ -190,14 +181,41 @@ class Overlay:
         replaced = put is not None and record.created_at <= put
         return replaced or record_id(record) in self.deleted
 
-    def replaces(self, record: Record) -> bool:
-        """Whether the driver's record is deleted, or is among `kept`."""
-        return record_id(record) in self.kept or self.hides(record)
+
+class LatestPuts:
+    """Which put of each document is the latest, among the records that a driver gave."""
+
+    def __init__(self) -> None:
+        self._moments: dict[tuple[str | None, str], datetime] = {}
+
+    def note(self, record: Record) -> None:
+        """Tell it of a record that the driver gave."""
+        put = _put_of(record)
+        if put is not None:
+            moment = self._moments.get(put, record.created_at)
+            self._moments[put] = max(record.created_at, moment)
+
+    def outdate(self, record: Record) -> bool:
+        """Whether a later put than the record's own was among them."""
+        put = _put_of(record)
+        moment = self._moments.get(put) if put is not None else None
+        return moment is not None and record.created_at < moment
 
 
-def _put_of(record: Record) -> str | None:
-    """The document that the record came by a put of; only those have positions."""
-    return document_of(record) if position_of(record) is not None else None
+def _put_of(record: Record) -> tuple[str | None, str] | None:
+    """The owner and the document that was put; None of a record that no put has stored."""
+    document = document_of(record)
+    if document is None or position_of(record) is None:
+        return None  # only those that are put have positions
+    return (record.user_id if isinstance(record, Memory) else None), document
+
+
+def without_earlier_puts(records: Iterable[Kept], found: Iterable[Record]) -> list[Kept]:
+    """The records but those of a put of a document, where `found` has a later put of that."""
+    latest = LatestPuts()
+    for each in found:
+        latest.note(each)
+    return [record for record in records if not latest.outdate(record)]
 
 
 class Overlays:

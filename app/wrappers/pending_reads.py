@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from app.core.memory.cursor import UserCursor, user_page
@@ -20,8 +21,10 @@ from app.core.memory.records import (
     Record,
     UserCount,
     UserPage,
+    document_of,
     is_alive,
     place_of_owner,
+    record_id,
 )
 from app.core.memory.requests import (
     Delete,
@@ -41,12 +44,14 @@ from app.journal.journal import Journal
 from app.settings import Limits
 from app.wrappers.node import Node, first_answer
 from app.wrappers.overlay import (
+    LatestPuts,
     Overlay,
     Overlays,
     Waiting,
     kept_memory,
     paged,
     paged_knowledge,
+    without_earlier_puts,
 )
 from app.wrappers.pending_recall import PendingRecall
 
@@ -56,6 +61,8 @@ Asked = TypeVar("Asked", Recall, RecallKnowledge)
 _COUNTED_AT_ONCE = 500
 _TIMES_MORE = 4
 """How many times as many records a driver is asked for where those that it gave are hidden."""
+_READS = 5
+"""Of one list, while puts of a document in it come between its parts."""
 _MOST_ASKED = 10_000
 """Records: a driver that has to give more of them at once may take too long."""
 
@@ -119,21 +126,25 @@ class PendingReads:
         return Recalled.like(found, knowledge, driver=node.name, degraded=degraded or blind)
 
     async def page(self, wanted: Page, choose: Choose) -> MemoryPage:
-        pending, blind = await self._found(self._of_user(wanted.user_id))
-        if blind and wanted.whole:
-            raise JournalUnavailable
+        async def listed(given: list[list[Memory]]) -> tuple[list[Memory], str | None]:
+            pending, blind = await self._found(self._of_user(wanted.user_id))
+            if blind and wanted.whole:
+                raise JournalUnavailable
 
-        async def read(part: Page) -> tuple[list[Memory], str | None]:
-            def ask(node: Node) -> Awaitable[MemoryPage]:
-                less = self._overlay(pending, node).narrowed(part)
-                return node.ask(lambda driver: driver._page(less))
+            async def read(part: Page) -> tuple[list[Memory], str | None]:
+                def ask(node: Node) -> Awaitable[MemoryPage]:
+                    less = self._overlay(pending, node).narrowed(part)
+                    return node.ask(lambda driver: driver._page(less))
 
-            found, node, _ = await choose(ask)
-            overlay = self._overlay(pending, node).since_put(found.memories)
-            page = found if overlay.empty else paged(overlay, found, part)
-            return page.memories, page.next_cursor
+                found, node, _ = await choose(ask)
+                given.append(found.memories)
+                overlay = self._overlay(pending, node).since_put(found.memories)
+                page = found if overlay.empty else paged(overlay, found, part)
+                return page.memories, page.next_cursor
 
-        return MemoryPage(*await filled(wanted, read))
+            return await filled(wanted, read)
+
+        return MemoryPage(*await _of_one_put(listed))
 
     async def users(self, wanted: Users, choose: Choose) -> UserPage:
         """A user of whom something is pending is counted memory by memory."""
@@ -169,17 +180,21 @@ class PendingReads:
         return sum([len(memories) async for memories in pages])
 
     async def page_knowledge(self, wanted: PageKnowledge, choose: Choose) -> KnowledgePage:
-        pending, _ = await self._found(self._of_user(None))
+        async def listed(given: list[list[Knowledge]]) -> tuple[list[Knowledge], str | None]:
+            pending, _ = await self._found(self._of_user(None))
 
-        async def read(part: PageKnowledge) -> tuple[list[Knowledge], str | None]:
-            found, node, _ = await choose(
-                lambda node: node.ask(lambda driver: driver._page_knowledge(part))
-            )
-            overlay = self._overlay(pending, node).since_put(found.knowledge)
-            page = found if overlay.empty else paged_knowledge(overlay, found, part)
-            return page.knowledge, page.next_cursor
+            async def read(part: PageKnowledge) -> tuple[list[Knowledge], str | None]:
+                found, node, _ = await choose(
+                    lambda node: node.ask(lambda driver: driver._page_knowledge(part))
+                )
+                given.append(found.knowledge)
+                overlay = self._overlay(pending, node).since_put(found.knowledge)
+                page = found if overlay.empty else paged_knowledge(overlay, found, part)
+                return page.knowledge, page.next_cursor
 
-        return KnowledgePage(*await filled(wanted, read))
+            return await filled(wanted, read)
+
+        return KnowledgePage(*await _of_one_put(listed))
 
     async def get(self, wanted: Get, choose: Choose) -> Record | None:
         if wanted.kind == "memory" and wanted.user_id is None:
@@ -222,19 +237,28 @@ class PendingReads:
         clock = self._journal.clock
         overlays = Overlays(pending, node.name, clock.now(), stored_by_all=self._stored_by_all)
         kept = deque(overlays.kept(wanted, clock.now()))
+        puts = LatestPuts()
+
+        def is_shown(one: Record) -> bool:
+            return is_alive(one, clock.now()) and not puts.outdate(one)
+
         while record is not None:
             while kept and place_of_owner(kept[0]) < place_of_owner(record):
-                yield kept.popleft()
-            if not overlays[record].replaces(record):
+                if is_shown(one := kept.popleft()):
+                    yield one
+            overlay = overlays[record]
+            if document_of(record) in overlay.documents:
+                puts.note(record)
+            waits = overlay.kept.get(record_id(record))
+            if not overlay.hides(record) and not (waits and is_shown(waits)):
                 yield record
             try:
                 async with asyncio.timeout(seconds):
                     record = await anext(records[node.name], None)
             except TimeoutError as error:
                 raise DriverTimeout(reason=f"{node.name}: no answer in time") from error
-        for one in kept:
-            if is_alive(one, clock.now()):
-                yield one
+        for one in filter(is_shown, kept):
+            yield one
 
     async def pending(self, user_id: str | None, node: Node) -> Overlay:
         """What is pending for the node, of the user's memories or, without a user, of knowledge.
@@ -295,6 +319,23 @@ class PendingReads:
             if done or not complete or count >= _MOST_ASKED:
                 return found
             count *= _TIMES_MORE
+
+
+async def _of_one_put(
+    read: Callable[[list[list[Kept]]], Awaitable[tuple[list[Kept], str | None]]],
+) -> tuple[list[Kept], str | None]:
+    """A list that `read` gives, read anew where a put of a document came amid it.
+
+    `read` adds to its argument each of the answers of drivers that the list is made of.
+    """
+    for _ in range(_READS):
+        answers: list[list[Kept]] = []
+        records, next_cursor = await read(answers)
+        given = list(chain.from_iterable(answers))
+        found = [*records, *given]
+        if len(answers) < 2 or len(without_earlier_puts(found, given)) == len(found):
+            break
+    return records, next_cursor
 
 
 async def _get_anyones(node: Node, wanted: Get) -> Record | None:

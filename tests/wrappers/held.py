@@ -5,7 +5,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from app.core.memory.base import DriverHealth
-from app.core.memory.records import Kept, Knowledge, Memory, MemoryPage, Record, record_id
+from app.core.memory.records import (
+    Kept,
+    Knowledge,
+    KnowledgePage,
+    Memory,
+    MemoryPage,
+    Record,
+    record_id,
+)
 from app.core.memory.requests import (
     Delete,
     Export,
@@ -13,6 +21,7 @@ from app.core.memory.requests import (
     Get,
     Keep,
     Page,
+    PageKnowledge,
     Put,
     Recall,
     RecallKnowledge,
@@ -74,6 +83,10 @@ class Held(InMemoryDriver):
     async def _page(self, wanted: Page) -> MemoryPage:
         await self._reach("page")
         return await super()._page(wanted)
+
+    async def _page_knowledge(self, wanted: PageKnowledge) -> KnowledgePage:
+        await self._reach("page_knowledge")
+        return await super()._page_knowledge(wanted)
 
     async def _keep(self, wanted: Keep[Kept]) -> Sequence[Kept]:
         await self._reach("keep")
