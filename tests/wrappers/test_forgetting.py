@@ -26,7 +26,7 @@ from tests.wrappers.flaky import Journalled, OneVector, settled
 from tests.wrappers.held import Held
 from tests.wrappers.scripted import journalled
 
-TIMEOUT = 0.5
+TIMEOUT = 1.0
 PIECES = 22
 """Each takes a fifth of the time-out: all of them take longer than a lease."""
 
