@@ -23,10 +23,23 @@ from app.transfer.reembedding_here import ReembeddingsHere
 
 _log = get_logger(__name__)
 
+_ROUTERS = (
+    memories.router,
+    users.router,
+    documents.router,
+    knowledge.router,
+    transfer.router,
+    admin.router,
+    health.router,
+    health.metrics,
+)
+"""Their routes are the application's own: FastAPI looks through an included router twice."""
+
 
 def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     """The service over the manager's driver; by default, over the process's own."""
     app = FastAPIOffline(
+        routes=[route for router in _ROUTERS for route in router.routes],
         title="Memory driver service",
         version=__version__,
         summary="Agents' memory and shared knowledge, on the backend you choose.",
@@ -44,17 +57,6 @@ def create_app(manager: MemoryDriverManager | None = None) -> FastAPI:
     app.add_middleware(ShutdownMiddleware)
     app.add_middleware(RequestIdMiddleware)
     install_problems(app)
-    for router in (
-        memories.router,
-        users.router,
-        documents.router,
-        knowledge.router,
-        transfer.router,
-        admin.router,
-        health.router,
-        health.metrics,
-    ):
-        app.include_router(router)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 

@@ -37,7 +37,8 @@ from app.errors import (
 )
 
 
-async def _driver(request: Request) -> RecordDriver:
+async def driver_of(request: Request) -> RecordDriver:
+    """The part of the driver that the request's key reaches; only an `ApiRoute` knows the key."""
     tenants: Tenants = request.app.state.tenants
     return tenants.part(request.state.api_key)
 
@@ -53,8 +54,7 @@ async def _manager(request: Request) -> MemoryDriverManager:
 
 
 ManagerDep: TypeAlias = Annotated[MemoryDriverManager, Depends(_manager)]
-DriverDep: TypeAlias = Annotated[RecordDriver, Depends(_driver)]
-"""The part of the driver that the request's key reaches; only an `ApiRoute` knows the key."""
+DriverDep: TypeAlias = Annotated[RecordDriver, Depends(driver_of)]
 WholeDriverDep: TypeAlias = Annotated[RecordDriver, Depends(_whole_driver)]
 """The driver with every tenant's records: for health, and for what needs the scope admin."""
 MemoryIdPath: TypeAlias = Annotated[RecordId, Path(alias="memory_id")]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from app.api.auth import authorise, check_scope, scope_of
 from app.api.batches import with_entries_refused
 from app.api.body import parse
+from app.api.dependencies import DriverDep, driver_of
 from app.api.limits import current_limits
 from app.api.paths import check_free_text, free_text
 from app.errors import (
@@ -38,6 +40,7 @@ _DRAINED = 8
 _PATCHES = ("application/merge-patch+json", "application/json")
 """Other patches, such as application/json-patch+json, mean something else."""
 
+_Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 _Validate = Callable[..., tuple[Any, list[Any]]]
 """FastAPI's, of the field that is the body."""
 
@@ -57,10 +60,12 @@ class ApiRoute(APIRoute):
     The key, or None, is the request's `state.api_key`.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+    def get_route_handler(self) -> _Handle:
         body = self.body_field
         model: Any = None if body is None else body.field_info.annotation
+        handle = super().get_route_handler()
+        if body is not None and _resolves_nothing(self.endpoint, model):
+            handle = _direct(self.endpoint, body.validate)
         in_batches = bool(getattr(model, "many", False))
         has_query = bool(self.dependant.query_params)
         scope = scope_of(self.endpoint)
@@ -96,6 +101,24 @@ class ApiRoute(APIRoute):
                 current_limits.reset(token)
 
         return checked
+
+
+def _resolves_nothing(endpoint: Callable[..., Any], model: Any) -> bool:
+    """Whether the endpoint takes its body and the driver, and makes the response itself."""
+    own = signature(endpoint)
+    taken = [parameter.annotation for parameter in own.parameters.values()]
+    return taken == [model, DriverDep] and own.return_annotation is Response
+
+
+def _direct(endpoint: Callable[..., Any], validate: _Validate) -> _Handle:
+    """Calls an endpoint that `_resolves_nothing`: FastAPI's way takes longer than many a recall."""
+
+    async def handle(request: Request) -> Response:
+        model = _validated(validate, await request.json())
+        response: Response = await endpoint(model, await driver_of(request))
+        return response
+
+    return handle
 
 
 def _freshness(request: Request) -> Freshness:

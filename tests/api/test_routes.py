@@ -569,3 +569,17 @@ async def test_health_tells_the_driver_and_what_it_can_do(api: Api) -> None:
     for path in ("/health/live", "/health/ready"):
         response = await api.client.get(path)
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_fastapi_has_nothing_to_resolve_for_a_recall(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resolved(**_: Any) -> None:
+        raise AssertionError("a recall is called without it")
+
+    stored = await store(api, "ada", "A kettle.")
+    monkeypatch.setattr("fastapi.routing.solve_dependencies", resolved)
+    response = await api.post("/v1/memories/recall", {"user_id": "ada", "query": "kettle"})
+    assert [found["memory_id"] for found in response.json()["memories"]] == [stored["memory_id"]]
+    response = await api.post("/v1/knowledge/recall", {"query": "kettle"})
+    assert response.json()["knowledge"] == []
