@@ -12,6 +12,7 @@ import pytest
 from app.embedding.base import Vector
 from app.embedding.batching import Lane
 from app.embedding.engines.base import Engine, Prepared
+from app.embedding.passes import Passes
 from app.embedding.query_cache import QueryCache
 from app.errors import EmbeddingQueueFull, ShuttingDown
 
@@ -19,7 +20,6 @@ from app.errors import EmbeddingQueueFull, ShuttingDown
 class Slow(Engine):
     """A vector is its text's length and number; every pass waits until it may go on."""
 
-    parallel = True
     dimension = 2
     max_tokens = None
 
@@ -54,7 +54,7 @@ def engine() -> Slow:
 @pytest.fixture
 def lane(engine: Slow) -> Iterator[Lane]:
     thread = ThreadPoolExecutor(1)
-    yield Lane(engine, thread, query=False, texts=4, tokens=128, waiting=10)
+    yield Lane(Passes(engine), thread, query=False, texts=4, tokens=128, waiting=10)
     engine.go.release(1_000)
     thread.shutdown()
 
@@ -189,20 +189,85 @@ async def test_the_next_pass_runs_while_the_loop_is_busy(engine: Slow, lane: Lan
     assert [(await each).tolist() for each in (first, second)] == [[[20, 1]], [[20, 2]]]
 
 
-async def test_lanes_of_one_thread_take_turns(engine: Slow) -> None:
-    with ThreadPoolExecutor(1) as thread:
-        texts, queries = (
-            Lane(engine, thread, query=query, texts=4, tokens=128, waiting=10, shared=True)
-            for query in (False, True)
-        )
-        bulk = ask(texts, *(text(n) for n in range(12)))
-        await passes(engine, 1)
-        query = ask(queries, text(99))
-        await asyncio.sleep(0)
-        engine.go.release(100)
-        await query
-        assert [text(99)] in engine.passes[:3]
-        assert (await bulk)[:, 1].tolist() == list(range(12))
+class Clock:
+    """Shows what a test sets."""
+
+    seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lanes(engine: Slow, clock: Clock) -> Iterator[tuple[Lane, Lane]]:
+    """Of texts, and of queries, on an engine that runs one pass at a time."""
+    shared, threads = Passes(engine, clock), [ThreadPoolExecutor(1) for _ in range(2)]
+    texts, queries = (
+        Lane(shared, thread, query=query, texts=32, tokens=256, waiting=100)
+        for thread, query in zip(threads, (False, True), strict=True)
+    )
+    yield texts, queries
+    engine.go.release(1_000)
+    for thread in threads:
+        thread.shutdown()
+
+
+async def test_a_query_goes_before_the_next_pass_of_texts(
+    engine: Slow, lanes: tuple[Lane, Lane]
+) -> None:
+    texts, queries = lanes
+    bulk = ask(texts, *(text(n) for n in range(50)))
+    await passes(engine, 1)
+    query = ask(queries, text(99))
+    while not queries._passes._waiting:
+        await asyncio.sleep(0.001)
+    engine.go.release(100)
+    assert (await query).tolist() == [[20, 99]]
+    assert engine.passes[1] == [text(99)]
+    assert (await bulk)[:, 1].tolist() == list(range(50))
+
+
+async def test_passes_of_texts_are_short_while_queries_come(
+    engine: Slow, clock: Clock, lanes: tuple[Lane, Lane]
+) -> None:
+    texts, queries = lanes
+    engine.go.release(100)
+    for lane, count in ((texts, 20), (queries, 1), (texts, 5)):
+        await ask(lane, *(text(n) for n in range(count)))
+    clock.seconds += 1
+    await ask(texts, *(text(n) for n in range(20)))
+    assert [len(each) for each in engine.passes] == [8, 8, 4, 1, 2, 2, 1, 8, 8, 4]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+async def test_an_engine_runs_no_more_passes_at_once_than_it_may(
+    engine: Slow, at_once: int
+) -> None:
+    engine.at_once = at_once
+    shared, batch = Passes(engine), engine.prepare([text(1)], query=False)
+    with ThreadPoolExecutor(3) as threads:
+        runs = [threads.submit(shared.run, batch, query=False) for _ in range(3)]
+        await passes(engine, at_once)
+        await asyncio.sleep(0.05)
+        assert len(engine.passes) == at_once
+        engine.go.release(3)
+        for run in runs:
+            assert run.result(timeout=20).tolist() == [[20, 1]]
+
+
+async def test_a_pass_that_fails_lets_the_next_one_go(
+    engine: Slow, lanes: tuple[Lane, Lane]
+) -> None:
+    texts, queries = lanes
+    engine.go.release(100)
+    with pytest.raises(RuntimeError, match="bad"):
+        await ask(texts, "bad")
+    assert (await ask(queries, text(99))).tolist() == [[20, 99]]
 
 
 async def test_closing_lets_nobody_wait(engine: Slow, lane: Lane) -> None:

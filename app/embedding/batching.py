@@ -15,12 +15,15 @@ import numpy as np
 
 from app.embedding.base import Vector
 from app.embedding.engines.base import Engine, Prepared
+from app.embedding.passes import Passes
 from app.errors import EmbeddingQueueFull, ShuttingDown
 
 BATCH = 32
 """Texts of one pass at most, or of one call of an endpoint: more are not faster."""
 QUEUE = 10_000
 """Texts that may wait, then 503: what is behind them would be out of time. Queries are apart."""
+_TOKENS_BESIDE_QUERIES = 64
+"""Of a pass of texts that a query may have to wait for."""
 _WINDOW = 128
 """Texts of one request that are prepared at once."""
 
@@ -77,26 +80,25 @@ class Lane:
 
     def __init__(
         self,
-        engine: Engine,
+        passes: Passes,
         thread: Executor,
         *,
         query: bool,
         texts: int,
         tokens: int | None,
         waiting: int,
-        shared: bool = False,
     ) -> None:
         """`texts` and `tokens` bound a pass, `waiting` the texts that may wait for it.
 
-        A thread that is `shared` with another lane is given back after each pass.
+        Nobody else uses the `thread`.
         """
-        self._engine = engine
+        self._passes = passes
+        self._engine = passes.engine
         self._thread = thread
         self._query = query
         self._texts = texts
         self._tokens = tokens
         self._most_waiting = waiting
-        self._shared = shared
         self._arrived: SimpleQueue[_Request] = SimpleQueue()
         self._open: set[_Request] = set()
         """Those whose callers wait."""
@@ -137,10 +139,10 @@ class Lane:
             request.fail(ShuttingDown())
 
     async def _work(self) -> None:
-        loop, left = asyncio.get_running_loop(), False
+        loop = asyncio.get_running_loop()
         try:
-            while left or not self._arrived.empty():
-                left = await loop.run_in_executor(self._thread, self._passes, loop)
+            while not self._arrived.empty():
+                await loop.run_in_executor(self._thread, self._work_off, loop)
         except RuntimeError:  # the thread was shut down meanwhile
             self.close()
         finally:
@@ -161,15 +163,14 @@ class Lane:
             if not request.missing:
                 request.done.set_result(None)
 
-    def _passes(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """In the thread: run passes until no text is left, or one; whether any may be left."""
+    def _work_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In the thread: run passes until no text is left."""
         taken = self._next(loop)
         while taken and not self._closed:
             made = self._run(taken)
-            following = [] if self._shared else self._next(loop)
+            following = self._next(loop)
             loop.call_soon_threadsafe(self._give, taken, made)
             taken = following
-        return bool(self._turns)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> list[_Taken]:
         """The next texts of the first request, and of who fits in; who has none any more goes."""
@@ -211,11 +212,14 @@ class Lane:
         """How many texts of that many tokens fit into a pass."""
         if self._tokens is None:
             return self._texts
-        return max(1, min(self._texts, self._tokens // longest))
+        tokens = self._tokens
+        if not self._query and self._passes.delay_queries:
+            tokens = min(tokens, _TOKENS_BESIDE_QUERIES)
+        return max(1, min(self._texts, tokens // longest))
 
     def _run(self, taken: Sequence[_Taken]) -> Vector | Exception:
         try:
-            return self._engine.run([prepared for _, _, prepared in taken])
+            return self._passes.run([prepared for _, _, prepared in taken], query=self._query)
         except Exception as error:  # noqa: BLE001 - whoever had a text in it gets it
             for request, _, _ in taken:
                 request.drop()

@@ -13,6 +13,7 @@ from app.embedding.base import Embedder, SharedVectors, Vector, Windows
 from app.embedding.batching import BATCH, QUEUE, Lane
 from app.embedding.cutting import Cutter
 from app.embedding.engines.opening import open_engine
+from app.embedding.passes import Passes
 from app.settings import EmbeddingSettings
 
 _PASS_TOKENS = 256
@@ -22,7 +23,7 @@ _NICENESS = 5
 
 
 class LocalEmbedder(Embedder):
-    """One model. Queries have a lane of their own, and with most engines a thread of their own.
+    """One model. Queries have a lane and a thread of their own.
 
     With an engine that runs one pass at a time, a query waits for the pass that runs.
     """
@@ -49,19 +50,10 @@ class LocalEmbedder(Embedder):
             self.dimension, self.max_tokens = engine.dimension, engine.max_tokens
             self.engine = engine.name
             self._cutter = Cutter(engine.reader) if engine.reader is not None else None
-            bulk = thread
-            if engine.parallel:
-                bulk = ThreadPoolExecutor(1, "embedding-bulk", _step_back)
-                self._threads.append(bulk)
+            bulk = ThreadPoolExecutor(1, "embedding-bulk", _step_back)
+            self._threads.append(bulk)
             tokens = _PASS_TOKENS if self._settings.device == "cpu" else None
-            lane = partial(
-                Lane,
-                engine,
-                texts=BATCH,
-                tokens=tokens,
-                waiting=QUEUE,
-                shared=bulk is thread,
-            )
+            lane = partial(Lane, Passes(engine), texts=BATCH, tokens=tokens, waiting=QUEUE)
             self._texts = lane(bulk, query=False)
             self._queries = lane(thread, query=True)
 

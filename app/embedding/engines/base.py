@@ -22,8 +22,8 @@ class Engine(ABC):
     """A loaded model. Its methods block and are called in worker threads."""
 
     name: ClassVar[str]
-    parallel: ClassVar[bool]
-    """Whether two threads may run passes at once, each at nearly the speed of one."""
+    at_once: int = 1
+    """How many passes may run at the same time, in threads of their own."""
 
     dimension: int
     max_tokens: int | None

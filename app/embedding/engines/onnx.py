@@ -19,7 +19,7 @@ class OnnxEngine(GraphEngine):
     """
 
     name: ClassVar[str] = "onnxruntime"
-    parallel: ClassVar[bool] = True
+    at_once = 2
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
         super().__init__(folder, manifest)

@@ -58,7 +58,6 @@ class TorchEngine(Engine):
     """One model, one pass at a time."""
 
     name: ClassVar[str] = "torch"
-    parallel: ClassVar[bool] = False
 
     def __init__(self, model: "SentenceTransformer", threads: int | None) -> None:
         if threads is not None:
