@@ -244,6 +244,21 @@ async def test_passes_of_texts_are_short_while_queries_come(
     assert [len(each) for each in engine.passes] == [8, 8, 4, 1, 2, 2, 1, 8, 8, 4]
 
 
+async def test_a_query_that_waits_long_is_one_that_came_just_now(
+    engine: Slow, clock: Clock, lanes: tuple[Lane, Lane]
+) -> None:
+    texts, queries = lanes
+    bulk = ask(texts, *(text(n) for n in range(10)))
+    await passes(engine, 1)
+    query = ask(queries, text(99))
+    while not queries._passes._waiting:
+        await asyncio.sleep(0.001)
+    clock.seconds += 5
+    engine.go.release(100)
+    await asyncio.gather(bulk, query)
+    assert [len(each) for each in engine.passes] == [8, 1, 2]
+
+
 @pytest.mark.parametrize("at_once", [1, 2])
 async def test_an_engine_runs_no_more_passes_at_once_than_it_may(
     engine: Slow, at_once: int

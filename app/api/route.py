@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from inspect import signature
+from inspect import iscoroutinefunction, signature
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -64,7 +64,8 @@ class ApiRoute(APIRoute):
         body = self.body_field
         model: Any = None if body is None else body.field_info.annotation
         handle = super().get_route_handler()
-        if body is not None and _resolves_nothing(self.endpoint, model):
+        needed = [each.call for each in self.dependant.dependencies]
+        if body is not None and needed == [driver_of] and _is_direct(self.endpoint, model):
             handle = _direct(self.endpoint, body.validate)
         in_batches = bool(getattr(model, "many", False))
         has_query = bool(self.dependant.query_params)
@@ -103,19 +104,21 @@ class ApiRoute(APIRoute):
         return checked
 
 
-def _resolves_nothing(endpoint: Callable[..., Any], model: Any) -> bool:
-    """Whether the endpoint takes its body and the driver, and makes the response itself."""
+def _is_direct(endpoint: Callable[..., Any], model: Any) -> bool:
+    """Whether the endpoint takes its body and the driver alone, and makes the response itself."""
     own = signature(endpoint)
     taken = [parameter.annotation for parameter in own.parameters.values()]
-    return taken == [model, DriverDep] and own.return_annotation is Response
+    makes_it = iscoroutinefunction(endpoint) and own.return_annotation is Response
+    return makes_it and taken == [model, DriverDep]
 
 
 def _direct(endpoint: Callable[..., Any], validate: _Validate) -> _Handle:
-    """Calls an endpoint that `_resolves_nothing`: FastAPI's way takes longer than many a recall."""
+    """Calls an endpoint that `_is_direct`: FastAPI's way takes longer than many a recall."""
+    body, driver = signature(endpoint).parameters
 
     async def handle(request: Request) -> Response:
         model = _validated(validate, await request.json())
-        response: Response = await endpoint(model, await driver_of(request))
+        response: Response = await endpoint(**{body: model, driver: await driver_of(request)})
         return response
 
     return handle

@@ -90,7 +90,8 @@ class Lane:
     ) -> None:
         """`texts` and `tokens` bound a pass, `waiting` the texts that may wait for it.
 
-        Nobody else uses the `thread`.
+        While queries come, a pass of texts has fewer `tokens` where these would wait for it; None
+        bounds it neither way. Nobody else uses the `thread`.
         """
         self._passes = passes
         self._engine = passes.engine
@@ -213,7 +214,7 @@ class Lane:
         if self._tokens is None:
             return self._texts
         tokens = self._tokens
-        if not self._query and self._passes.delay_queries:
+        if not self._query and self._passes.make_queries_wait:
             tokens = min(tokens, _TOKENS_BESIDE_QUERIES)
         return max(1, min(self._texts, tokens // longest))
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from threading import Lock
 from time import monotonic
 
@@ -27,18 +28,22 @@ class Passes:
         self._free = engine.at_once
         self._waiting: deque[Lock] = deque()
         """Each is released when the turn of its thread has come."""
-        self._queried_at = -_LATELY_SECONDS
+        self._queried_at = -inf
 
     def run(self, batch: Sequence[Prepared], *, query: bool) -> Vector:
         """One pass, as soon as it may run; `query` tells that a caller's recall waits for it."""
         if query:
-            self._queried_at = self._now()
-        with self._turn():
-            return self.engine.run(batch)
+            self._queried_at = inf
+        try:
+            with self._turn():
+                return self.engine.run(batch)
+        finally:
+            if query:
+                self._queried_at = self._now()
 
     @property
-    def delay_queries(self) -> bool:
-        """Whether a query may have to wait for a pass of texts: one came in the last second."""
+    def make_queries_wait(self) -> bool:
+        """Whether a pass of texts would: a query waits now, or did within the last second."""
         lately = self._now() - self._queried_at < _LATELY_SECONDS
         return self.engine.at_once == 1 and lately
 

@@ -165,10 +165,15 @@ class Overlay:
 
         That one may have reached the driver after the entries were read, and before the answer.
         """
+        puts = LatestPuts(self.of_puts(found))
+        kept = {one: record for one, record in self.kept.items() if not puts.outdate(record)}
+        return replace(self, kept=kept)
+
+    def of_puts(self, found: Iterable[Kept]) -> list[Kept]:
+        """Those of documents of which a put is pending."""
         if not self.documents:
-            return self
-        kept = without_earlier_puts(self.kept.values(), found)
-        return replace(self, kept={record_id(record): record for record in kept})
+            return []
+        return [record for record in found if document_of(record) in self.documents]
 
     def hides(self, record: Record) -> bool:
         """Whether the driver's record is deleted, or older than the pending version."""
@@ -185,8 +190,10 @@ class Overlay:
 class LatestPuts:
     """Which put of each document is the latest, among the records that a driver gave."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: Iterable[Record] = ()) -> None:
         self._moments: dict[tuple[str | None, str], datetime] = {}
+        for record in given:
+            self.note(record)
 
     def note(self, record: Record) -> None:
         """Tell it of a record that the driver gave."""
@@ -203,19 +210,22 @@ class LatestPuts:
 
 
 def _put_of(record: Record) -> tuple[str | None, str] | None:
-    """The owner and the document that was put; None of a record that no put has stored."""
+    """The owner and the document that was put; None of a record that was stored beside it."""
     document = document_of(record)
     if document is None or position_of(record) is None:
-        return None  # only those that are put have positions
+        return None
     return (record.user_id if isinstance(record, Memory) else None), document
 
 
-def without_earlier_puts(records: Iterable[Kept], found: Iterable[Record]) -> list[Kept]:
-    """The records but those of a put of a document, where `found` has a later put of that."""
-    latest = LatestPuts()
-    for each in found:
-        latest.note(each)
-    return [record for record in records if not latest.outdate(record)]
+def came_amid(answers: Sequence[Sequence[Record]]) -> bool:
+    """Whether an answer has a later put of a document than one before it has."""
+    before: list[Record] = []
+    for answer in answers:
+        puts = LatestPuts(answer)
+        if any(puts.outdate(record) for record in before):
+            return True
+        before.extend(answer)
+    return False
 
 
 class Overlays:

@@ -5,8 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from app.core.memory.cursor import UserCursor, user_page
 from app.core.memory.pages import every_page, filled
@@ -48,15 +47,17 @@ from app.wrappers.overlay import (
     Overlay,
     Overlays,
     Waiting,
+    came_amid,
     kept_memory,
     paged,
     paged_knowledge,
-    without_earlier_puts,
 )
 from app.wrappers.pending_recall import PendingRecall
 
 T = TypeVar("T")
 Asked = TypeVar("Asked", Recall, RecallKnowledge)
+_Listed: TypeAlias = tuple[list[Kept], str | None, list[list[Kept]]]
+"""Records, the next cursor, and of each answer what is of documents of which a put is pending."""
 
 _COUNTED_AT_ONCE = 500
 _TIMES_MORE = 4
@@ -126,7 +127,7 @@ class PendingReads:
         return Recalled.like(found, knowledge, driver=node.name, degraded=degraded or blind)
 
     async def page(self, wanted: Page, choose: Choose) -> MemoryPage:
-        async def listed(given: list[list[Memory]]) -> tuple[list[Memory], str | None]:
+        async def listed() -> _Listed[Memory]:
             pending, blind = await self._found(self._of_user(wanted.user_id))
             if blind and wanted.whole:
                 raise JournalUnavailable
@@ -137,12 +138,13 @@ class PendingReads:
                     return node.ask(lambda driver: driver._page(less))
 
                 found, node, _ = await choose(ask)
-                given.append(found.memories)
                 overlay = self._overlay(pending, node).since_put(found.memories)
                 page = found if overlay.empty else paged(overlay, found, part)
+                answers.append(overlay.of_puts([*found.memories, *page.memories]))
                 return page.memories, page.next_cursor
 
-            return await filled(wanted, read)
+            answers: list[list[Memory]] = []
+            return (*await filled(wanted, read), answers)
 
         return MemoryPage(*await _of_one_put(listed))
 
@@ -180,19 +182,20 @@ class PendingReads:
         return sum([len(memories) async for memories in pages])
 
     async def page_knowledge(self, wanted: PageKnowledge, choose: Choose) -> KnowledgePage:
-        async def listed(given: list[list[Knowledge]]) -> tuple[list[Knowledge], str | None]:
+        async def listed() -> _Listed[Knowledge]:
             pending, _ = await self._found(self._of_user(None))
 
             async def read(part: PageKnowledge) -> tuple[list[Knowledge], str | None]:
                 found, node, _ = await choose(
                     lambda node: node.ask(lambda driver: driver._page_knowledge(part))
                 )
-                given.append(found.knowledge)
                 overlay = self._overlay(pending, node).since_put(found.knowledge)
                 page = found if overlay.empty else paged_knowledge(overlay, found, part)
+                answers.append(overlay.of_puts([*found.knowledge, *page.knowledge]))
                 return page.knowledge, page.next_cursor
 
-            return await filled(wanted, read)
+            answers: list[list[Knowledge]] = []
+            return (*await filled(wanted, read), answers)
 
         return KnowledgePage(*await _of_one_put(listed))
 
@@ -322,18 +325,12 @@ class PendingReads:
 
 
 async def _of_one_put(
-    read: Callable[[list[list[Kept]]], Awaitable[tuple[list[Kept], str | None]]],
+    read: Callable[[], Awaitable[_Listed[Kept]]],
 ) -> tuple[list[Kept], str | None]:
-    """A list that `read` gives, read anew where a put of a document came amid it.
-
-    `read` adds to its argument each of the answers of drivers that the list is made of.
-    """
+    """A list that `read` gives, read anew where a put of a document came amid it."""
     for _ in range(_READS):
-        answers: list[list[Kept]] = []
-        records, next_cursor = await read(answers)
-        given = list(chain.from_iterable(answers))
-        found = [*records, *given]
-        if len(answers) < 2 or len(without_earlier_puts(found, given)) == len(found):
+        records, next_cursor, answers = await read()
+        if not came_amid(answers):
             break
     return records, next_cursor
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from app.core.memory.records import Knowledge
-from app.wrappers.overlay import Overlay
+from app.wrappers.overlay import Overlay, came_amid
 
 MOMENT = datetime(2026, 11, 30, tzinfo=UTC)
 
@@ -48,3 +48,19 @@ def test_what_was_stored_alone_stays_whatever_was_put_later() -> None:
     alone = piece(6, None, put=4)
     overlay = replace(OVERLAY, kept={**OVERLAY.kept, alone.knowledge_id: alone})
     assert overlay.since_put([piece(3, 0, put=5)]).kept == {alone.knowledge_id: alone}
+
+
+def test_what_is_pending_of_another_document_stays() -> None:
+    """As an import of an old record of a document that was put since, beside a put of another."""
+    old = replace(piece(7, 0, put=1), doc_id="pans")
+    overlay = replace(OVERLAY, kept={**OVERLAY.kept, old.knowledge_id: old})
+    later = replace(piece(8, 0, put=2), doc_id="pans")
+    assert overlay.since_put([later]).kept == overlay.kept
+
+
+def test_a_put_came_amid_answers_where_a_later_one_has_more() -> None:
+    old, new = piece(1, 0, put=1), piece(2, 1, put=2)
+    assert came_amid([[old], [new]])
+    assert not came_amid([[old, new]])
+    assert not came_amid([[new], [old]])
+    assert not came_amid([[], [old], [piece(3, None, put=2)]])

@@ -103,3 +103,19 @@ async def test_a_list_is_read_anew_where_a_put_comes_between_its_parts(
     assert [record.content for record in page.knowledge] == ["late 0", "late 1"]
     page = await driver.list_knowledge(doc_id="manual", limit=2, cursor=page.next_cursor)
     assert [record.content for record in page.knowledge] == ["late 2", "late 3"]
+
+
+async def test_a_list_is_read_once_whatever_else_its_records_are_of(
+    failover: OpenFailover, first: Held
+) -> None:
+    """A caller's own metadata looks like a document that was put sixty times."""
+    driver = await failover(writes="journal")
+    for n in range(60):
+        metadata = {"doc_id": "report", "position": n}
+        stored = await driver.store("ada", f"kettle {n}", metadata=metadata)
+    first.delete_error = DriverUnavailable()
+    await driver.delete(stored.memory_id, "ada")
+    first.calls.clear()
+    page = await driver.list_memories("ada", limit=50)
+    assert [memory.content for memory in page.memories] == [f"kettle {58 - n}" for n in range(50)]
+    assert first.calls.count("page") == 2
