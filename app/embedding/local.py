@@ -50,7 +50,9 @@ class LocalEmbedder(Embedder):
             self.dimension, self.max_tokens = engine.dimension, engine.max_tokens
             self.engine = engine.name
             self._cutter = Cutter(engine.reader) if engine.reader is not None else None
-            bulk = ThreadPoolExecutor(1, "embedding-bulk", _step_back)
+            # Where queries wait for its passes, who holds it up would hold them up.
+            first_step = _step_back if engine.at_once > 1 else None
+            bulk = ThreadPoolExecutor(1, "embedding-bulk", first_step)
             self._threads.append(bulk)
             tokens = _PASS_TOKENS if self._settings.device == "cpu" else None
             lane = partial(Lane, Passes(engine), texts=BATCH, tokens=tokens, waiting=QUEUE)
