@@ -165,7 +165,10 @@ class Overlay:
 
         That one may have reached the driver after the entries were read, and before the answer.
         """
-        puts = LatestPuts(self.of_puts(found))
+        given = self.of_puts(found)
+        if not given:
+            return self
+        puts = LatestPuts(given)
         kept = {one: record for one, record in self.kept.items() if not puts.outdate(record)}
         return replace(self, kept=kept)
 
