@@ -218,10 +218,14 @@ class FailoverDriver(WrappingDriver):
             )
         except (EmbeddingQueueFull, JournalUnavailable):
             raise
-        except (DriverUnavailable, DriverTimeout):
+        except (DriverUnavailable, DriverTimeout) as error:
             if not self._journals:
                 raise
-        answer = {place: await self._elsewhere(r, place) for place, r in enumerate(records)}
+            own = error.uncertain
+        answer = {
+            place: await self._elsewhere(record, place, own=own)
+            for place, record in enumerate(records)
+        }
         left = [place for place, there in answer.items() if there is None]
         if left:
             writes = once_of(records[place] for place in left)
@@ -234,15 +238,18 @@ class FailoverDriver(WrappingDriver):
             self.members.dispatchers[self.members.primary.name].wake()
         return [there for there in answer.values() if there is not None]
 
-    async def _elsewhere(self, record: Kept, place: int) -> Record | None:
-        """What the first driver that answers has under the record's id; raises `Conflict`."""
+    async def _elsewhere(self, record: Kept, place: int, *, own: bool) -> Record | None:
+        """What the first driver that answers has under the record's id; raises `Conflict`.
+
+        `own`: the record may be there by this very store, and then the store was not repeated.
+        """
         try:
             found = await self._reads.get(Get.of(record), self._first)
         except (DriverUnavailable, DriverTimeout):
             return None
         if found is None:
             return None
-        return record if is_same(found, record) else repeated(found, record, place)
+        return record if own and is_same(found, record) else repeated(found, record, place)
 
     async def _replace(self, wanted: Replace[Kept]) -> bool:
         primary, record = self.members.primary, wanted.record

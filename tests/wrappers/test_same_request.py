@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 from structlog.testing import capture_logs
 
+from app.core.memory.clock import Clock
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import Memory, NewMemory, new_memory
 from app.embedding import Embedder
@@ -152,6 +153,18 @@ async def test_what_another_driver_has_is_not_stored_again(
     assert (again, again.repeated) == (kept, True)
     with pytest.raises(Conflict):
         await store(driver, "A pan.")
+
+
+async def test_what_another_driver_has_of_the_same_moment_is_repeated(
+    failover: OpenFailover, first: Held, second: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The primary refused this store for certain, so that the other record is another store's."""
+    driver = await failover(writes="journal")
+    kept = await store(second)
+    first.error = DriverUnavailable()
+    monkeypatch.setattr(Clock, "new_id", lambda _: (TWO, kept.created_at))
+    again = await store(driver)
+    assert (again, again.created_at, again.repeated) == (kept, kept.created_at, True)
 
 
 async def test_a_store_that_comes_late_undoes_no_update(
