@@ -3,16 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from app.core.memory.cursor import cut
 from app.core.memory.moments import EPOCH, MICROSECOND
 from app.core.memory.records import (
     Kept,
     Knowledge,
-    KnowledgePage,
     Memory,
-    MemoryPage,
     Record,
     document_of,
     is_alive,
@@ -32,6 +30,9 @@ from app.core.memory.requests import (
     RecallKnowledge,
 )
 from app.journal.entries import Entry, Write
+
+Part: TypeAlias = tuple[list[Kept], str | None]
+"""Records of a list, and the cursor that continues it; None at its end."""
 
 Narrowed = TypeVar("Narrowed", Recall, RecallKnowledge, Page)
 
@@ -276,18 +277,20 @@ def kept_memory(entries: Iterable[Entry], memory_id: str) -> Memory | None:
     return max(versions, key=lambda memory: memory.updated_at, default=None)
 
 
-def paged(overlay: Overlay, found: MemoryPage, wanted: Page) -> MemoryPage:
-    """A driver's page with the pending memories in their places, and without deleted ones."""
+def paged(overlay: Overlay, found: Part[Memory], wanted: Page) -> Part[Memory]:
+    """A driver's part of a list with the pending memories in their places, without deleted ones."""
     pending = [each for each in overlay.kept.values() if isinstance(each, Memory)]
     pending = [each for each in pending if wanted.has(each, overlay.now)]
-    return MemoryPage(*_laid_over(overlay, found.memories, found.next_cursor, wanted, pending))
+    return _laid_over(overlay, *found, wanted, pending)
 
 
-def paged_knowledge(overlay: Overlay, found: KnowledgePage, wanted: PageKnowledge) -> KnowledgePage:
+def paged_knowledge(
+    overlay: Overlay, found: Part[Knowledge], wanted: PageKnowledge
+) -> Part[Knowledge]:
     """The same for knowledge."""
     pending = [each for each in overlay.kept.values() if isinstance(each, Knowledge)]
     pending = [each for each in pending if wanted.has(each, overlay.now)]
-    return KnowledgePage(*_laid_over(overlay, found.knowledge, found.next_cursor, wanted, pending))
+    return _laid_over(overlay, *found, wanted, pending)
 
 
 def _laid_over(
@@ -296,7 +299,7 @@ def _laid_over(
     next_cursor: str | None,
     wanted: Listing,
     pending: Sequence[Kept],
-) -> tuple[list[Kept], str | None]:
+) -> Part[Kept]:
     last = wanted.read_cursor(next_cursor) if next_cursor is not None else None
     shown = {record_id(record): record for record in found if not overlay.hides(record)}
     for record in pending:

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
 from app.core.memory.cursor import UserCursor, user_page
-from app.core.memory.pages import every_page, filled
+from app.core.memory.pages import Listed, every_page, filled
 from app.core.memory.record_driver import RecordDriver
 from app.core.memory.records import (
     Kept,
@@ -46,6 +46,7 @@ from app.wrappers.overlay import (
     LatestPuts,
     Overlay,
     Overlays,
+    Part,
     Waiting,
     came_amid,
     kept_memory,
@@ -56,8 +57,6 @@ from app.wrappers.pending_recall import PendingRecall
 
 T = TypeVar("T")
 Asked = TypeVar("Asked", Recall, RecallKnowledge)
-_Listed: TypeAlias = tuple[list[Kept], str | None, list[list[Kept]]]
-"""Records, the next cursor, and of each answer what is of documents of which a put is pending."""
 
 _COUNTED_AT_ONCE = 500
 _TIMES_MORE = 4
@@ -127,26 +126,12 @@ class PendingReads:
         return Recalled.like(found, knowledge, driver=node.name, degraded=degraded or blind)
 
     async def page(self, wanted: Page, choose: Choose) -> MemoryPage:
-        async def listed() -> _Listed[Memory]:
-            pending, blind = await self._found(self._of_user(wanted.user_id))
-            if blind and wanted.whole:
-                raise JournalUnavailable
+        async def ask(driver: RecordDriver, part: Page, overlay: Overlay) -> Part[Memory]:
+            page = await driver._page(overlay.narrowed(part))
+            return page.memories, page.next_cursor
 
-            async def read(part: Page) -> tuple[list[Memory], str | None]:
-                def ask(node: Node) -> Awaitable[MemoryPage]:
-                    less = self._overlay(pending, node).narrowed(part)
-                    return node.ask(lambda driver: driver._page(less))
-
-                found, node, _ = await choose(ask)
-                overlay = self._overlay(pending, node).since_put(found.memories)
-                page = found if overlay.empty else paged(overlay, found, part)
-                answers.append(overlay.of_puts([*found.memories, *page.memories]))
-                return page.memories, page.next_cursor
-
-            answers: list[list[Memory]] = []
-            return (*await filled(wanted, read), answers)
-
-        return MemoryPage(*await _of_one_put(listed))
+        user, whole = wanted.user_id, wanted.whole
+        return MemoryPage(*await self._list(wanted, user, ask, paged, choose, whole=whole))
 
     async def users(self, wanted: Users, choose: Choose) -> UserPage:
         """A user of whom something is pending is counted memory by memory."""
@@ -182,22 +167,57 @@ class PendingReads:
         return sum([len(memories) async for memories in pages])
 
     async def page_knowledge(self, wanted: PageKnowledge, choose: Choose) -> KnowledgePage:
-        async def listed() -> _Listed[Knowledge]:
-            pending, _ = await self._found(self._of_user(None))
+        async def ask(driver: RecordDriver, part: PageKnowledge, _: Overlay) -> Part[Knowledge]:
+            page = await driver._page_knowledge(part)
+            return page.knowledge, page.next_cursor
 
-            async def read(part: PageKnowledge) -> tuple[list[Knowledge], str | None]:
-                found, node, _ = await choose(
-                    lambda node: node.ask(lambda driver: driver._page_knowledge(part))
-                )
-                overlay = self._overlay(pending, node).since_put(found.knowledge)
-                page = found if overlay.empty else paged_knowledge(overlay, found, part)
-                answers.append(overlay.of_puts([*found.knowledge, *page.knowledge]))
-                return page.knowledge, page.next_cursor
+        return KnowledgePage(*await self._list(wanted, None, ask, paged_knowledge, choose))
 
-            answers: list[list[Knowledge]] = []
-            return (*await filled(wanted, read), answers)
+    async def _list(
+        self,
+        wanted: Listed,
+        user_id: str | None,
+        ask: Callable[[RecordDriver, Listed, Overlay], Awaitable[Part[Kept]]],
+        lay: Callable[[Overlay, Part[Kept], Listed], Part[Kept]],
+        choose: Choose,
+        *,
+        whole: bool = False,
+    ) -> Part[Kept]:
+        """A page of several parts, read anew where a put of a document came amid them.
 
-        return KnowledgePage(*await _of_one_put(listed))
+        `ask` gets a part of a driver, and `lay` lays what is pending over it.
+        """
+        for _ in range(_READS):
+            pending, blind = await self._found(self._of_user(user_id))
+            if blind and whole:
+                raise JournalUnavailable
+            answers: list[list[Kept]] = []
+            """Of each part, what is of documents of which a put is pending."""
+            read = partial(self._part, pending, ask, lay, choose, answers)
+            page = await filled(wanted, read)
+            if not came_amid(answers):
+                break
+        return page
+
+    async def _part(
+        self,
+        pending: Sequence[Entry],
+        ask: Callable[[RecordDriver, Listed, Overlay], Awaitable[Part[Kept]]],
+        lay: Callable[[Overlay, Part[Kept], Listed], Part[Kept]],
+        choose: Choose,
+        answers: list[list[Kept]],
+        wanted: Listed,
+    ) -> Part[Kept]:
+        """One part of a list, whose records of documents in question are added to `answers`."""
+
+        def of(node: Node) -> Awaitable[Part[Kept]]:
+            return node.ask(lambda driver: ask(driver, wanted, self._overlay(pending, node)))
+
+        found, node, _ = await choose(of)
+        overlay = self._overlay(pending, node).since_put(found[0])
+        part = found if overlay.empty else lay(overlay, found, wanted)
+        answers.append(overlay.of_puts([*found[0], *part[0]]))
+        return part
 
     async def get(self, wanted: Get, choose: Choose) -> Record | None:
         if wanted.kind == "memory" and wanted.user_id is None:
@@ -322,17 +342,6 @@ class PendingReads:
             if done or not complete or count >= _MOST_ASKED:
                 return found
             count *= _TIMES_MORE
-
-
-async def _of_one_put(
-    read: Callable[[], Awaitable[_Listed[Kept]]],
-) -> tuple[list[Kept], str | None]:
-    """A list that `read` gives, read anew where a put of a document came amid it."""
-    for _ in range(_READS):
-        records, next_cursor, answers = await read()
-        if not came_amid(answers):
-            break
-    return records, next_cursor
 
 
 async def _get_anyones(node: Node, wanted: Get) -> Record | None:
