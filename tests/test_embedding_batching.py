@@ -217,15 +217,21 @@ def lanes(engine: Slow, clock: Clock) -> Iterator[tuple[Lane, Lane]]:
         thread.shutdown()
 
 
+async def waiting_query(engine: Slow, queries: Lane) -> asyncio.Task[Vector]:
+    """A query that waits for the first pass, which is of texts."""
+    await passes(engine, 1)
+    query = ask(queries, text(99))
+    while not queries._passes._waiting:
+        await asyncio.sleep(0.001)
+    return query
+
+
 async def test_a_query_goes_before_the_next_pass_of_texts(
     engine: Slow, lanes: tuple[Lane, Lane]
 ) -> None:
     texts, queries = lanes
     bulk = ask(texts, *(text(n) for n in range(50)))
-    await passes(engine, 1)
-    query = ask(queries, text(99))
-    while not queries._passes._waiting:
-        await asyncio.sleep(0.001)
+    query = await waiting_query(engine, queries)
     engine.go.release(100)
     assert (await query).tolist() == [[20, 99]]
     assert engine.passes[1] == [text(99)]
@@ -249,10 +255,7 @@ async def test_a_query_that_waits_long_is_one_that_came_just_now(
 ) -> None:
     texts, queries = lanes
     bulk = ask(texts, *(text(n) for n in range(10)))
-    await passes(engine, 1)
-    query = ask(queries, text(99))
-    while not queries._passes._waiting:
-        await asyncio.sleep(0.001)
+    query = await waiting_query(engine, queries)
     clock.seconds += 5
     engine.go.release(100)
     await asyncio.gather(bulk, query)
